@@ -1,0 +1,126 @@
+"""An order book by Bybit's rules.
+
+Prices and sizes stay the strings that came; `Decimal` orders them, and never a float.
+Equal prices may be spelt differently ("1.0", "1.00"), so levels are found by a canonical
+spelling, which costs a fifth of hashing a Decimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+
+from relay.core.bybit import Level
+from relay.core.errors import BadFrame, SequenceGap
+
+
+def _canonical(price: str) -> str:
+    return price.rstrip("0").rstrip(".") if "." in price else price
+
+
+def _number(price: str) -> Decimal:
+    try:
+        number = Decimal(price)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise BadFrame(f"expected a decimal price, received {price[:80]!r}")
+    return number
+
+
+class _Side:
+    """One side of a book. The best price is found when asked for, and kept while it lasts."""
+
+    __slots__ = ("_best", "_is_bid", "_levels")
+
+    def __init__(self, *, is_bid: bool) -> None:
+        self._is_bid = is_bid
+        self._levels: dict[str, Level] = {}
+        self._best: Decimal | None = None
+
+    def replace(self, levels: Iterable[Level]) -> None:
+        self._levels = {}
+        self._best = None
+        self.amend(levels)
+
+    def amend(self, levels: Iterable[Level]) -> None:
+        held = self._levels
+        for level in levels:
+            price, size = level
+            key = _canonical(price)
+            if not size.strip("0."):
+                gone = held.pop(key, None)
+                if gone is not None and self._best is not None and _number(price) == self._best:
+                    self._best = None
+            else:
+                if self._best is not None and key not in held:
+                    number = _number(price)
+                    if (number > self._best) if self._is_bid else (number < self._best):
+                        self._best = number
+                held[key] = level
+
+    def best(self) -> Decimal | None:
+        if self._best is None and self._levels:
+            numbers = (_number(price) for price, _ in self._levels.values())
+            self._best = max(numbers) if self._is_bid else min(numbers)
+        return self._best
+
+    def sorted(self, depth: int) -> list[Level]:
+        levels = sorted(
+            self._levels.values(), key=lambda level: _number(level[0]), reverse=self._is_bid
+        )
+        return levels[:depth]
+
+
+class OrderBook:
+    """The levels of one symbol.
+
+    Attributes:
+        update_id: Bybit's `u` of the last message folded in; 0 before the first.
+    """
+
+    __slots__ = ("_asks", "_bids", "update_id")
+
+    def __init__(self) -> None:
+        self._bids = _Side(is_bid=True)
+        self._asks = _Side(is_bid=False)
+        self.update_id = 0
+
+    def replace(self, bids: Iterable[Level], asks: Iterable[Level], update_id: int) -> None:
+        """Start over from a snapshot; nothing of the old book stays."""
+        self._bids.replace(bids)
+        self._asks.replace(asks)
+        self.update_id = update_id
+
+    def amend(self, bids: Iterable[Level], asks: Iterable[Level], update_id: int) -> None:
+        """Fold one delta into the book.
+
+        Args:
+            bids: Changed levels as (price, size) decimal strings, in quote and base units;
+                size "0" deletes the level.
+            asks: The same for the other side.
+            update_id: Bybit's `u` of this message.
+
+        Raises:
+            SequenceGap: `update_id` does not follow the last one.
+
+        Source: Bybit v5 docs, WebSocket, Public, Orderbook.
+        """
+        if update_id != self.update_id + 1:
+            raise SequenceGap(self.update_id + 1, update_id)
+        self._bids.amend(bids)
+        self._asks.amend(asks)
+        self.update_id = update_id
+
+    def is_crossed(self) -> bool:
+        """Whether somebody bids at least what somebody else asks.
+
+        Raises:
+            BadFrame: a price is not a decimal number.
+        """
+        bid, ask = self._bids.best(), self._asks.best()
+        return bid is not None and ask is not None and bid >= ask
+
+    def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
+        """Return the best `depth` bids, falling, and asks, rising."""
+        return self._bids.sorted(depth), self._asks.sorted(depth)

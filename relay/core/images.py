@@ -1,0 +1,214 @@
+"""The current state of a topic, from which a late reader is greeted.
+
+Three kinds of feed, three kinds of image: messages that amend a state (order books deeper
+than 1, derivatives tickers), messages that are the whole state (depth 1, spot and option
+tickers), and events (trades).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from itertools import islice
+
+import msgspec
+
+from relay.core.book import OrderBook
+from relay.core.bybit import Frame, decode_book, decode_fields, decode_rows
+from relay.core.errors import CrossedBook, NoSnapshotYet
+from relay.core.topics import Feed, Topic
+
+TRADES_KEPT = 50  # trades that greet a late reader
+
+
+class Image(ABC):
+    """What is known of a topic.
+
+    Attributes:
+        is_live: Whether a reader may be greeted from it; false before the first snapshot
+            and after `stop`.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.is_live = False
+        self._greeting: bytes | None = None
+
+    @abstractmethod
+    def apply(self, text: bytes, frame: Frame) -> int:
+        """Fold in one message; return how many positions of the stream it takes.
+
+        Args:
+            text: The message as it came.
+            frame: The same, decoded.
+
+        Raises:
+            NoSnapshotYet: a delta that nothing precedes; ignore it.
+            SequenceGap: the message does not follow the last one.
+            BadFrame: the message lacks what its feed must have.
+        """
+
+    def verify(self) -> None:  # noqa: B027 - most images have nothing to verify
+        """Raise what is wrong with the state as a whole.
+
+        Raises:
+            CrossedBook: the best bid is not below the best ask.
+            BadFrame: a price is not a decimal number.
+        """
+
+    def stop(self) -> None:
+        """Forget that the image is current: messages may have been missed."""
+        self.is_live = False
+
+    def greeting(self) -> bytes | None:
+        """Return a message that brings a late reader to this state; None if there is none.
+
+        Made once per state, however many readers ask.
+        """
+        if self._greeting is None and self.is_live:
+            self._greeting = self._make_greeting()
+        return self._greeting if self.is_live else None
+
+    @abstractmethod
+    def _make_greeting(self) -> bytes | None: ...
+
+
+class BookImage(Image):
+    """An order book deeper than 1, kept by Bybit's rules."""
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._book = OrderBook()
+        self._last = Frame()
+        self._symbol = topic.symbol
+        self._seq: int | None = None
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        data = decode_book(frame)
+        if frame.type == "snapshot" or data.u == 1:  # u = 1: the service restarted
+            self._book.replace(data.b, data.a, data.u)
+            self.is_live = True
+        elif not self.is_live:
+            raise NoSnapshotYet
+        else:
+            self._book.amend(data.b, data.a, data.u)
+        self._last, self._seq, self._symbol = frame, data.seq, data.s
+        self._greeting = None
+        return 1
+
+    @property
+    def update_id(self) -> int:
+        """Bybit's `u` of the last message."""
+        return self._book.update_id
+
+    def verify(self) -> None:
+        if self._book.is_crossed():
+            raise CrossedBook(f"crossed at u {self._book.update_id}")
+
+    def _make_greeting(self) -> bytes:
+        bids, asks = self._book.levels(self.topic.depth or 0)
+        data = {"s": self._symbol, "b": bids, "a": asks, "u": self._book.update_id}
+        if self._seq is not None:
+            data["seq"] = self._seq
+        body = {"topic": self.topic.text, "type": "snapshot", "ts": self._last.ts, "data": data}
+        if self._last.cts is not None:
+            body["cts"] = self._last.cts
+        return msgspec.json.encode(body)
+
+
+class TickerImage(Image):
+    """A derivatives ticker: a key that a delta leaves out is unchanged."""
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._fields: dict[str, msgspec.Raw] = {}
+        self._last = Frame()
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        fields = decode_fields(frame)
+        if frame.type == "snapshot":
+            self._fields = {}
+            self.is_live = True
+        elif not self.is_live:
+            raise NoSnapshotYet
+        for key, value in fields.items():
+            self._fields[key] = value.copy()  # a copy lets go of the rest of the frame
+        self._last = frame
+        self._greeting = None
+        return 1
+
+    def _make_greeting(self) -> bytes:
+        body: dict[str, object] = {
+            "topic": self.topic.text,
+            "type": "snapshot",
+            "data": self._fields,
+        }
+        if self._last.cs is not None:
+            body["cs"] = self._last.cs
+        body["ts"] = self._last.ts
+        return msgspec.json.encode(body)
+
+
+class LastMessageImage(Image):
+    """A feed whose every message is the whole state: the last one is the greeting."""
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        if self.topic.feed is Feed.ORDERBOOK:
+            decode_book(frame)
+        else:
+            decode_fields(frame)
+        # Before March 2025 depth 1 had deltas too: forwarded, but nobody can start from one.
+        self.is_live = frame.type == "snapshot"
+        self._greeting = text if self.is_live else None
+        return 1
+
+    def _make_greeting(self) -> None:
+        return None
+
+
+class TradesImage(Image):
+    """The last trades. Each trade takes one position, so that lost ones can be counted."""
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._rows: deque[bytes] = deque(maxlen=TRADES_KEPT)
+        self._ts: int | None = None
+
+    def start(self) -> None:
+        """Be live without a message: a quiet market has no trades to show."""
+        self.is_live = True
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        rows = decode_rows(frame)
+        self._rows.extend(bytes(row) for row in rows[-TRADES_KEPT:])
+        self._ts = frame.ts
+        self.is_live = True
+        self._greeting = None
+        return len(rows)
+
+    def tail(self, count: int) -> bytes | None:
+        """Return the last `count` trades, or all that are kept, as one message."""
+        rows = islice(self._rows, max(0, len(self._rows) - count), None)
+        data = [msgspec.Raw(row) for row in rows]
+        if not data:
+            return None
+        return msgspec.json.encode(
+            {"topic": self.topic.text, "type": "snapshot", "ts": self._ts, "data": data}
+        )
+
+    @property
+    def kept(self) -> int:
+        """How many trades are kept: 50 at most."""
+        return len(self._rows)
+
+    def _make_greeting(self) -> bytes | None:
+        return self.tail(TRADES_KEPT)
+
+
+def make_image(topic: Topic) -> Image:
+    """Return an empty image of the kind that the topic's feed needs."""
+    if topic.feed is Feed.TRADES:
+        return TradesImage(topic)
+    if not topic.is_amended:
+        return LastMessageImage(topic)
+    return BookImage(topic) if topic.feed is Feed.ORDERBOOK else TickerImage(topic)

@@ -1,0 +1,88 @@
+"""Which topics anyone still wants, told by processes that may die unannounced.
+
+Every web process repeats its whole interest at intervals. One that stops repeating
+is forgotten when its lease runs out, so no count can leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+RENEWAL = 2.0  # seconds between repetitions of a process's whole interest
+LEASE = 6.0  # seconds without a repetition until a process is forgotten: three were lost
+
+
+class Interest:
+    """The topics of one category that are wanted, by text.
+
+    A topic lingers for `linger` seconds after somebody last said to want it; a reader who
+    comes back within that time costs the exchange nothing.
+    """
+
+    def __init__(self) -> None:
+        self._wants: dict[str, set[str]] = {}  # process -> topics
+        self._renewed: dict[str, float] = {}  # process -> time
+        self._wanted_at: dict[str, float] = {}  # topic -> when somebody last said so
+        self._holders: dict[str, int] = {}  # topic -> processes that want it
+
+    def renew(self, process: str, topics: Iterable[str], now: float) -> None:
+        """Take a process's whole interest; what it leaves out it no longer wants."""
+        wanted = set(topics)
+        self.drop(process, self._wants.get(process, set()) - wanted, now)
+        self.add(process, wanted, now)
+        if not wanted:
+            self._forget(process)
+
+    def add(self, process: str, topics: Iterable[str], now: float) -> None:
+        """Take further topics that a process wants."""
+        self._renewed[process] = now
+        held = self._wants.setdefault(process, set())
+        for topic in topics:
+            self._wanted_at[topic] = now
+            if topic not in held:
+                held.add(topic)
+                self._holders[topic] = self._holders.get(topic, 0) + 1
+
+    def drop(self, process: str, topics: Iterable[str], now: float) -> None:
+        """Take topics that a process no longer wants."""
+        held = self._wants.get(process, set())
+        for topic in list(topics):
+            if topic in held:
+                held.remove(topic)
+                self._wanted_at[topic] = now
+                self._release(topic)
+
+    def expire(self, now: float, linger: float) -> list[str]:
+        """Forget processes whose lease ran out; return the topics that nobody wants any more."""
+        for process, renewed in list(self._renewed.items()):
+            if now - renewed > LEASE:
+                self._forget(process)
+        gone = [
+            topic
+            for topic, wanted_at in self._wanted_at.items()
+            if topic not in self._holders and now - wanted_at >= linger
+        ]
+        for topic in gone:
+            del self._wanted_at[topic]
+        return gone
+
+    def holders(self, topic: str) -> int:
+        """Return how many processes want the topic now."""
+        return self._holders.get(topic, 0)
+
+    def __contains__(self, topic: str) -> bool:
+        """Whether the topic is wanted or lingers."""
+        return topic in self._wanted_at
+
+    def __len__(self) -> int:
+        return len(self._wanted_at)
+
+    def _forget(self, process: str) -> None:
+        for topic in self._wants.pop(process, set()):
+            self._release(topic)
+        self._renewed.pop(process, None)
+
+    def _release(self, topic: str) -> None:
+        self._holders[topic] -= 1
+        if not self._holders[topic]:
+            del self._holders[topic]

@@ -1,0 +1,132 @@
+"""One topic as the upstream worker publishes it: in order, numbered, and only while right.
+
+The worker gives every message a place in its topic's stream. What would break a reader's
+book is not published: after a gap nothing goes out until the next snapshot.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from relay.core.backoff import Backoff
+from relay.core.bybit import Frame
+from relay.core.errors import ExchangeFault, NoSnapshotYet
+from relay.core.images import Image, TradesImage, make_image
+from relay.core.topics import Topic
+
+FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
+RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that is never right
+HEALTHY_AFTER = 60.0  # seconds without a fault, after which the backoff starts over
+SNAPSHOT_PATIENCE = 10.0  # seconds a subscribed topic may take to send its first snapshot
+
+
+class Outcome(Enum):
+    """What became of a message."""
+
+    PUBLISH = auto()
+    IGNORE = auto()  # a delta before its snapshot
+    BROKEN = auto()  # withheld: the topic needs a new snapshot
+
+
+class TopicStream:
+    """The worker's side of one topic.
+
+    Attributes:
+        offset: Position of the last published message; 0 before the first. Trades are
+            counted one by one, so that lost ones can be told.
+        settled: What `offset` was a beat ago: a hub behind it has lost something.
+        is_confirmed: Whether the exchange has agreed to the subscription.
+        fault: Words on what broke last, for operators; empty if nothing did.
+        gaps: How often the stream broke.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.offset = 0
+        self.settled = 0
+        self.is_confirmed = False
+        self.fault = ""
+        self.gaps = 0
+        self.messages = 0
+        self._image: Image = make_image(topic)
+        self._backoff = Backoff(FIRST_RESYNC_BACKOFF, RESYNC_CEILING)
+        self._broken_at: float | None = None  # time of the last fault
+        self._resync_at: float | None = None  # when to ask for a snapshot again
+        self._last_offset = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the image is what the exchange has."""
+        return self._image.is_live
+
+    def confirm(self, now: float) -> None:
+        """Note that the exchange has agreed; trades are live from here on."""
+        self.is_confirmed = True
+        if isinstance(self._image, TradesImage):
+            self._image.start()
+        elif not self.is_live and self._resync_at is None:
+            self._resync_at = now + SNAPSHOT_PATIENCE
+
+    def receive(self, text: bytes, frame: Frame, now: float, fraction: float) -> Outcome:
+        """Judge one message of the exchange.
+
+        Args:
+            fraction: A random number in [0, 1), for the backoff.
+        """
+        self.messages += 1
+        try:
+            weight = self._image.apply(text, frame)
+            self._image.verify()
+        except NoSnapshotYet:
+            return Outcome.IGNORE
+        except ExchangeFault as fault:
+            self._break(str(fault), now, fraction)
+            return Outcome.BROKEN
+        self.offset += weight
+        self._resync_at = None
+        return Outcome.PUBLISH
+
+    def _break(self, words: str, now: float, fraction: float) -> None:
+        self.fault = words
+        self.gaps += 1
+        self._image.stop()
+        if self._broken_at is None or now - self._broken_at > HEALTHY_AFTER:
+            self._backoff.reset()
+            self._resync_at = now
+        elif self._resync_at is None:
+            self._resync_at = now + self._backoff.next(fraction)
+        self._broken_at = now
+
+    def stop(self) -> None:
+        """Note that the connection is gone, and with it what was known."""
+        self.is_confirmed = False
+        self._resync_at = None
+        self._image.stop()
+
+    def mark_stale(self) -> None:
+        """Take a position for the notice that the image is stale, so that losing it shows.
+
+        Trades need none: what was traded stays true.
+        """
+        if not isinstance(self._image, TradesImage):
+            self.offset += 1
+
+    def is_resync_due(self, now: float) -> bool:
+        """Whether the topic should be subscribed anew; true once per backoff."""
+        if self._resync_at is None or now < self._resync_at:
+            return False
+        self._resync_at = None
+        return True
+
+    def resynced(self, now: float, fraction: float) -> None:
+        """Note that a new snapshot was asked for; if none comes, ask again later."""
+        self.is_confirmed = False
+        self._resync_at = now + max(SNAPSHOT_PATIENCE, self._backoff.next(fraction))
+
+    def beat(self) -> None:
+        """Let a beat pass: what was published before the last one has arrived by now."""
+        self.settled, self._last_offset = self._last_offset, self.offset
+
+    def greeting(self) -> bytes | None:
+        """Return a message that brings a hub to `offset`; None for trades before the first."""
+        return self._image.greeting()
