@@ -1,0 +1,11 @@
+"""Addresses: the admin, then everything the relay serves."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("relay.urls")),
+]

@@ -1,0 +1,16 @@
+"""The relay as a Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class RelayConfig(AppConfig):
+    """Registers the system checks."""
+
+    name = "relay"
+    verbose_name = "Relay"
+
+    def ready(self) -> None:
+        """Register the system checks: importing them does."""
+        from relay import checks  # noqa: F401, PLC0415 - checks need the started Django

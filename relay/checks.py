@@ -1,0 +1,41 @@
+"""System checks: the faults of the environment, as `manage.py check` reports them.
+
+| id | says |
+|---|---|
+| relay.E001 | a variable of Django's part, or `.env` itself, cannot be used |
+| relay.E002 | SECRET_KEY is missing |
+| relay.E003 | DATABASE_URL cannot be used |
+| relay.E004 | UPSTREAM_URL cannot be used |
+| relay.E005 | REDIS_URL cannot be used |
+| relay.E006 | a `RELAY_` variable cannot be used |
+| relay.W001 | a `RELAY_` variable that does not exist |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from relay import conf
+
+
+@register()
+def check_values(**kwargs: Any) -> list[CheckMessage]:
+    """Report every variable that cannot be used."""
+    return [
+        Error(f"{fault}.", hint=fault.hint or f"Correct {fault.variable}.", id=fault.check_id)
+        for fault in conf.faults()
+    ]
+
+
+@register()
+def check_names(**kwargs: Any) -> list[CheckMessage]:
+    """Report `RELAY_` variables that nothing reads."""
+    found: list[CheckMessage] = []
+    for name in settings.UNKNOWN_RELAY_VARIABLES:
+        meant = conf.nearest(name)
+        hint = f"Did you mean {meant}?" if meant else "The README lists the variables."
+        found.append(Warning(f"{name} is not a setting of the relay.", hint=hint, id="relay.W001"))
+    return found

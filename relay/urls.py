@@ -1,0 +1,7 @@
+"""What the relay serves over HTTP."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
