@@ -1,0 +1,171 @@
+"""The only shapes that cross the channel layer, and the names of the groups they cross in.
+
+Web processes and upstream workers know each other by these alone. Every envelope is a dict
+of plain values with a `type`, as Channels asks.
+
+| type | from, to | says |
+|---|---|---|
+| demand | hub to workers of a category | topics wanted or dropped, and where the hub stands |
+| publication | worker to hubs of a topic | messages of the exchange, in order |
+| base | worker to hubs of a topic | the state at a position, for hubs that miss something |
+| stale | worker to hubs of a topic | messages of the exchange were missed |
+| verdict | worker to hubs of a topic | the exchange agreed to a topic or refused it |
+| upstream | worker to all hubs | how the connection to a category is; repeated every second |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TypedDict
+
+from relay.core.errors import Code
+from relay.core.replica import Position
+from relay.core.topics import Category
+
+UPSTREAM_GROUP = "marketfeed.upstream"
+BEAT = 1.0  # seconds between repetitions of `upstream`
+SILENCE = 3.0  # seconds without one, after which a worker is taken for dead: three were lost
+
+
+class UpstreamState(StrEnum):
+    """How a category's connection to the exchange is."""
+
+    IDLE = "idle"  # nobody wants anything
+    CONNECTING = "connecting"  # the first try
+    LIVE = "live"
+    DOWN = "down"
+
+
+class Demand(TypedDict):
+    """What one hub wants of one category.
+
+    `want` maps topics to the hub's position there, None where it needs a base. With
+    `whole`, what is not in it is no longer wanted; else `drop` says what is not.
+    """
+
+    type: str
+    process: str
+    whole: bool
+    want: dict[str, list[int] | None]
+    drop: list[str]
+
+
+class Publication(TypedDict):
+    """Messages of one topic, that follow position (epoch, after)."""
+
+    type: str
+    group: str
+    epoch: int
+    after: int
+    texts: list[bytes]
+
+
+class Base(TypedDict):
+    """The state of one topic at (epoch, offset); `text` is None for trades before the first."""
+
+    type: str
+    group: str
+    epoch: int
+    offset: int
+    text: bytes | None
+
+
+class Stale(TypedDict):
+    """After (epoch, after) messages of the exchange were missed."""
+
+    type: str
+    group: str
+    epoch: int
+    after: int
+
+
+class VerdictEnvelope(TypedDict):
+    """The exchange agreed to a topic (`code` is empty), or somebody refused it."""
+
+    type: str
+    group: str
+    code: str
+    message: str
+
+
+class Upstream(TypedDict):
+    """How a category's connection is; `since` in Unix ms."""
+
+    type: str
+    category: str
+    epoch: int
+    state: str
+    since: int
+    worker: str
+
+
+Envelope = Demand | Publication | Base | Stale | VerdictEnvelope | Upstream
+
+
+def demand_group(category: Category) -> str:
+    """Return the group in which the workers of a category listen."""
+    return f"marketfeed.demand.{category}"
+
+
+def demand(
+    process: str,
+    want: Mapping[str, Position | None],
+    drop: Sequence[str] = (),
+    *,
+    whole: bool = False,
+) -> Demand:
+    """Return what a hub tells the workers."""
+    positions = {topic: None if at is None else list(at) for topic, at in want.items()}
+    return {
+        "type": "demand",
+        "process": process,
+        "whole": whole,
+        "want": positions,
+        "drop": list(drop),
+    }
+
+
+def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:
+    """Return a message on its way to the hubs; more may be appended to `texts`."""
+    return {
+        "type": "publication",
+        "group": group,
+        "epoch": epoch,
+        "after": after,
+        "texts": [text],
+    }
+
+
+def base(group: str, epoch: int, offset: int, text: bytes | None) -> Base:
+    """Return the state of a topic."""
+    return {"type": "base", "group": group, "epoch": epoch, "offset": offset, "text": text}
+
+
+def stale(group: str, epoch: int, after: int) -> Stale:
+    """Return the word that a topic is not current."""
+    return {"type": "stale", "group": group, "epoch": epoch, "after": after}
+
+
+def confirmed(group: str) -> VerdictEnvelope:
+    """Return the word that the exchange agreed to a topic."""
+    return {"type": "verdict", "group": group, "code": "", "message": ""}
+
+
+def refused(group: str, code: Code, message: str) -> VerdictEnvelope:
+    """Return the word that a topic was refused."""
+    return {"type": "verdict", "group": group, "code": code.value, "message": message}
+
+
+def upstream(
+    category: Category, epoch: int, state: UpstreamState, since: int, worker: str
+) -> Upstream:
+    """Return how the connection of a category is."""
+    return {
+        "type": "upstream",
+        "category": category.value,
+        "epoch": epoch,
+        "state": state.value,
+        "since": since,
+        "worker": worker,
+    }

@@ -1,0 +1,1 @@
+"""Bybit's side: the worker that holds the connections and publishes what comes."""

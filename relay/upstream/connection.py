@@ -1,0 +1,187 @@
+"""One connection to the exchange: opened, kept alive, replaced.
+
+Bybit gives no notice when it drops a connection, and a half-open one is silent for ever, so
+its own JSON ping is sent at intervals and the answers are watched: none for three intervals
+means that the connection is dead, whatever else it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+from websockets.protocol import Event
+
+from relay.core.backoff import Backoff
+from relay.core.bybit import encode_ping
+from relay.core.ledger import Ledger
+from relay.core.limits import Window
+from relay.upstream.supply import Line, Supply
+
+logger = logging.getLogger(__name__)
+
+OPEN_TIMEOUT = 5.0  # seconds for the handshake
+FIRST_RETRY = 2.0  # seconds after a connection broke
+RETRY_CEILING = 30.0  # seconds
+STEADY_AFTER = 30.0  # seconds a connection must have lived for the backoff to start over
+UNANSWERED_PINGS = 3
+MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
+CONNECTS = 450  # in CONNECTS_WINDOW seconds; Bybit allows 500 for an address
+CONNECTS_WINDOW = 300.0
+
+CONNECT_FAULTS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError)
+
+
+class _Socket(ClientConnection):
+    """A client connection that takes binary frames out of the stream of messages.
+
+    Messages are received undecoded, because bad UTF-8 must not cost the connection; text and
+    binary could not be told apart any more.
+    """
+
+    on_binary: Callable[[int], None] | None = None
+    _skipping = False
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, WireFrame):
+            starts = event.opcode is Opcode.BINARY
+            if starts or (self._skipping and event.opcode is Opcode.CONT):
+                self._skipping = not event.fin
+                if self.on_binary is not None:
+                    self.on_binary(len(event.data))
+                return
+        super().process_event(event)
+
+
+class Connection:
+    """Keeps one line of a category connected for as long as it runs."""
+
+    def __init__(
+        self,
+        supply: Supply,
+        line: Line,
+        *,
+        url: str,
+        ping_interval: float,
+        connects: Window,
+        on_envelopes: Callable[[], None],
+    ) -> None:
+        """Prepare to connect.
+
+        Args:
+            url: Address with the category, such as `wss://stream.bybit.com/v5/public/linear`.
+            ping_interval: Seconds between pings.
+            connects: Counts the connects of this address, over all categories.
+            on_envelopes: Called when there may be something to publish.
+        """
+        self._supply = supply
+        self._line = line
+        self._url = url
+        self._ping_interval = ping_interval
+        self._connects = connects
+        self._on_envelopes = on_envelopes
+        self._wanted = asyncio.Event()  # the ledger may have requests to send
+        self._last_pong = 0.0
+
+    def wake(self) -> None:
+        """Say that the ledger may have something to send."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        backoff = Backoff(FIRST_RETRY, RETRY_CEILING)
+        while True:
+            await asyncio.sleep(self._connects.available_at(time.monotonic()) - time.monotonic())
+            self._connects.add(time.monotonic())
+            started = time.monotonic()
+            was_silent = False
+            try:
+                was_silent = await self._live()
+                error = "no answer to pings" if was_silent else "closed by the exchange"
+            except CONNECT_FAULTS as fault:
+                error = f"{type(fault).__name__}: {fault}"
+            if time.monotonic() - started > STEADY_AFTER:
+                backoff.reset()
+            # A silent connection has already cost its patience: replace it at once.
+            delay = 0.0 if was_silent else backoff.next(random.random())
+            logger.warning(
+                "%s: connection %d broke (%s); next try in %.1f s",
+                self._supply.category,
+                self._line.number,
+                error,
+                delay,
+            )
+            self._supply.closed(self._line, error)
+            self._on_envelopes()
+            await asyncio.sleep(delay)
+
+    async def _live(self) -> bool:
+        """Open the connection and serve it; return whether it was given up for silence."""
+        async with connect(
+            self._url,
+            create_connection=_Socket,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=1,
+            ping_interval=None,  # Bybit wants its own JSON ping
+            max_size=MAX_FRAME,
+            compression=None,  # inflating costs more here than the bytes it saves
+        ) as socket:
+            assert isinstance(socket, _Socket)
+            socket.on_binary = self._supply.binary
+            ledger = self._supply.opened(self._line, time.monotonic())
+            self._on_envelopes()
+            self._last_pong = time.monotonic()
+            speaking = asyncio.create_task(self._speak(socket, ledger))
+            try:
+                await self._listen(socket)
+                return speaking.done() and not speaking.cancelled() and speaking.result()
+            finally:
+                speaking.cancel()
+                await asyncio.gather(speaking, return_exceptions=True)
+
+    async def _listen(self, socket: ClientConnection) -> None:
+        supply, line = self._supply, self._line
+        try:
+            while True:
+                text = await socket.recv(decode=False)
+                if supply.frame(line, text, time.monotonic()):
+                    self._last_pong = time.monotonic()
+                elif line.ledger is not None:
+                    self._wanted.set()
+                self._on_envelopes()
+        except ConnectionClosed:
+            return
+
+    async def _speak(self, socket: ClientConnection, ledger: Ledger) -> bool:
+        """Send pings and requests; return True when the exchange has fallen silent."""
+        next_ping = time.monotonic()
+        try:
+            while True:
+                now = time.monotonic()
+                if now >= self._last_pong + UNANSWERED_PINGS * self._ping_interval:
+                    socket.transport.abort()
+                    return True
+                if now >= next_ping:
+                    next_ping = now + self._ping_interval
+                    await socket.send(encode_ping(ledger.next_request_id()), text=True)
+                for request in ledger.requests(now):
+                    logger.debug("%s: %s", self._supply.category, request)
+                    await socket.send(request, text=True)
+                self._wanted.clear()
+                dead_at = self._last_pong + UNANSWERED_PINGS * self._ping_interval
+                due_at = ledger.due_at(time.monotonic())
+                wake_at = min(next_ping, dead_at, due_at if due_at is not None else next_ping)
+                try:
+                    async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    pass
+        except ConnectionClosed:
+            return False

@@ -1,0 +1,373 @@
+"""What the worker of one category knows and decides, without I/O.
+
+Demand of the hubs goes in, as do the frames of the exchange; requests to the exchange and
+envelopes to the hubs come out. `worker` carries them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relay import envelopes
+from relay.core.bybit import (
+    ARGS_PER_CONNECTION,
+    CHARACTERS_PER_CONNECTION,
+    Frame,
+    argument_length,
+    decode_frame,
+)
+from relay.core.errors import BadFrame, Code, Refusal
+from relay.core.interest import Interest
+from relay.core.ledger import Ledger
+from relay.core.stream import Outcome, TopicStream
+from relay.core.topics import Category, Topic, shown
+from relay.envelopes import Demand, Envelope, UpstreamState
+
+logger = logging.getLogger(__name__)
+
+REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
+MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
+MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
+
+
+@dataclass(slots=True)
+class Line:
+    """One connection of the category and the topics that were given to it.
+
+    Attributes:
+        ledger: What the open connection is subscribed to; None while it is not open.
+        characters: What its topics count towards Bybit's limit.
+        has_failed: Whether the last try to connect failed or the connection broke.
+        last_error: In words, for operators.
+    """
+
+    number: int
+    topics: dict[str, None] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    characters: int = 0
+    has_failed: bool = False
+    last_error: str = ""
+
+
+class Supply:
+    """The upstream side of one category.
+
+    Attributes:
+        state: How the connections are.
+        since: When that began, Unix ms.
+        streams: The topics that are subscribed or about to be, by Bybit's text.
+        lines: The connections there should be.
+        not_understood: Frames that were counted and otherwise ignored.
+        dropped: Envelopes that were dropped because the channel layer did not take them.
+    """
+
+    def __init__(
+        self,
+        category: Category,
+        *,
+        epoch: int,
+        worker: str,
+        linger: float,
+        max_topics: Callable[[], int],
+        wall_ms: Callable[[], int],
+        random: Callable[[], float],
+    ) -> None:
+        """Start with nothing wanted.
+
+        Args:
+            epoch: Of this worker; higher than any before it.
+            worker: Name of this worker, for operators.
+            linger: Seconds a topic stays subscribed after its last reader left.
+            max_topics: Tells how many further topics may be subscribed.
+            wall_ms: The time of day, Unix ms.
+            random: Numbers in [0, 1), for jitter.
+        """
+        self.category = category
+        self.epoch = epoch
+        self.state = UpstreamState.IDLE
+        self.since = wall_ms()
+        self.streams: dict[str, TopicStream] = {}
+        self.lines: list[Line] = []
+        self.messages = 0
+        self.not_understood = 0
+        self.dropped = 0
+        self._worker = worker
+        self._linger = linger
+        self._max_topics = max_topics
+        self._wall_ms = wall_ms
+        self._random = random
+        self._interest = Interest()
+        self._line_of: dict[str, Line] = {}
+        self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
+        self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
+        self._waiting_bytes = 0
+        self._next_line = 1
+
+    # ---- demand ----
+
+    def demand(self, envelope: Demand, now: float) -> None:
+        """Take what a hub wants; answer what can be answered at once."""
+        process, want = envelope["process"], envelope["want"]
+        for text, position in want.items():
+            if text not in self.streams and not self._admit(text, now):
+                continue
+            self._answer(self.streams[text], position)
+        admitted = [text for text in want if text in self.streams]
+        if envelope["whole"]:
+            self._interest.renew(process, admitted, now)
+        else:
+            self._interest.add(process, admitted, now)
+            self._interest.drop(process, envelope["drop"], now)
+
+    def _admit(self, text: str, now: float) -> bool:
+        """Subscribe a topic that is new here, unless there is a reason not to."""
+        try:
+            topic = Topic.parse(self.category, text)
+        except Refusal as refusal:
+            logger.warning("a hub wants what is no topic: %s", refusal.message)
+            return False
+        until, words = self._refused.get(text, (0.0, ""))
+        if now < until:
+            self._put(envelopes.refused(topic.group, Code.REFUSED_BY_EXCHANGE, words))
+            return False
+        if self._max_topics() <= 0:
+            words = "the relay carries as many topics as it may"
+            self._put(envelopes.refused(topic.group, Code.TOO_MANY_TOPICS, words))
+            return False
+        self.streams[text] = TopicStream(topic)
+        line = self._line_for(text)
+        line.topics[text] = None
+        line.characters += argument_length(text)
+        self._line_of[text] = line
+        if line.ledger is not None:
+            line.ledger.want(text)
+        self._refresh_state()
+        return True
+
+    def _line_for(self, text: str) -> Line:
+        most = ARGS_PER_CONNECTION.get(self.category, CHARACTERS_PER_CONNECTION)
+        for line in self.lines:
+            fits = line.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
+            if fits and len(line.topics) < most:
+                return line
+        line = Line(self._next_line)
+        self._next_line += 1
+        self.lines.append(line)
+        return line
+
+    def _answer(self, stream: TopicStream, position: list[int] | None) -> None:
+        """Tell a hub that stands at `position` what it lacks."""
+        behind = position is None or (position[0], position[1]) < (self.epoch, stream.settled)
+        if stream.is_live and behind:
+            self._put_base(stream)
+        elif position is None and stream.is_confirmed:
+            self._put(envelopes.confirmed(stream.topic.group))
+
+    def _put_base(self, stream: TopicStream) -> None:
+        envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.greeting())
+        waiting = self._outbox.get(stream.topic.group)
+        if not (waiting and waiting[-1] == envelope):  # several hubs may ask at once
+            self._put(envelope, len(envelope["text"] or b""))
+
+    # ---- the exchange ----
+
+    def opened(self, line: Line, now: float) -> Ledger:
+        """Note that a connection is open; return its ledger, which wants all its topics."""
+        line.ledger = Ledger(self.category, line.topics, now)
+        line.has_failed = False
+        self._refresh_state()
+        return line.ledger
+
+    def closed(self, line: Line, error: str) -> None:
+        """Note that a connection broke or could not be made; its topics are stale."""
+        line.ledger = None
+        line.has_failed = True
+        line.last_error = error
+        for text in line.topics:
+            stream = self.streams[text]
+            was_live = stream.is_live
+            stream.stop()
+            if was_live:
+                self._put_stale(stream)
+        self._refresh_state()
+
+    def frame(self, line: Line, text: bytes, now: float) -> bool:
+        """Take one frame of the exchange; return whether it was a pong."""
+        try:
+            frame = decode_frame(text)
+        except BadFrame as fault:
+            self._ignore(text, str(fault))
+            return False
+        if frame.topic is not None:
+            self._message(line, frame, text, now)
+            return False
+        if frame.is_pong:
+            return True
+        if frame.is_ack and line.ledger is not None:
+            for verdict in line.ledger.reply(frame):
+                if verdict.is_confirmed:
+                    self._confirm(verdict.topic, now)
+                else:
+                    self._refuse(verdict.topic, verdict.words, now)
+        else:
+            self._ignore(text, "neither a topic nor an answer")
+        return False
+
+    def binary(self, size: int) -> None:
+        """Take note of a binary frame, which Bybit does not send here."""
+        self._ignore(b"", f"binary, {size} bytes")
+
+    def _message(self, line: Line, frame: Frame, text: bytes, now: float) -> None:
+        name = frame.topic or ""
+        stream = self.streams.get(name)
+        if stream is None:
+            # Data on its way while a topic was being unsubscribed is no fault.
+            if name not in self._refused:
+                self._ignore(text, f"a topic that was not asked for: {shown(name)}")
+            return
+        if line.ledger is not None and line.ledger.saw(name):
+            self._confirm(name, now)
+        self.messages += 1
+        before, was_live = stream.offset, stream.is_live
+        outcome = stream.receive(text, frame, now, self._random())
+        if outcome is Outcome.PUBLISH:
+            self._publish(stream, before, text)
+        elif outcome is Outcome.BROKEN:
+            logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
+            if was_live:
+                self._put_stale(stream)
+
+    def _confirm(self, text: str, now: float) -> None:
+        stream = self.streams[text]
+        if stream.is_confirmed:
+            return
+        was_live = stream.is_live
+        stream.confirm(now)
+        if stream.is_live and not was_live:
+            self._put_base(stream)  # trades begin here, also for hubs that know older ones
+        else:
+            self._put(envelopes.confirmed(stream.topic.group))
+
+    def _refuse(self, text: str, words: str, now: float) -> None:
+        logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
+        if len(self._refused) >= MAX_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+        self._refused.pop(text, None)
+        self._refused[text] = (now + REFUSED_FOR, words)
+        stream = self.streams.get(text)
+        if stream is not None:
+            self._put(envelopes.refused(stream.topic.group, Code.REFUSED_BY_EXCHANGE, words))
+            self._release(text)
+
+    def _ignore(self, text: bytes, words: str) -> None:
+        self.not_understood += 1
+        logger.warning(
+            "a frame of %s was not understood: %s: %s",
+            self.category,
+            shown(words),
+            text[:80].decode(errors="replace"),
+        )
+
+    # ---- time ----
+
+    def tick(self, now: float) -> None:
+        """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
+        for text in self._interest.expire(now, self._linger):
+            self._release(text)
+        for text, (until, _) in list(self._refused.items()):
+            if until > now:
+                break  # oldest first
+            del self._refused[text]
+        for text, stream in self.streams.items():
+            ledger = self._line_of[text].ledger
+            if ledger is not None and stream.is_resync_due(now):
+                ledger.resync(text)
+                stream.resynced(now, self._random())
+
+    def beat(self) -> None:
+        """Repeat how the category is. Call every `envelopes.BEAT` seconds."""
+        for stream in self.streams.values():
+            stream.beat()
+        self._put_state()
+
+    def _release(self, text: str) -> None:
+        stream = self.streams.pop(text, None)
+        if stream is None:
+            return
+        line = self._line_of.pop(text)
+        line.topics.pop(text, None)
+        line.characters -= argument_length(text)
+        if line.ledger is not None:
+            line.ledger.unwant(text)
+        if not line.topics:
+            self.lines.remove(line)
+        self._refresh_state()
+
+    def _refresh_state(self) -> None:
+        if not self.lines:
+            state = UpstreamState.IDLE
+        elif all(line.ledger is not None for line in self.lines):
+            state = UpstreamState.LIVE
+        elif any(line.has_failed for line in self.lines):
+            state = UpstreamState.DOWN
+        elif self.state is UpstreamState.LIVE:
+            return  # a further connection is being opened; the others work
+        else:
+            state = UpstreamState.CONNECTING
+        if state is not self.state:
+            self.state = state
+            self.since = self._wall_ms()
+            logger.info("upstream %s is %s", self.category, state)
+            self._put_state()
+
+    # ---- envelopes ----
+
+    def take_envelopes(self) -> dict[str, list[Envelope]]:
+        """Return what is to be sent, by group, in order; it is then the caller's."""
+        outbox, self._outbox, self._waiting_bytes = self._outbox, {}, 0
+        return outbox
+
+    @property
+    def has_envelopes(self) -> bool:
+        """Whether `take_envelopes` would return anything."""
+        return bool(self._outbox)
+
+    def _publish(self, stream: TopicStream, after: int, text: bytes) -> None:
+        group = stream.topic.group
+        waiting = self._outbox.get(group)
+        if waiting and waiting[-1]["type"] == "publication":
+            waiting[-1]["texts"].append(text)  # type: ignore[typeddict-item]
+            self._weigh(len(text))
+        else:
+            self._put(envelopes.publication(group, self.epoch, after, text), len(text))
+
+    def _put_stale(self, stream: TopicStream) -> None:
+        self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset))
+        stream.mark_stale()
+
+    def _put_state(self) -> None:
+        envelope = envelopes.upstream(
+            self.category, self.epoch, self.state, self.since, self._worker
+        )
+        self._outbox.setdefault(envelopes.UPSTREAM_GROUP, []).append(envelope)
+
+    def _put(
+        self,
+        envelope: envelopes.Publication
+        | envelopes.Base
+        | envelopes.Stale
+        | envelopes.VerdictEnvelope,
+        size: int = 0,
+    ) -> None:
+        self._outbox.setdefault(envelope["group"], []).append(envelope)
+        self._weigh(size)
+
+    def _weigh(self, size: int) -> None:
+        """Bound what waits: the hubs see the hole and ask for what they lack."""
+        self._waiting_bytes += size
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            self.dropped += sum(map(len, self._outbox.values()))
+            logger.error("the channel layer does not keep up; dropped what waited for it")
+            self.take_envelopes()
