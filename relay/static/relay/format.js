@@ -1,0 +1,81 @@
+/** How numbers are written on the pages: pure functions on decimal text, no floats in prices. */
+
+import { approximate, canonical, fractionDigits, shifted } from "./decimals.js";
+
+/** Shown where there is no value. */
+export const NOTHING = "–";
+
+const MINUS = "−"; // as wide as "+", unlike a hyphen
+const UNITS = [
+  ["T", 1e12],
+  ["B", 1e9],
+  ["M", 1e6],
+  ["K", 1e3],
+];
+
+/**
+ * Group the thousands: "80682.00" gives "80,682.00". Text that is no decimal comes back as it is.
+ *
+ * @param {string} text
+ * @param {number} [digits] at least so many behind the point, so that a column is straight
+ */
+export function grouped(text, digits = 0) {
+  if (!isDecimal(text)) return text;
+  const isNegative = text.startsWith("-");
+  const [whole, fraction = ""] = text.replace(/^[+-]/, "").split(".");
+  const thousands = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  const padded = fraction.padEnd(digits, "0");
+  return (isNegative ? MINUS : "") + thousands + (padded ? `.${padded}` : "");
+}
+
+/** A fraction as percents with a sign: "0.0125" gives "+1.25 %". */
+export function percent(text, digits = 2) {
+  if (!isDecimal(text)) return NOTHING;
+  const value = shifted(text, 2);
+  const rounded = fractionDigits(value) > digits ? approximate(value).toFixed(digits) : value;
+  const isZero = canonical(rounded) === "0";
+  const sign = isZero || rounded.startsWith("-") ? "" : "+";
+  return `${sign}${grouped(isZero ? rounded.replace("-", "") : rounded, digits)}%`;
+}
+
+/** A large quantity in five figures or fewer: "1234567.8" gives "1.235 M". */
+export function compact(text) {
+  if (!isDecimal(text)) return NOTHING;
+  const value = approximate(text);
+  for (const [unit, size] of UNITS) {
+    if (Math.abs(value) >= size) return `${(value / size).toPrecision(4)} ${unit}`;
+  }
+  return grouped(Math.abs(value) < 1 ? value.toFixed(4) : value.toFixed(2));
+}
+
+/** The time of day of a Unix time in ms, in the reader's zone: "14:03:59". */
+export function timeOfDay(at) {
+  const time = new Date(at);
+  if (Number.isNaN(time.getTime())) return NOTHING;
+  return [time.getHours(), time.getMinutes(), time.getSeconds()]
+    .map((part) => String(part).padStart(2, "0"))
+    .join(":");
+}
+
+/** A span as hours, minutes and seconds: 3_723_000 gives "01:02:03"; never negative. */
+export function countdown(milliseconds) {
+  if (!Number.isFinite(milliseconds)) return NOTHING;
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  return [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60]
+    .map((part) => String(part).padStart(2, "0"))
+    .join(":");
+}
+
+/** How long something takes or is ago, short: "12 ms", "3.4 s", "5 min", "2 h". */
+export function span(milliseconds) {
+  if (!Number.isFinite(milliseconds)) return NOTHING;
+  if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`;
+  if (milliseconds < 10_000) return `${(milliseconds / 1_000).toFixed(1)} s`;
+  if (milliseconds < 120_000) return `${Math.round(milliseconds / 1_000)} s`;
+  if (milliseconds < 7_200_000) return `${Math.round(milliseconds / 60_000)} min`;
+  return `${Math.round(milliseconds / 3_600_000)} h`;
+}
+
+function isDecimal(text) {
+  return typeof text === "string" && /^[+-]?(\d+\.?\d*|\.\d+)$/.test(text);
+}

@@ -1,0 +1,558 @@
+/**
+ * Follow Bybit's public market data through a marketfeed relay, from any web page.
+ *
+ *     const feed = new MarketFeed({ category: "linear" });
+ *     const book = feed.subscribe({ topic: "orderbook", symbol: "BTCUSDT", levels: 50 }, () => {
+ *       const [bid] = book.image.bids;                  // {price: "80682.00", size: "4.80"}
+ *       console.log(book.state, bid?.price);
+ *     });
+ *     feed.addEventListener("state", () => console.log(feed.state, feed.reason));
+ *     book.close();                                     // unsubscribes
+ *     feed.close();
+ *
+ * It connects with the first subscribe, comes back by itself after a loss (with growing, jittered
+ * pauses), subscribes again, and keeps an image of every topic by Bybit's rules: an `OrderBook`,
+ * a `Ticker` or a `Tape`. Prices and sizes stay the strings the exchange sent.
+ *
+ * | `feed.state` | meaning |
+ * |---|---|
+ * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe |
+ * | `connecting` | the first attempt is under way |
+ * | `live` | connected, and the relay is connected to the exchange |
+ * | `stale` | connected, but the relay has lost the exchange: images are the last ones known |
+ * | `reconnecting` | the connection is lost; `feed.retryAt` says when the next attempt is due |
+ *
+ * | `subscription.state` | meaning |
+ * |---|---|
+ * | `waiting` | nothing has come yet |
+ * | `live` | the image is the exchange's |
+ * | `stale` | the connection or the sequence is broken; the image is the last one known |
+ * | `refused` | `subscription.error` has the relay's `{code, message}` |
+ * | `closed` | by you |
+ *
+ * Events: `state`; `notice` (detail: the relay's status, lagging, gap or bye message); `sent` and
+ * `received` (detail: the text on the wire). No dependencies, no DOM; works in Node from 22 too.
+ */
+
+import { delay, verdict, Verdict } from "./backoff.js";
+import { OrderBook, Outcome } from "./book.js";
+import { Tape } from "./tape.js";
+import { Ticker } from "./ticker.js";
+
+export { OrderBook, Outcome, Tape, Ticker };
+
+/** States of a `MarketFeed`. */
+export const FeedState = Object.freeze({
+  CLOSED: "closed",
+  CONNECTING: "connecting",
+  LIVE: "live",
+  STALE: "stale",
+  RECONNECTING: "reconnecting",
+});
+
+/** States of a `Subscription`. */
+export const TopicState = Object.freeze({
+  WAITING: "waiting",
+  LIVE: "live",
+  STALE: "stale",
+  REFUSED: "refused",
+  CLOSED: "closed",
+});
+
+const PING_INTERVAL = 15_000; // ms
+const SILENCE_LIMIT = 10_000; // ms after a ping: a relay that lives answers in a round trip
+const CONNECT_LIMIT = 10_000; // ms
+const OF_USE_AFTER = 5_000; // ms: a connection that held so long ends a series of failures
+const BURST = 60; // requests at once, below the relay's 100
+const REFILL = 100; // ms per further request, half of what the relay allows
+const RETRY_REFUSED = 2_000; // ms: for refusals that are about the moment, not about the topic
+const LONGEST_RETRY = 30_000; // ms: a topic that never gets right costs no more than this often
+const MOMENTARY = new Set(["rate_limited", "upstream_unavailable"]);
+
+/** One connection to a relay, of one category, that heals itself. */
+export class MarketFeed extends EventTarget {
+  #environment;
+  #topics = new Map(); // text -> Followed
+  #requests = new Map(); // id -> the Followed whose subscribe it was
+  #lastId = 0;
+  #socket = null;
+  #openedAt = null;
+  #failures = 0;
+  #isUpstreamDown = false;
+  #bye = null;
+  #pacer;
+  #timers = new Map(); // name -> handle: one of each kind at a time
+  #pingedAt = null;
+  #heardAt = null;
+
+  /**
+   * @param {object} [options]
+   * @param {string} [options.category] spot, linear (the default), inverse or option
+   * @param {string|URL} [options.url] of the relay, such as "wss://relay.example/ws"; without it
+   *   the `/ws` of the page's own host
+   * @param {object} [options.environment] what tests put in place of the browser: any of
+   *   `WebSocket`, `now`, `random`, `setTimeout`, `clearTimeout`
+   */
+  constructor({ category = "linear", url, environment = {} } = {}) {
+    super();
+    this.category = category;
+    this.url = address(url, category);
+    this.state = FeedState.CLOSED;
+    /** Unix ms of the last change of `state`. */
+    this.since = null;
+    /** Why the state is what it is, in words; null when all is well. */
+    this.reason = null;
+    /** Unix ms of the next attempt while reconnecting, else null. */
+    this.retryAt = null;
+    /** Round trip to the relay in ms, from the last ping; null before the first. */
+    this.roundTrip = null;
+    /** What this client counted: messages of topics, gaps, resyncs, and connections made. */
+    this.counts = { messages: 0, gaps: 0, resyncs: 0, connections: 0, unreadable: 0 };
+    this.#environment = {
+      WebSocket: globalThis.WebSocket,
+      now: () => Date.now(),
+      random: Math.random,
+      setTimeout: (callback, wait) => globalThis.setTimeout(callback, wait),
+      clearTimeout: (handle) => globalThis.clearTimeout(handle),
+      ...environment,
+    };
+    this.#pacer = new Pacer();
+  }
+
+  /**
+   * Follow a topic. Following one twice shares its image and one subscription at the relay.
+   *
+   * @param {{topic: string, symbol: string, levels?: number}} request `topic` is orderbook,
+   *   publicTrade or tickers; `levels` belongs to orderbook, default 50 (option: 100)
+   * @param {(subscription: Subscription, message: object|null) => void} [listener] called after
+   *   each message of the topic and after each change of its state (then without a message)
+   * @returns {Subscription}
+   */
+  subscribe(request, listener = () => {}) {
+    const wanted = complete(request, this.category);
+    const text = topicText(wanted);
+    let followed = this.#topics.get(text);
+    if (followed === undefined) {
+      followed = new Followed(wanted, text);
+      this.#topics.set(text, followed);
+      this.#request(followed);
+    }
+    const subscription = new Subscription(followed, listener, () => this.#release(followed));
+    followed.subscriptions.add(subscription);
+    if (this.state === FeedState.CLOSED && this.reason === null) this.connect();
+    return subscription;
+  }
+
+  /** Connect now: at first, after `close`, after a refusal, or instead of waiting any longer. */
+  connect() {
+    if (this.#socket !== null) return;
+    this.#cancel("retry");
+    const isFirst = this.state === FeedState.CLOSED;
+    this.#open();
+    this.#become(isFirst ? FeedState.CONNECTING : FeedState.RECONNECTING, this.reason);
+  }
+
+  /** Close the connection and forget every subscription. */
+  close() {
+    this.#drop();
+    for (const followed of [...this.#topics.values()]) {
+      this.#topics.delete(followed.text);
+      followed.become(TopicState.CLOSED);
+    }
+    this.#failures = 0;
+    this.#become(FeedState.CLOSED, null);
+  }
+
+  // The connection.
+
+  #open() {
+    const socket = new this.#environment.WebSocket(this.url);
+    this.#socket = socket;
+    this.#bye = null;
+    // Each handler asks whether it is still about the current socket: one that was given up may
+    // report its end much later.
+    socket.onopen = () => socket === this.#socket && this.#opened();
+    socket.onmessage = (event) => socket === this.#socket && this.#received(event.data);
+    socket.onclose = (event) => socket === this.#socket && this.#lost(event.code);
+    this.#after("silence", CONNECT_LIMIT, () => this.#giveUp("no answer from the relay"));
+  }
+
+  #opened() {
+    this.#cancel("silence");
+    this.#openedAt = this.#heardAt = this.#environment.now();
+    this.#isUpstreamDown = false;
+    this.#pacer.reset(this.#environment.now());
+    this.counts.connections += 1;
+    this.#become(FeedState.LIVE, null);
+    for (const followed of this.#topics.values()) {
+      if (followed.state !== TopicState.REFUSED) this.#request(followed);
+    }
+    this.#ping();
+  }
+
+  #lost(code) {
+    const now = this.#environment.now();
+    if (this.#openedAt !== null && now - this.#openedAt >= OF_USE_AFTER) this.#failures = 0;
+    this.#drop();
+    const words = this.#bye ?? `connection lost (${code})`;
+    for (const followed of this.#topics.values()) followed.interrupt();
+    if (verdict(code) === Verdict.STOP) {
+      this.#become(FeedState.CLOSED, words);
+      return;
+    }
+    if (this.#topics.size === 0) {
+      this.#become(FeedState.CLOSED, null); // idle: the next subscribe connects
+      return;
+    }
+    const wait = delay(code, this.#failures, this.#environment.random());
+    this.#failures += 1;
+    this.#after("retry", wait, () => this.connect());
+    this.retryAt = now + wait;
+    this.#become(FeedState.RECONNECTING, words);
+  }
+
+  /** The other end went without a word: do not wait for the browser to notice. */
+  #giveUp(words) {
+    this.#bye = words;
+    this.#lost(1006);
+  }
+
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#openedAt = null;
+    this.#requests.clear();
+    for (const name of [...this.#timers.keys()]) this.#cancel(name);
+    socket?.close();
+  }
+
+  #become(state, reason) {
+    if (state !== FeedState.RECONNECTING || this.#socket !== null) this.retryAt = null;
+    if (state === this.state && reason === this.reason) return;
+    if (state !== this.state) this.since = this.#environment.now();
+    this.state = state;
+    this.reason = reason;
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+
+  #ping() {
+    const pingedAt = this.#environment.now();
+    this.#pingedAt = pingedAt;
+    this.#transmit({ method: "ping" });
+    this.#after("silence", SILENCE_LIMIT, () => {
+      if (this.#heardAt < pingedAt) this.#giveUp("the relay fell silent");
+    });
+    this.#after("ping", PING_INTERVAL, () => this.#ping());
+  }
+
+  // What is asked of the relay.
+
+  #request(followed) {
+    if (this.#openedAt === null) return; // opening asks for all
+    if (followed.id !== null) this.#requests.delete(followed.id);
+    followed.id = this.#lastId += 1;
+    this.#requests.set(followed.id, followed);
+    this.#enqueue({ method: "subscribe", ...followed.wanted, id: followed.id });
+  }
+
+  #release(followed) {
+    if (followed.subscriptions.size > 0 || this.#topics.get(followed.text) !== followed) return;
+    this.#topics.delete(followed.text);
+    this.#requests.delete(followed.id);
+    this.#cancel(`resync ${followed.text}`);
+    const wasRefused = followed.state === TopicState.REFUSED;
+    if (this.#openedAt !== null && !wasRefused) this.#unsubscribe(followed);
+  }
+
+  #unsubscribe(followed) {
+    this.#enqueue({ method: "unsubscribe", ...followed.wanted, id: (this.#lastId += 1) });
+  }
+
+  /** Get a fresh snapshot of one topic; each further one in a row waits twice as long. */
+  #resyncLater(followed) {
+    const now = this.#environment.now();
+    if (now - followed.brokenAt > LONGEST_RETRY) followed.resyncs = 0;
+    followed.brokenAt = now;
+    const wait = followed.resyncs === 0 ? 0 : Math.min(LONGEST_RETRY, 500 * 2 ** followed.resyncs);
+    followed.resyncs += 1;
+    this.#after(`resync ${followed.text}`, wait, () => {
+      if (followed.image.isLive || this.#openedAt === null) return;
+      this.counts.resyncs += 1;
+      this.#unsubscribe(followed);
+      this.#request(followed);
+    });
+  }
+
+  #enqueue(request) {
+    this.#pacer.add(request);
+    this.#pump();
+  }
+
+  #pump() {
+    const { ready, wait } = this.#pacer.take(this.#environment.now());
+    for (const request of ready) this.#transmit(request);
+    if (wait !== null) this.#after("pace", wait, () => this.#pump());
+  }
+
+  #transmit(request) {
+    const text = JSON.stringify(request);
+    this.#socket.send(text);
+    this.dispatchEvent(new CustomEvent("sent", { detail: text }));
+  }
+
+  // What the relay says.
+
+  #received(text) {
+    this.#heardAt = this.#environment.now();
+    this.dispatchEvent(new CustomEvent("received", { detail: text }));
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      message = null;
+    }
+    if (message === null || typeof message !== "object") {
+      this.counts.unreadable += 1;
+    } else if ("method" in message) {
+      this.#answered(message);
+    } else if (typeof message.topic === "string" && "data" in message) {
+      this.#published(message);
+    } else {
+      this.#noticed(message);
+    }
+  }
+
+  #published(message) {
+    const followed = this.#topics.get(message.topic);
+    if (followed === undefined) return; // still on its way when its topic was given up
+    this.counts.messages += 1;
+    let outcome;
+    try {
+      outcome = followed.image.apply(message);
+    } catch {
+      this.counts.unreadable += 1;
+      outcome = Outcome.GAP; // a message that cannot be read is a message that is missing
+    }
+    if (outcome === Outcome.GAP || outcome === Outcome.CROSSED) {
+      this.counts.gaps += 1;
+      followed.interrupt();
+      this.#resyncLater(followed);
+    } else if (outcome === Outcome.APPLIED) {
+      followed.applied(message, this.#isUpstreamDown);
+    }
+  }
+
+  #answered(message) {
+    if (message.method === "pong") {
+      this.roundTrip = this.#environment.now() - this.#pingedAt;
+      return;
+    }
+    const followed = this.#requests.get(message.id);
+    if (followed === undefined) return;
+    if (message.success) {
+      followed.acknowledged(this.#isUpstreamDown);
+      return;
+    }
+    const error = message.error ?? { code: "bad_request", message: "refused" };
+    if (MOMENTARY.has(error.code)) {
+      this.#after(`resync ${followed.text}`, RETRY_REFUSED, () => this.#request(followed));
+      return;
+    }
+    followed.error = error;
+    followed.become(TopicState.REFUSED);
+  }
+
+  #noticed(message) {
+    if (message.type === "status" && message.category === this.category) {
+      this.#isUpstreamDown = message.upstream !== "live";
+      const words = this.#isUpstreamDown ? "the relay has lost the exchange" : null;
+      for (const followed of this.#topics.values()) followed.upstreamChanged(this.#isUpstreamDown);
+      this.#become(this.#isUpstreamDown ? FeedState.STALE : FeedState.LIVE, words);
+    } else if (message.type === "gap") {
+      this.counts.gaps += 1;
+      this.#topics.get(message.topic)?.missed(message.dropped);
+    } else if (message.type === "bye") {
+      this.#bye = String(message.message ?? message.code);
+    }
+    this.dispatchEvent(new CustomEvent("notice", { detail: message }));
+  }
+
+  // Timers, one of each name.
+
+  #after(name, wait, callback) {
+    this.#cancel(name);
+    const handle = this.#environment.setTimeout(() => {
+      this.#timers.delete(name);
+      callback();
+    }, wait);
+    this.#timers.set(name, handle);
+  }
+
+  #cancel(name) {
+    if (!this.#timers.has(name)) return;
+    this.#environment.clearTimeout(this.#timers.get(name));
+    this.#timers.delete(name);
+  }
+}
+
+/** Your hold on one topic. */
+export class Subscription {
+  #followed;
+  #listener;
+  #release;
+  #isClosed = false;
+
+  /** Made by `MarketFeed.subscribe`. */
+  constructor(followed, listener, release) {
+    this.#followed = followed;
+    this.#listener = listener;
+    this.#release = release;
+  }
+
+  /** As Bybit writes it, such as "orderbook.50.BTCUSDT". */
+  get topic() {
+    return this.#followed.text;
+  }
+
+  /** The `OrderBook`, `Ticker` or `Tape`. */
+  get image() {
+    return this.#followed.image;
+  }
+
+  /** A `TopicState`. */
+  get state() {
+    return this.#isClosed ? TopicState.CLOSED : this.#followed.state;
+  }
+
+  /** `{code, message}` of the refusal, else null. */
+  get error() {
+    return this.#followed.error;
+  }
+
+  /** Let go; the last one to let go of a topic unsubscribes it. */
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#followed.subscriptions.delete(this);
+    this.#release();
+  }
+
+  /** Called by the feed after each message and change of state. */
+  tell(message) {
+    this.#listener(this, message);
+  }
+}
+
+/** A topic this feed follows: its image, and who holds it. */
+class Followed {
+  constructor(wanted, text) {
+    this.wanted = wanted;
+    this.text = text;
+    this.image = IMAGES[wanted.topic](wanted);
+    this.state = TopicState.WAITING;
+    this.error = null;
+    this.id = null; // of the latest subscribe: a refusal may come late, with the same id
+    this.resyncs = 0; // in a row
+    this.brokenAt = 0; // Unix ms of the last gap
+    this.subscriptions = new Set();
+  }
+
+  become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.tell(null);
+  }
+
+  applied(message, isUpstreamDown) {
+    this.state = isUpstreamDown ? TopicState.STALE : TopicState.LIVE;
+    this.tell(message);
+  }
+
+  interrupt() {
+    this.image.interrupt();
+    if (this.state === TopicState.LIVE) this.become(TopicState.STALE);
+  }
+
+  /** Trades are events: a quiet topic without any is as live as it gets. */
+  acknowledged(isUpstreamDown) {
+    if (this.wanted.topic !== "publicTrade" || isUpstreamDown) return;
+    this.image.isLive = true;
+    this.become(TopicState.LIVE);
+  }
+
+  /** The image itself stays: where the sequence went on, the next message proves it. */
+  upstreamChanged(isDown) {
+    if (isDown && this.state === TopicState.LIVE) this.become(TopicState.STALE);
+    const isEvents = this.wanted.topic === "publicTrade";
+    if (!isDown && isEvents && this.image.isLive) this.become(TopicState.LIVE);
+  }
+
+  missed(count) {
+    this.image.miss?.(count);
+    this.tell(null);
+  }
+
+  tell(message) {
+    for (const subscription of [...this.subscriptions]) {
+      try {
+        subscription.tell(message);
+      } catch (error) {
+        // A listener's fault is its own: the others still hear, and the console shows it.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/** Requests that leave no faster than the relay accepts them. */
+class Pacer {
+  #queue = [];
+  #tokens = BURST;
+  #countedAt = 0;
+
+  reset(now) {
+    this.#queue = [];
+    this.#tokens = BURST;
+    this.#countedAt = now;
+  }
+
+  add(request) {
+    this.#queue.push(request);
+  }
+
+  /** Return what may leave now, and after how many ms to ask again (null: nothing is left). */
+  take(now) {
+    const refilled = Math.floor((now - this.#countedAt) / REFILL);
+    this.#tokens = Math.min(BURST, this.#tokens + refilled);
+    this.#countedAt += refilled * REFILL;
+    const ready = this.#queue.splice(0, this.#tokens);
+    this.#tokens -= ready.length;
+    return { ready, wait: this.#queue.length ? REFILL : null };
+  }
+}
+
+const IMAGES = {
+  orderbook: ({ levels }) => new OrderBook({ depth: levels }),
+  publicTrade: () => new Tape(),
+  tickers: () => new Ticker(),
+};
+
+function complete({ topic, symbol, levels }, category) {
+  if (!Object.hasOwn(IMAGES, topic)) throw new TypeError(`unknown topic: ${topic}`);
+  if (topic !== "orderbook") return { topic, symbol };
+  return { topic, symbol, levels: levels ?? (category === "option" ? 100 : 50) };
+}
+
+function topicText({ topic, symbol, levels }) {
+  return levels === undefined ? `${topic}.${symbol}` : `${topic}.${levels}.${symbol}`;
+}
+
+function address(url, category) {
+  const base = globalThis.location?.href;
+  const complete = new URL(url ?? "/ws", base);
+  complete.protocol = complete.protocol.replace(/^http/, "ws");
+  complete.searchParams.set("category", category);
+  return complete.href;
+}

@@ -1,0 +1,43 @@
+"""The browser's modules without DOM, tested by Node on the fixtures that Python uses too."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+OLDEST = 20  # Node's major version: its test runner and CustomEvent are stable from here
+
+
+def node() -> str:
+    """Return Node's path; a skip where it is missing or old, a failure in CI."""
+    path = shutil.which("node")
+    reason = "Node is not installed, so the browser's modules are not tested"
+    if path is not None:
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+        major = int(re.match(r"v(\d+)", version.stdout)[1])
+        if major >= OLDEST:
+            return path
+        reason = f"expected Node {OLDEST} or later, found {version.stdout.strip()}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def test_the_browsers_modules_pass_their_own_tests():
+    files = sorted(str(path) for path in HERE.glob("*.test.mjs"))
+    assert files
+    done = subprocess.run(
+        [node(), "--test", "--test-reporter=spec", *files],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"pass (\d+)", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > len(files), done.stdout
