@@ -116,10 +116,15 @@ class Ledger:
         self._last_id += 1
         return str(self._last_id)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there are topics that may need a request."""
+        return bool(self._changed or self._splits)
+
     def due_at(self, now: float) -> float | None:
         """Return when `requests` may have something to send; None if nothing is waiting."""
         times = [request.sent_at + ACK_PATIENCE for request in self._pending.values()]
-        if (self._changed or self._splits) and len(self._pending) < REQUESTS_IN_FLIGHT:
+        if self.has_work and len(self._pending) < REQUESTS_IN_FLIGHT:
             times.append(self._bucket.available_at(now))
         return min(times, default=None)
 

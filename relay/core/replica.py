@@ -63,6 +63,11 @@ class Replica:
         """Return a message that brings a late reader here; None if there is nothing to tell."""
         return self._image.greeting()
 
+    def expect(self, epoch: int) -> None:
+        """Take the word that a new worker serves: what an older one said may be outdated."""
+        if self.position[0] < epoch:
+            self.is_broken = True
+
     def publication(self, epoch: int, after: int, texts: Sequence[bytes]) -> Step:
         """Take messages that follow position (epoch, after)."""
         here = self.position
@@ -86,18 +91,17 @@ class Replica:
                 offset += 1
                 continue
             except ExchangeFault:  # the worker let through what it should not have
-                broken = self._hole(epoch, offset, texts[index + 1 :])
+                broken = self._hole(epoch, offset + 1, texts[index + 1 :])
                 return Step(step.forward + broken.forward, broken.restart, broken.ask)
             step.forward.append(text)
         self.position = (epoch, offset)
         return step
 
     def _hole(self, epoch: int, after: int, texts: Sequence[bytes]) -> Step:
-        """Messages were missed: go on from a snapshot among `texts`, or ask for a base."""
+        """Messages were missed: go on from a snapshot among `texts`, or ask for a base, once."""
+        ask, self.is_broken = not self.is_broken, True
         if isinstance(self._image, TradesImage):
-            # Keep what is known: the base will tell which trades were missed.
-            self.is_broken = True
-            return Step(ask=True)
+            return Step(ask=ask)  # the base will tell which trades were missed
         self._image = make_image(self.topic)
         self.is_broken = False
         step = self._take(epoch, after, texts)
@@ -105,7 +109,7 @@ class Replica:
             return step
         self.position = max(self.position, (epoch, after))
         self.is_broken = True
-        return Step(restart=True, ask=True)
+        return Step(restart=True, ask=ask)
 
     def base(self, epoch: int, offset: int, text: bytes | None) -> Step:
         """Take the state at (epoch, offset), as the worker answers who asks.

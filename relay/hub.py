@@ -1,0 +1,462 @@
+"""This process's topics and who reads them.
+
+The hub is the one member of each topic's channel-layer group. It keeps the topic's image,
+frames a message once and hands the same bytes to every local reader. It does no I/O and
+starts no task: `hub_runner` brings it envelopes and the time, and takes its demand away.
+
+A reader of a topic is in one of three places: it waits for the ack, a snapshot is owed to it,
+or it is up to date. A new reader, one that was too slow and one whose messages were lost on
+the way are in the same place: a snapshot is owed, and paid when there is one and room for it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+from relay import envelopes
+from relay.core.bybit import decode_frame, decode_rows
+from relay.core.errors import Code, Refusal
+from relay.core.frames import Batch
+from relay.core.replica import Position, Replica, Step
+from relay.core.topics import Category, Feed, Topic
+from relay.envelopes import UpstreamState
+
+MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
+MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
+
+
+class Reader(Protocol):
+    """What the hub needs of a client. None of these may raise or call the hub back."""
+
+    takes_notices: bool
+    """Whether it understands more than Bybit's dialect: notices, and a greeting of trades."""
+
+    def deliver(self, batch: Batch) -> bool:
+        """Send messages; False if there is no room for them, and then nothing was sent."""
+
+    def has_room(self) -> bool:
+        """Whether a snapshot may be sent."""
+
+    def settled(self, request: Request, refusal: Refusal | None) -> None:
+        """A subscribe is decided: send the ack or the refusal."""
+
+    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+        """The exchange refused a topic after its ack had been sent."""
+
+    def missed_trades(self, topic: Topic, dropped: int) -> None:
+        """Trades were lost that nobody can bring back."""
+
+    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+        """The connection of the reader's category went down or came back."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One subscribe of one reader, which is decided as a whole.
+
+    Attributes:
+        id: As the reader gave it; the hub only hands it back.
+        undecided: Topics that the exchange has not spoken of yet.
+    """
+
+    reader: Reader
+    topics: tuple[Topic, ...]
+    id: object
+    not_before: float
+    deadline: float
+    undecided: set[Topic] = field(default_factory=set)
+    refusal: Refusal | None = None
+    is_settled: bool = False
+
+
+class Audience:
+    """The local readers of one topic.
+
+    Attributes:
+        current: Readers that have everything up to the replica's position.
+        owed: Readers to whom a snapshot is owed.
+        waiting: Readers whose ack has not been sent, with their request.
+        fresh: Messages that the current readers have not been sent yet.
+        withheld: Trades that slow readers were not sent, to be told when they have room.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.replica = Replica(topic)
+        self.is_confirmed = False
+        self.current: dict[Reader, None] = {}
+        self.owed: dict[Reader, None] = {}
+        self.waiting: dict[Reader, Request] = {}
+        self.withheld: dict[Reader, int] = {}
+        self.fresh: list[bytes] = []
+        self.messages = 0
+        self.deliveries = 0
+        self.updated = 0.0  # time of the last message
+
+    @property
+    def subscribers(self) -> int:
+        """How many readers there are, acknowledged or not."""
+        return len(self.current) + len(self.owed) + len(self.waiting)
+
+
+@dataclass(slots=True)
+class CategoryState:
+    """What is known of a category's upstream."""
+
+    state: UpstreamState = UpstreamState.IDLE
+    since: int = 0
+    epoch: int = 0
+    worker: str = ""
+    heard: float | None = None
+
+
+class Hub:
+    """The topics of this process, their readers, and what it asks of the workers.
+
+    Attributes:
+        audiences: By channel-layer group.
+        categories: What is known of each category's upstream.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_work: Callable[[], None],
+        on_demand: Callable[[], None],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        """Start with no topic.
+
+        Args:
+            on_work: Called when `flush` or `tick` have something to do; `due_at` says when.
+            on_demand: Called when `take_demand` has something to tell.
+            wall_ms: The time of day, Unix ms.
+        """
+        self.audiences: dict[str, Audience] = {}
+        self.categories = {category: CategoryState() for category in Category}
+        self.is_reachable = True
+        self._on_work = on_work
+        self._on_demand = on_demand
+        self._wall_ms = wall_ms
+        self._requests: list[tuple[float, int, Request]] = []  # a heap, by time
+        self._number = count()
+        self._dirty: dict[Audience, None] = {}
+        self._slow: dict[Audience, None] = {}  # with readers that had no room
+        self._asked: dict[Category, dict[str, Position | None]] = {}
+        self._dropped: dict[Category, dict[str, None]] = {}
+
+    # ---- readers ----
+
+    def subscribe(
+        self, reader: Reader, topics: Iterable[Topic], request_id: object, now: float
+    ) -> Request:
+        """Have a reader follow topics it does not follow yet.
+
+        The answer comes through `Reader.settled`, 2 ms later at the earliest.
+
+        Raises:
+            Refusal: `upstream_unavailable`: a topic is new here and no worker can be told.
+        """
+        request = Request(
+            reader, tuple(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
+        )
+        if not self.is_reachable and any(t.group not in self.audiences for t in request.topics):
+            raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
+        for topic in request.topics:
+            audience = self.audiences.get(topic.group)
+            if audience is None:
+                audience = self.audiences[topic.group] = Audience(topic)
+                self._ask(audience)
+            audience.waiting[reader] = request
+            is_down = self.categories[topic.category].state is UpstreamState.DOWN
+            if not audience.is_confirmed and not is_down:
+                request.undecided.add(topic)
+        self._schedule(request)
+        return request
+
+    def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
+        """Have a reader no longer follow a topic; nothing of it is sent from here on."""
+        audience = self.audiences[topic.group]
+        request = audience.waiting.get(reader)
+        if request is not None:
+            request.undecided.clear()
+            self._settle(request, now)
+        self._leave(audience, reader)
+
+    def leave(self, reader: Reader, topics: Iterable[Topic]) -> None:
+        """Forget a reader that is gone."""
+        for topic in topics:
+            audience = self.audiences.get(topic.group)
+            if audience is not None:
+                request = audience.waiting.get(reader)
+                if request is not None:
+                    request.is_settled = True
+                self._leave(audience, reader)
+
+    def _leave(self, audience: Audience, reader: Reader) -> None:
+        audience.current.pop(reader, None)
+        audience.owed.pop(reader, None)
+        audience.waiting.pop(reader, None)
+        audience.withheld.pop(reader, None)
+        if not audience.subscribers:
+            self._close(audience)
+
+    def _close(self, audience: Audience) -> None:
+        topic = audience.topic
+        self.audiences.pop(topic.group, None)
+        self._dirty.pop(audience, None)
+        self._slow.pop(audience, None)
+        self._asked.get(topic.category, {}).pop(topic.text, None)
+        self._dropped.setdefault(topic.category, {})[topic.text] = None
+        self._on_demand()
+
+    # ---- requests ----
+
+    def _schedule(self, request: Request) -> None:
+        at = request.deadline if request.undecided else request.not_before
+        heapq.heappush(self._requests, (at, next(self._number), request))
+        self._on_work()
+
+    def due_at(self) -> float | None:
+        """Return when `tick` is to be called; None if nothing is waiting for the time."""
+        return self._requests[0][0] if self._requests else None
+
+    def tick(self, now: float) -> None:
+        """Answer the requests that are due, and look after the silence of workers."""
+        while self._requests and self._requests[0][0] <= now:
+            request = heapq.heappop(self._requests)[2]
+            self._settle(request, now)
+        for category, known in self.categories.items():
+            silent = known.heard is not None and now - known.heard > envelopes.SILENCE
+            if silent and known.state is not UpstreamState.DOWN:
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms())
+
+    def _settle(self, request: Request, now: float) -> None:
+        if request.is_settled:
+            return
+        request.is_settled = True
+        request.reader.settled(request, request.refusal)
+        for topic in request.topics:
+            audience = self.audiences[topic.group]
+            audience.waiting.pop(request.reader, None)
+            if request.refusal is not None:
+                self._leave(audience, request.reader)
+            elif topic.feed is Feed.TRADES and not request.reader.takes_notices:
+                self._flush_audience(audience)  # what was traded before is not its business
+                audience.current[request.reader] = None
+            else:
+                audience.owed[request.reader] = None
+                self._touch(audience)
+
+    def _decide(self, audience: Audience, refusal: Refusal | None) -> None:
+        """Take the exchange's verdict on a topic to those who wait for it."""
+        for request in list(audience.waiting.values()):
+            if audience.topic not in request.undecided and refusal is None:
+                continue
+            request.undecided.discard(audience.topic)
+            if refusal is not None:
+                request.refusal = request.refusal or refusal
+                request.undecided.clear()
+            if not request.undecided:
+                self._schedule(request)
+
+    # ---- envelopes ----
+
+    def receive(self, envelope: Any, now: float) -> None:
+        """Take one envelope of a worker."""
+        kind = envelope["type"]
+        if kind == "upstream":
+            self._upstream(envelope, now)
+            return
+        audience = self.audiences.get(envelope["group"])
+        if audience is None:
+            return  # on its way while the last reader left
+        if kind == "publication":
+            audience.messages += len(envelope["texts"])
+            audience.updated = now
+            step = audience.replica.publication(
+                envelope["epoch"], envelope["after"], envelope["texts"]
+            )
+            self._confirm(audience)
+            self._apply(audience, step)
+        elif kind == "base":
+            step = audience.replica.base(envelope["epoch"], envelope["offset"], envelope["text"])
+            self._confirm(audience)
+            self._apply(audience, step)
+        elif kind == "stale":
+            self._apply(audience, audience.replica.stale(envelope["epoch"], envelope["after"]))
+        elif envelope["code"]:
+            self._refused(audience, Refusal(Code(envelope["code"]), envelope["message"]))
+        else:
+            self._confirm(audience)
+
+    def _confirm(self, audience: Audience) -> None:
+        if not audience.is_confirmed:
+            audience.is_confirmed = True
+            self._decide(audience, None)
+
+    def _refused(self, audience: Audience, refusal: Refusal) -> None:
+        self._decide(audience, refusal)
+        audience.is_confirmed = False
+        for reader in [*audience.current, *audience.owed]:
+            reader.revoked(audience.topic, refusal)
+            self._leave(audience, reader)
+
+    def _apply(self, audience: Audience, step: Step) -> None:
+        if step.ask:
+            self._ask(audience)
+        if step.lost:
+            self._flush_audience(audience)
+            for reader in audience.current:
+                reader.missed_trades(audience.topic, step.lost)
+        if step.restart:
+            audience.fresh.clear()
+            audience.owed |= audience.current
+            audience.current.clear()
+        audience.fresh += step.forward
+        if audience.fresh or audience.owed:
+            self._touch(audience)
+
+    def _upstream(self, envelope: Any, now: float) -> None:
+        category = Category(envelope["category"])
+        known = self.categories[category]
+        epoch = envelope["epoch"]
+        if epoch < known.epoch:
+            return  # of a worker that was replaced
+        known.heard = now
+        known.worker = envelope["worker"]
+        if epoch > known.epoch:
+            known.epoch = epoch
+            for audience in self._of(category):
+                audience.replica.expect(epoch)
+                self._ask(audience)
+        self._set_state(category, UpstreamState(envelope["state"]), envelope["since"])
+
+    def _set_state(self, category: Category, state: UpstreamState, since: int) -> None:
+        known = self.categories[category]
+        before = known.state
+        known.state, known.since = state, since
+        if before is state:
+            return
+        told = {UpstreamState.LIVE, UpstreamState.DOWN}
+        is_news = state is UpstreamState.DOWN or (
+            state is UpstreamState.LIVE and before is UpstreamState.DOWN
+        )
+        readers: dict[Reader, None] = {}
+        for audience in self._of(category):
+            if state is UpstreamState.DOWN:
+                for request in list(audience.waiting.values()):
+                    request.undecided.clear()  # nobody is there to decide
+                    self._schedule(request)
+            readers |= audience.current | audience.owed
+            self._touch(audience)  # what is owed can be paid, or not any more
+        if is_news and state in told:
+            for reader in readers:
+                reader.upstream_changed(category, state, since)
+
+    # ---- fan-out ----
+
+    def _touch(self, audience: Audience) -> None:
+        self._dirty[audience] = None
+        self._on_work()
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether `flush` has anything to send."""
+        return bool(self._dirty)
+
+    @property
+    def has_slow(self) -> bool:
+        """Whether readers without room wait for `retry_slow`."""
+        return bool(self._slow)
+
+    def retry_slow(self) -> None:
+        """Look again at readers that had no room; call a few times a second."""
+        for audience in self._slow:
+            self._dirty[audience] = None
+        self._slow = {}
+
+    def flush(self) -> None:
+        """Send everything that waits, one batch a topic."""
+        dirty, self._dirty = self._dirty, {}
+        for audience in dirty:
+            self._flush_audience(audience)
+            if audience.owed or audience.withheld:
+                self._pay(audience)
+
+    def _flush_audience(self, audience: Audience) -> None:
+        if not audience.fresh:
+            return
+        batch = Batch(audience.fresh)
+        audience.fresh = []
+        if audience.withheld:
+            self._tell_withheld(audience)
+        refused = [
+            reader
+            for reader in audience.current
+            if reader in audience.withheld or not reader.deliver(batch)
+        ]
+        audience.deliveries += (len(audience.current) - len(refused)) * len(batch.texts)
+        if refused:
+            self._withhold(audience, refused, batch)
+
+    def _withhold(self, audience: Audience, readers: list[Reader], batch: Batch) -> None:
+        """Readers had no room: a snapshot will be owed to them; of trades, a count."""
+        self._slow[audience] = None
+        if audience.topic.feed is not Feed.TRADES:
+            for reader in readers:
+                del audience.current[reader]
+                audience.owed[reader] = None
+            return
+        trades = sum(len(decode_rows(decode_frame(text))) for text in batch.texts)
+        for reader in readers:
+            if reader.takes_notices:
+                audience.withheld[reader] = audience.withheld.get(reader, 0) + trades
+            else:
+                reader.missed_trades(audience.topic, trades)
+
+    def _tell_withheld(self, audience: Audience) -> None:
+        for reader in list(audience.withheld):
+            if reader.has_room():
+                reader.missed_trades(audience.topic, audience.withheld.pop(reader))
+
+    def _pay(self, audience: Audience) -> None:
+        """Send what is owed to those who have room for it."""
+        self._tell_withheld(audience)
+        is_down = self.categories[audience.topic.category].state is UpstreamState.DOWN
+        if audience.owed and audience.replica.is_live and not is_down:
+            greeting = audience.replica.greeting()
+            batch = Batch([greeting]) if greeting is not None else None
+            for reader in list(audience.owed):
+                if batch is None or (reader.has_room() and reader.deliver(batch)):
+                    del audience.owed[reader]
+                    audience.current[reader] = None
+                    audience.deliveries += batch is not None
+            if audience.owed:
+                self._slow[audience] = None
+        if audience.withheld:
+            self._slow[audience] = None
+
+    # ---- demand ----
+
+    def _ask(self, audience: Audience) -> None:
+        topic = audience.topic
+        self._asked.setdefault(topic.category, {})[topic.text] = audience.replica.known
+        self._dropped.get(topic.category, {}).pop(topic.text, None)
+        self._on_demand()
+
+    def _of(self, category: Category) -> list[Audience]:
+        return [a for a in self.audiences.values() if a.topic.category is category]
+
+    def take_demand(self, category: Category) -> tuple[dict[str, Position | None], list[str]]:
+        """Return what is newly wanted, with positions, and what no longer is."""
+        asked, dropped = self._asked.pop(category, {}), self._dropped.pop(category, {})
+        return asked, list(dropped)
+
+    def interest(self, category: Category) -> dict[str, Position | None]:
+        """Return everything that is wanted of a category, with positions."""
+        return {audience.topic.text: audience.replica.known for audience in self._of(category)}

@@ -1,0 +1,195 @@
+"""Carries envelopes between the channel layer and the hub, and wakes it in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from relay import envelopes
+from relay.core.interest import RENEWAL
+from relay.core.topics import Category
+from relay.hub import Hub
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 1.0  # seconds between tries while the channel layer is away
+ENVELOPES_PER_TURN = 200  # received before the event loop may do something else
+LONGEST_PAUSE = 0.02  # seconds between flushes under load
+SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
+
+
+class HubRunner:
+    """The hub of this process and the tasks that serve it.
+
+    Attributes:
+        hub: Made by `start`, with the event loop.
+        process: A name that no other process has, for leases.
+        name: Host and process id, for operators.
+    """
+
+    def __init__(self) -> None:
+        self.process = uuid.uuid4().hex
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=_wall_ms)
+        self._loop = asyncio.get_running_loop()
+        self._layer = get_channel_layer()
+        self._channel = ""
+        self._joined: dict[str, None] = {}  # groups of topics
+        self._wanted = asyncio.Event()  # there is demand to tell
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush_handle: asyncio.Handle | None = None
+        self._next_flush = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start serving the hub; `stop` ends it."""
+        self._tasks = [
+            self._loop.create_task(_persist(step), name=f"hub {step.__name__}")
+            for step in (self._listen, self._tell, self._watch)
+        ]
+
+    async def stop(self) -> None:
+        """End the tasks, and tell the workers that nothing is wanted here any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for handle in (self._timer, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for category in Category:
+                    if self.hub.interest(category):
+                        await self._send(category, envelopes.demand(self.process, {}, whole=True))
+        except Exception:  # the lease will run out
+            logger.warning("could not take the demand back", exc_info=True)
+
+    # ---- the channel layer ----
+
+    async def _listen(self) -> None:
+        """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
+        self._channel = await self._layer.new_channel()
+        self._joined.clear()
+        await self._layer.group_add(envelopes.UPSTREAM_GROUP, self._channel)
+        self._wanted.set()
+        received = 0
+        while True:
+            message: Any = await self._layer.receive(self._channel)
+            self.hub.receive(message, time.monotonic())
+            received += 1
+            if received % ENVELOPES_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _tell(self) -> None:
+        """Join the groups of new topics, then tell the workers; repeat the whole at intervals."""
+        next_renewal = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, next_renewal - time.monotonic())):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            if not self._channel:
+                continue
+            try:
+                await self._join()
+                is_renewal = time.monotonic() >= next_renewal
+                if is_renewal:
+                    next_renewal = time.monotonic() + RENEWAL
+                for category in Category:
+                    await self._tell_category(category, is_renewal=is_renewal)
+            except Exception:
+                self.hub.is_reachable = False
+                raise
+            self.hub.is_reachable = True
+
+    async def _join(self) -> None:
+        """Be a member of the groups of the hub's topics, and of no others."""
+        for group in [group for group in self._joined if group not in self.hub.audiences]:
+            del self._joined[group]
+            await self._layer.group_discard(group, self._channel)
+        for group in [group for group in self.hub.audiences if group not in self._joined]:
+            await self._layer.group_add(group, self._channel)
+            self._joined[group] = None
+
+    async def _tell_category(self, category: Category, *, is_renewal: bool) -> None:
+        asked, dropped = self.hub.take_demand(category)
+        if is_renewal:
+            whole = self.hub.interest(category)
+            if whole or dropped:
+                await self._send(category, envelopes.demand(self.process, whole, whole=True))
+        elif asked or dropped:
+            await self._send(category, envelopes.demand(self.process, asked, dropped))
+
+    async def _send(self, category: Category, demand: envelopes.Demand) -> None:
+        await self._layer.group_send(envelopes.demand_group(category), dict(demand))
+
+    async def _watch(self) -> None:
+        """Look after silent workers and slow readers."""
+        next_tick = 0.0
+        while True:
+            await asyncio.sleep(SLOW_RETRY)
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + 1
+                self.hub.tick(now)
+            if self.hub.has_slow:
+                self.hub.retry_slow()
+                self._work()
+
+    # ---- what the hub asks for ----
+
+    def _demand(self) -> None:
+        self._wanted.set()
+
+    def _work(self) -> None:
+        """Have the hub flush at the end of this turn, or after a pause if it has just done so.
+
+        The pause is as long as the last flush took: idle, it is nothing; busy, it leaves the
+        loop half of the time for everything else, and messages share their writes.
+        """
+        if self.hub.has_fresh and self._flush_handle is None:
+            if self._loop.time() >= self._next_flush:
+                self._flush_handle = self._loop.call_soon(self._flush)
+            else:
+                self._flush_handle = self._loop.call_at(self._next_flush, self._flush)
+        due_at = self.hub.due_at()
+        if due_at is not None and (self._timer is None or due_at < self._timer.when()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due_at, self._tick)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        started = self._loop.time()
+        self.hub.flush()
+        ended = self._loop.time()
+        self._next_flush = ended + min(ended - started, LONGEST_PAUSE)
+        self._work()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.hub.tick(time.monotonic())
+        self._work()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _persist(step: Any) -> None:
+    """Run a step for ever: while the channel layer is away, try again each second."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            logger.exception("hub %s failed; again in %.0f s", step.__name__, PATIENCE)
+        await asyncio.sleep(PATIENCE)
