@@ -180,8 +180,10 @@ def read(source: Mapping[str, Any]) -> tuple[RelaySettings, list[Fault]]:
 
 def nearest(name: str) -> str:
     """Return the variable somebody who wrote `name` most likely meant, or nothing."""
-    close = difflib.get_close_matches(name, VARIABLES.values(), n=1)
-    return close[0] if close else ""
+    # Without the prefix, which would make every name resemble every other.
+    bare = {variable.removeprefix("RELAY_"): variable for variable in VARIABLES.values()}
+    close = difflib.get_close_matches(name.removeprefix("RELAY_"), bare, n=1)
+    return bare[close[0]] if close else ""
 
 
 def _parse(name: str, given: Any) -> Any:

@@ -1,0 +1,29 @@
+"""What tests of every kind share: servers of their own and processes that do not outlive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def _session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(_session_redis: RedisServer) -> str:
+    """The address of an empty Redis that all tests share, one at a time."""
+    _session_redis.flush()
+    return _session_redis.url
+
+
+@pytest.fixture
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A started Redis of this test's own, to be stopped, killed and started again."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server

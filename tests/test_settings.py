@@ -1,0 +1,180 @@
+"""marketfeed/settings.py: what each variable of the environment becomes."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from relay import conf
+from tests.processes import ROOT
+from tests.settings import BLANK
+
+Load = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load a copy of the settings whose project folder is `tmp_path`."""
+    for name in BLANK:
+        monkeypatch.delenv(name, raising=False)
+
+    def load_settings(dotenv: str | bytes | None = None, /, **variables: str) -> ModuleType:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        if dotenv is not None:
+            content = dotenv.encode() if isinstance(dotenv, str) else dotenv
+            (tmp_path / ".env").write_bytes(content)
+        (tmp_path / "marketfeed").mkdir(exist_ok=True)
+        copy = shutil.copy(ROOT / "marketfeed" / "settings.py", tmp_path / "marketfeed")
+        spec = importlib.util.spec_from_file_location("settings_under_test", copy)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load_settings
+
+
+def faults(settings: ModuleType) -> list[str]:
+    return [str(fault) for fault in settings.ENVIRONMENT_FAULTS]
+
+
+def test_with_a_secret_key_alone_the_defaults_of_the_readme_hold(
+    load: Load, tmp_path: Path
+) -> None:
+    settings = load(SECRET_KEY="s")
+    assert faults(settings) == []
+    assert settings.DEBUG is False
+    assert settings.ALLOWED_HOSTS == ["localhost", "127.0.0.1", "[::1]"]
+    assert settings.CSRF_TRUSTED_ORIGINS == []
+    assert settings.DATABASES["default"]["NAME"] == tmp_path / "db.sqlite3"
+    assert settings.CHANNEL_LAYERS["default"] == {"BACKEND": "relay.local_layer.LocalChannelLayer"}
+    assert settings.RELAY == {}
+    assert settings.SECURE_SSL_REDIRECT is settings.SESSION_COOKIE_SECURE is False
+
+
+def test_the_environment_comes_before_the_dotenv_file(load: Load) -> None:
+    settings = load(
+        "SECRET_KEY=from-file\nRELAY_LINGER=3\nRELAY_MAX_TOPICS=7\n", SECRET_KEY="from-environment"
+    )
+    assert settings.SECRET_KEY == "from-environment"
+    assert settings.RELAY == {"linger": "3", "max_topics": "7"}
+
+
+def test_an_empty_variable_is_an_unset_one_and_hides_the_file(load: Load) -> None:
+    settings = load("SECRET_KEY=s\nREDIS_URL=redis://here\n", REDIS_URL="", RELAY_LINGER="")
+    assert settings.RELAY == {}
+
+
+def test_without_a_secret_key_nothing_may_serve(load: Load) -> None:
+    settings = load()
+    assert faults(settings) == [
+        "SECRET_KEY: expected a long random text (or DEBUG=1), found nothing"
+    ]
+    assert settings.SECRET_KEY != load().SECRET_KEY
+
+
+def test_debug_needs_no_secret_key(load: Load) -> None:
+    settings = load(DEBUG="1")
+    assert faults(settings) == []
+    assert settings.DEBUG is True
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fault"),
+    [
+        ("DEBUG", "maybe", "DEBUG: expected on or off, found 'maybe'"),
+        ("HTTPS", "2", "HTTPS: expected on or off, found '2'"),
+        (
+            "ALLOWED_HOSTS",
+            "http://a.example",
+            "ALLOWED_HOSTS: expected host names by commas, found 'http://a.example'",
+        ),
+        (
+            "CSRF_TRUSTED_ORIGINS",
+            "a.example",
+            "CSRF_TRUSTED_ORIGINS: expected origins such as https://example.com, by commas, "
+            "found 'a.example'",
+        ),
+        (
+            "DATABASE_URL",
+            "nonsense:secret",
+            "DATABASE_URL: expected a database address such as postgres://user@host/name, "
+            "its driver installed, found a text that is not shown",
+        ),
+        (
+            "DATABASE_URL",
+            "oracle://u:secret@h/n",  # nobody has the driver
+            "DATABASE_URL: expected a database address such as postgres://user@host/name, "
+            "its driver installed, found a oracle:// address that is not shown",
+        ),
+    ],
+)
+def test_a_wrong_value_is_a_fault_and_never_an_exception(
+    load: Load, variable: str, value: str, fault: str
+) -> None:
+    settings = load(SECRET_KEY="s", **{variable: value})
+    assert faults(settings) == [fault]
+    assert getattr(settings, variable, None) == getattr(load(**{variable: ""}), variable, None)
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_a_fault(load: Load) -> None:
+    settings = load(b"\xff\xfe\x00", SECRET_KEY="s")
+    assert faults(settings) == [
+        ".env: expected a readable file in UTF-8, found a UnicodeDecodeError"
+    ]
+
+
+def test_lists_are_read_by_commas(load: Load) -> None:
+    settings = load(
+        SECRET_KEY="s",
+        ALLOWED_HOSTS="a.example, .b.example,",
+        CSRF_TRUSTED_ORIGINS="https://a.example,https://b.example",
+    )
+    assert settings.ALLOWED_HOSTS == ["a.example", ".b.example"]
+    assert settings.CSRF_TRUSTED_ORIGINS == ["https://a.example", "https://b.example"]
+
+
+def test_a_database_address_is_used(load: Load) -> None:
+    settings = load(SECRET_KEY="s", DATABASE_URL="sqlite:////var/lib/marketfeed/db.sqlite3")
+    assert settings.DATABASES["default"]["NAME"] == "/var/lib/marketfeed/db.sqlite3"
+
+
+def test_each_redis_address_is_a_shard_of_the_channel_layer(load: Load) -> None:
+    settings = load(SECRET_KEY="s", REDIS_URL="redis://a:1/0, redis://b:2/0")
+    assert settings.CHANNEL_LAYERS["default"] == {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": ["redis://a:1/0", "redis://b:2/0"]},
+    }
+
+
+def test_https_secures_cookies_and_spares_the_probes(load: Load) -> None:
+    settings = load(SECRET_KEY="s", HTTPS="on")
+    assert settings.SESSION_COOKIE_SECURE
+    assert settings.CSRF_COOKIE_SECURE
+    assert settings.SECURE_SSL_REDIRECT
+    assert settings.SECURE_HSTS_SECONDS > 0
+    assert settings.SECURE_REDIRECT_EXEMPT == [r"^healthz$", r"^readyz$"]
+
+
+def test_unknown_relay_variables_are_found_in_both_places(load: Load) -> None:
+    settings = load("SECRET_KEY=s\nRELAY_MAX_TOPIC=1\nOTHER=1\n", RELAY_LINGR="1")
+    assert settings.UNKNOWN_RELAY_VARIABLES == ["RELAY_LINGR", "RELAY_MAX_TOPIC"]
+
+
+@pytest.mark.parametrize(("given", "formatter"), [("", "text"), ("json", "json"), ("xml", "text")])
+def test_the_log_has_a_format_whatever_is_given(load: Load, given: str, formatter: str) -> None:
+    settings = load(SECRET_KEY="s", RELAY_LOG_FORMAT=given)
+    assert settings.LOGGING["handlers"]["console"]["formatter"] == formatter
+
+
+def test_every_variable_of_the_relay_is_read(load: Load) -> None:
+    given = {name: f"value of {field}" for field, name in conf.VARIABLES.items()}
+    settings = load(SECRET_KEY="s", **given)
+    assert {field: f"value of {field}" for field in conf.VARIABLES} == settings.RELAY
