@@ -22,7 +22,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, NoReturn
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
 
@@ -41,6 +41,13 @@ class RelayCommand(BaseCommand):
     # One sentence for the faults of the environment instead of the whole report of `check`.
     requires_system_checks = ()
     _is_process = False  # run by the command line, not by call_command
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return a parser that says what is wrong without the usage before it."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if self._is_process:
+            setattr(parser, "error", _refuse)  # noqa: B010 - Django asks for no class of parser
+        return parser
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run as the command line does; a signal before the work begins is a stop, too."""
@@ -76,6 +83,10 @@ class RelayCommand(BaseCommand):
         finally:
             if not self._is_process:
                 deadline.cancel()
+
+
+def _refuse(message: str) -> NoReturn:
+    raise CannotStart(f"{message[:1].upper()}{message[1:]}.")
 
 
 async def _supervise(main: Coroutine[Any, Any, None], deadline: threading.Timer) -> None:

@@ -1,0 +1,139 @@
+"""`manage.py demo`: the relay and the bundled exchange, started, watched and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError, CommandParser
+
+from relay.management.base import CannotStart, RelayCommand
+
+START_LIMIT = 20.0  # seconds for the simulator to listen, on a busy machine
+END_LIMIT = 4.0  # seconds from SIGTERM to SIGKILL, within the command's own 4.5
+LISTEN_QUEUE = 4096  # Daphne's 50 makes a thousand clients that come at once wait for seconds
+
+
+class Command(RelayCommand):
+    """Runs the simulator and Daphne as children; when one of the three ends, all end."""
+
+    help = "Serve the relay, fed by the bundled simulator: no internet, no Redis."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare where to listen."""
+        parser.add_argument("--port", type=int, default=8000, help="of the pages and the relay")
+        parser.add_argument("--interface", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--simulator-port", type=int, help="default: one that is free")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until a signal, or until one of the children ends."""
+        port, interface = options["port"], options["interface"]
+        if not _is_free(interface, port):
+            raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
+        simulator_port = options["simulator_port"] or _free_port()
+        self.run_until_stopped(run(interface, port, simulator_port))
+
+
+async def run(interface: str, port: int, simulator_port: int) -> None:
+    """Keep both children running; cancelled, end them.
+
+    Raises:
+        CommandError: one of them ended by itself.
+    """
+    children: dict[str, Process] = {}
+    try:
+        children["simulator"] = await _start(
+            "manage.py", "run_simulator", "--port", str(simulator_port)
+        )
+        await _until_it_listens(simulator_port, children["simulator"])
+        children["web server"] = await _start(
+            "-m",
+            "daphne",
+            "-e",
+            _endpoint(interface, port),
+            "marketfeed.asgi:application",
+            UPSTREAM_URL=f"ws://127.0.0.1:{simulator_port}/v5/public",
+            REDIS_URL="",  # empty hides the one in .env: the demo is one process
+        )
+        await asyncio.wait(
+            [asyncio.create_task(child.wait()) for child in children.values()],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        raise CommandError(_say_who_ended(children))
+    finally:
+        await _end(children.values())
+
+
+async def _start(*arguments: str, **variables: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=settings.BASE_DIR, env=os.environ | variables
+    )
+
+
+async def _until_it_listens(port: int, simulator: Process) -> None:
+    """Return when the simulator can be reached, so that the relay's first attempt succeeds."""
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            while simulator.returncode is None:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise CommandError(f"the simulator did not listen on port {port} in time.") from None
+    raise CommandError(_say_who_ended({"simulator": simulator}))
+
+
+def _say_who_ended(children: dict[str, Process]) -> str:
+    ended = {name: child.returncode for name, child in children.items()}
+    return "; ".join(
+        f"the {name} ended with status {status}"
+        for name, status in ended.items()
+        if status is not None
+    )
+
+
+async def _end(children: Iterable[Process]) -> None:
+    """Ask them to end, and make them; no cancellation on the way leaves one behind."""
+    living = [child for child in children if child.returncode is None]
+    try:
+        for child in living:
+            child.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_LIMIT):
+                await asyncio.gather(*(child.wait() for child in living))
+    finally:
+        for child in living:
+            if child.returncode is None:
+                child.kill()
+
+
+def _endpoint(interface: str, port: int) -> str:
+    """Say in Twisted's words where to listen."""
+    escaped = interface.replace(":", r"\:")
+    return f"tcp:port={port}:backlog={LISTEN_QUEUE}:interface={escaped}"
+
+
+def _is_free(interface: str, port: int) -> bool:
+    try:
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Daphne does
+            listener.bind((interface, port))
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
