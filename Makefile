@@ -1,0 +1,71 @@
+# Everything from a fresh clone: needs Python 3.11 or newer, make and git.
+
+PYTHON ?= python3
+PORT ?= 8000
+INTERFACE ?= 127.0.0.1
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+TESTS_INSTALLED := .venv/.installed-tests
+
+# What a deployment sets; an empty variable hides the one in .env.
+PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRUSTED_ORIGINS= \
+	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= \
+	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
+
+.PHONY: help run demo test check format secret migrated
+
+help:
+	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
+	@echo "make demo   the same, fed by the bundled simulator: needs no internet"
+	@echo "make test   run every test (ARGS= for pytest)"
+	@echo "make check  format, lint, types, layers, migrations, deployment"
+	@echo "make format repair what make check says about format"
+
+# `exec`, so that make's signals reach the server and not a shell before it.
+run: migrated
+	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
+	@exec $(BIN)/daphne -e tcp:port=$(PORT):backlog=4096:interface=$(INTERFACE) \
+		marketfeed.asgi:application
+
+demo: migrated
+	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
+	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE)
+
+test: $(TESTS_INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(TESTS_INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: $(TESTS_INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+migrated: $(INSTALLED) secret
+	@$(BIN)/python manage.py migrate --verbosity 0
+
+# A secret of this machine's own, written once and readable by its owner alone.
+secret: $(INSTALLED)
+	@grep -qs '^SECRET_KEY=.' .env || ( umask 077; \
+		$(BIN)/python -c 'import secrets; print("\nSECRET_KEY=" + secrets.token_urlsafe(50))' >> .env )
+
+$(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+		"marketfeed needs Python 3.11 or newer: name one, as in make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
+		"$(PYTHON) cannot make a virtual environment: install python3-venv (apt-get install python3-venv)"; \
+		exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(TESTS_INSTALLED): tests/requirements.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
