@@ -6,6 +6,7 @@ With settings that cannot be used it ends the server with one sentence and exit 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -14,8 +15,30 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketfeed.settings")
 from relay.conf import refuse_to_serve
 
 refuse_to_serve()
-django_asgi_app = get_asgi_application()
+django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
-application = ProtocolTypeRouter({"http": django_asgi_app})
+from relay import web_process  # noqa: E402
+from relay.routing import websocket  # noqa: E402
+
+
+async def _http(scope: Any, receive: Any, send: Any) -> None:
+    web_process.current()  # whatever comes first starts the relay
+    await django_application(scope, receive, send)
+
+
+async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
+    """Start and stop with servers that say when; Daphne does not."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            web_process.current()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await web_process.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+application = ProtocolTypeRouter({"http": _http, "websocket": websocket, "lifespan": _lifespan})

@@ -11,6 +11,7 @@ of plain values with a `type`, as Channels asks.
 | stale | worker to hubs of a topic | messages of the exchange were missed |
 | verdict | worker to hubs of a topic | the exchange agreed to a topic or refused it |
 | upstream | worker to all hubs | how the connection to a category is; repeated every second |
+| report | hub to all hubs | what it counts, for the live picture; repeated every second |
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from relay.core.replica import Position
 from relay.core.topics import Category
 
 UPSTREAM_GROUP = "marketfeed.upstream"
+REPORTS_GROUP = "marketfeed.reports"
 BEAT = 1.0  # seconds between repetitions of `upstream`
 SILENCE = 3.0  # seconds without one, after which a worker is taken for dead: three were lost
 
@@ -98,6 +100,28 @@ class Upstream(TypedDict):
     state: str
     since: int
     worker: str
+
+
+class TopicReport(TypedDict):
+    """What one process counts of one topic; rates are per second, `age_ms` is None before data."""
+
+    category: str
+    topic: str
+    state: str
+    subscribers: int
+    messages_per_second: float
+    deliveries_per_second: float
+    age_ms: int | None
+
+
+class Report(TypedDict):
+    """What one web process counts."""
+
+    type: str
+    process: str
+    name: str
+    clients: int
+    topics: list[TopicReport]
 
 
 Envelope = Demand | Publication | Base | Stale | VerdictEnvelope | Upstream

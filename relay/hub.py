@@ -171,6 +171,8 @@ class Hub:
             if audience is None:
                 audience = self.audiences[topic.group] = Audience(topic)
                 self._ask(audience)
+                known = self.categories[topic.category]
+                known.heard = known.heard or now  # from here on its silence counts
             audience.waiting[reader] = request
             is_down = self.categories[topic.category].state is UpstreamState.DOWN
             if not audience.is_confirmed and not is_down:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -16,6 +17,7 @@ from relay import envelopes
 from relay.core.interest import RENEWAL
 from relay.core.topics import Category
 from relay.hub import Hub
+from relay.reports import Reporter
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +34,12 @@ class HubRunner:
         hub: Made by `start`, with the event loop.
         process: A name that no other process has, for leases.
         name: Host and process id, for operators.
+        reporter: What this process and the others count.
+        unreachable_since: When the channel layer was last reached, if it cannot be now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count_clients: Callable[[], int]) -> None:
+        self._count_clients = count_clients
         self.process = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=_wall_ms)
@@ -47,6 +52,8 @@ class HubRunner:
         self._flush_handle: asyncio.Handle | None = None
         self._next_flush = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        self.reporter = Reporter(self.process, self.name)
+        self.unreachable_since: float | None = None
 
     def start(self) -> None:
         """Start serving the hub; `stop` ends it."""
@@ -77,12 +84,16 @@ class HubRunner:
         """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
         self._channel = await self._layer.new_channel()
         self._joined.clear()
-        await self._layer.group_add(envelopes.UPSTREAM_GROUP, self._channel)
+        for group in (envelopes.UPSTREAM_GROUP, envelopes.REPORTS_GROUP):
+            await self._layer.group_add(group, self._channel)
         self._wanted.set()
         received = 0
         while True:
             message: Any = await self._layer.receive(self._channel)
-            self.hub.receive(message, time.monotonic())
+            if message["type"] == "report":
+                self.reporter.take(message, time.monotonic())
+            else:
+                self.hub.receive(message, time.monotonic())
             received += 1
             if received % ENVELOPES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -108,8 +119,10 @@ class HubRunner:
                     await self._tell_category(category, is_renewal=is_renewal)
             except Exception:
                 self.hub.is_reachable = False
+                self.unreachable_since = self.unreachable_since or time.monotonic()
                 raise
             self.hub.is_reachable = True
+            self.unreachable_since = None
 
     async def _join(self) -> None:
         """Be a member of the groups of the hub's topics, and of no others."""
@@ -133,7 +146,7 @@ class HubRunner:
         await self._layer.group_send(envelopes.demand_group(category), dict(demand))
 
     async def _watch(self) -> None:
-        """Look after silent workers and slow readers."""
+        """Look after silent workers and slow readers, and report what is counted."""
         next_tick = 0.0
         while True:
             await asyncio.sleep(SLOW_RETRY)
@@ -141,6 +154,8 @@ class HubRunner:
             if now >= next_tick:
                 next_tick = now + 1
                 self.hub.tick(now)
+                report = self.reporter.make(self.hub, self._count_clients(), now)
+                await self._layer.group_send(envelopes.REPORTS_GROUP, dict(report))
             if self.hub.has_slow:
                 self.hub.retry_slow()
                 self._work()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 from relay.core.topics import Category
 
@@ -52,9 +52,8 @@ def padded(digits: int) -> Formatter:
     form = f"%d.%0{digits}d"
 
     def write(value: int) -> str:
-        if value < 0:
-            return "-" + write(-value)
-        return form % divmod(value, unit)
+        text: str = form % divmod(value, unit)
+        return text
 
     return write
 
@@ -145,13 +144,17 @@ def _base_coin(category: Category, symbol: str) -> str:
 
 
 def _more_strikes(count: int) -> list[Instrument]:
-    strikes = product(range(20000, 20000 + 500 * (count + 1), 500), "CP")
-    taken = {row[0] for row in _OPTION}
-    found: list[Instrument] = []
-    for strike, kind in strikes:
-        symbol = f"BTC-31DEC27-{strike}-{kind}-USDT"
-        if len(found) == count:
-            break
-        if symbol not in taken:
-            found.append(Instrument(Category.OPTION, symbol, "BTC", 1000 + strike // 100, 5, 0, 400, 2))
-    return found
+    strikes = product(range(20000, 20000 + 500 * count, 500), "CP")
+    return [
+        Instrument(
+            Category.OPTION,
+            f"BTC-31DEC27-{strike}-{kind}-USDT",
+            "BTC",
+            1000 + strike // 100,
+            5,
+            0,
+            400,
+            2,
+        )
+        for strike, kind in islice(strikes, count)
+    ]

@@ -107,6 +107,11 @@ class Connection:
                 error = "no answer to pings" if was_silent else "closed by the exchange"
             except CONNECT_FAULTS as fault:
                 error = f"{type(fault).__name__}: {fault}"
+            except Exception as fault:
+                logger.exception(
+                    "%s: connection %d failed", self._supply.category, self._line.number
+                )
+                error = repr(fault)
             if time.monotonic() - started > STEADY_AFTER:
                 backoff.reset()
             # A silent connection has already cost its patience: replace it at once.
@@ -140,20 +145,20 @@ class Connection:
             self._last_pong = time.monotonic()
             speaking = asyncio.create_task(self._speak(socket, ledger))
             try:
-                await self._listen(socket)
+                await self._listen(socket, ledger)
                 return speaking.done() and not speaking.cancelled() and speaking.result()
             finally:
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
 
-    async def _listen(self, socket: ClientConnection) -> None:
+    async def _listen(self, socket: ClientConnection, ledger: Ledger) -> None:
         supply, line = self._supply, self._line
         try:
             while True:
                 text = await socket.recv(decode=False)
                 if supply.frame(line, text, time.monotonic()):
                     self._last_pong = time.monotonic()
-                elif line.ledger is not None:
+                if ledger.has_work:
                     self._wanted.set()
                 self._on_envelopes()
         except ConnectionClosed:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
+LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
 
 
@@ -39,6 +40,7 @@ class Line:
     Attributes:
         ledger: What the open connection is subscribed to; None while it is not open.
         characters: What its topics count towards Bybit's limit.
+        empty_since: When its last topic left; None while it has any.
         has_failed: Whether the last try to connect failed or the connection broke.
         last_error: In words, for operators.
     """
@@ -47,6 +49,7 @@ class Line:
     topics: dict[str, None] = field(default_factory=dict)
     ledger: Ledger | None = None
     characters: int = 0
+    empty_since: float | None = None
     has_failed: bool = False
     last_error: str = ""
 
@@ -139,6 +142,7 @@ class Supply:
         self.streams[text] = TopicStream(topic)
         line = self._line_for(text)
         line.topics[text] = None
+        line.empty_since = None
         line.characters += argument_length(text)
         self._line_of[text] = line
         if line.ledger is not None:
@@ -185,6 +189,8 @@ class Supply:
         line.ledger = None
         line.has_failed = True
         line.last_error = error
+        if not line.topics and line in self.lines:
+            self.lines.remove(line)
         for text in line.topics:
             stream = self.streams[text]
             was_live = stream.is_live
@@ -259,7 +265,7 @@ class Supply:
         stream = self.streams.get(text)
         if stream is not None:
             self._put(envelopes.refused(stream.topic.group, Code.REFUSED_BY_EXCHANGE, words))
-            self._release(text)
+            self._release(text, now)
 
     def _ignore(self, text: bytes, words: str) -> None:
         self.not_understood += 1
@@ -275,7 +281,10 @@ class Supply:
     def tick(self, now: float) -> None:
         """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
         for text in self._interest.expire(now, self._linger):
-            self._release(text)
+            self._release(text, now)
+        for line in list(self.lines):
+            if line.empty_since is not None and now - line.empty_since >= LINE_LINGER:
+                self.lines.remove(line)
         for text, (until, _) in list(self._refused.items()):
             if until > now:
                 break  # oldest first
@@ -292,7 +301,7 @@ class Supply:
             stream.beat()
         self._put_state()
 
-    def _release(self, text: str) -> None:
+    def _release(self, text: str, now: float) -> None:
         stream = self.streams.pop(text, None)
         if stream is None:
             return
@@ -302,11 +311,11 @@ class Supply:
         if line.ledger is not None:
             line.ledger.unwant(text)
         if not line.topics:
-            self.lines.remove(line)
+            line.empty_since = now
         self._refresh_state()
 
     def _refresh_state(self) -> None:
-        if not self.lines:
+        if not self.streams:
             state = UpstreamState.IDLE
         elif all(line.ledger is not None for line in self.lines):
             state = UpstreamState.LIVE

@@ -125,7 +125,7 @@ class _CategoryWorker:
             self.supply.epoch,
             UpstreamState.DOWN,
             wall_ms(),
-            self.supply.category,
+            self._worker.name,
         )
         await self._layer.group_send(envelopes.UPSTREAM_GROUP, dict(last))
 

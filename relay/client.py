@@ -1,0 +1,301 @@
+"""One client: what it says becomes calls of the hub, what the hub says becomes messages.
+
+A client comes in by one of two doors: `/ws`, where both dialects are spoken, and `/v5`, where
+only Bybit's is. It has one category, because Bybit's messages do not name theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+from relay import conf
+from relay.core import bybit_dialect, short_dialect
+from relay.core.bybit_dialect import BybitDialect, BybitId
+from relay.core.errors import Code, Refusal
+from relay.core.frames import Batch
+from relay.core.limits import TokenBucket
+from relay.core.protocol import Door, Fields, decode_fields
+from relay.core.short_dialect import Method, ShortId
+from relay.core.topics import Category, Topic
+from relay.envelopes import UpstreamState
+from relay.hub import Hub, Request
+from relay.outbound import Outbound
+
+logger = logging.getLogger(__name__)
+
+CLOSE_BAD_REQUEST = 4000
+CLOSE_IDLE = 4002
+CLOSE_FOREIGN_ORIGIN = 4003
+CLOSE_NOT_FOUND = 4004
+CLOSE_FULL = 4100
+CLOSE_SLOW = 4108
+CLOSE_TOO_MANY_REQUESTS = 4129
+CLOSE_SHUTTING_DOWN = 4200
+
+BURST = 5  # times the requests of a second may come at once
+FLOOD = 10  # times the requests of a second close the connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a topic was asked for, so that a late refusal can be told in the same words."""
+
+    id: ShortId | BybitId
+
+
+class Client:
+    """A client of this process.
+
+    Attributes:
+        category: None until the first subscribe decides it, on `/ws` without a query.
+        topics: What it follows or has asked to, with how it asked.
+        takes_notices: Whether it came in by `/ws`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbound: Outbound,
+        door: Door,
+        category: Category | None,
+        *,
+        address: str | None = None,
+        user_agent: str = "",
+    ) -> None:
+        settings = conf.current()
+        now = time.monotonic()
+        rate = settings.requests_per_second
+        self.category = category
+        self.topics: dict[Topic, _Asked] = {}
+        self.takes_notices = door is Door.SHORT
+        self.address = address
+        self.user_agent = user_agent
+        self.connected_at = time.time()
+        self.idle_since: float | None = now
+        self.is_closing = False
+        self._hub = hub
+        self._outbound = outbound
+        self._buffer_limit = settings.client_buffer
+        self._max_topics = (
+            settings.max_topics_per_connection
+            if door is Door.SHORT
+            else conf.V5_MAX_TOPICS_PER_CONNECTION
+        )
+        self._requests = TokenBucket(rate, rate * BURST, now)
+        self._flood = TokenBucket(rate * FLOOD, rate * FLOOD, now)
+        self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
+        self._knows_down = False
+
+    # ---- what the client says ----
+
+    def receive(self, text: str | bytes | None) -> None:
+        """Take one message of the client; None stands for a binary frame."""
+        now = time.monotonic()
+        if self.is_closing:
+            return
+        if not self._flood.take(now):
+            self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+            return
+        is_allowed = self._requests.take(now)
+        try:
+            if text is None:
+                raise Refusal(Code.BAD_REQUEST, "expected text, received a binary frame")
+            fields = decode_fields(text)
+        except Refusal as refusal:
+            self._answer_unread(text, refusal if is_allowed else _rate_limited())
+            return
+        if "op" in fields or not self.takes_notices:
+            self._bybit(fields, now, is_allowed=is_allowed)
+        else:
+            self._short(fields, now, is_allowed=is_allowed)
+
+    def _answer_unread(self, text: str | bytes | None, refusal: Refusal) -> None:
+        if self.takes_notices:
+            self._say(short_dialect.refused(ShortId(), refusal))
+        else:
+            self._say(self._dialect.not_json(text or b""))
+
+    # ---- the short dialect ----
+
+    def _short(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
+        known = short_dialect.read_name(fields)
+        try:
+            known = short_dialect.read_id(fields)
+            if not is_allowed:
+                raise _rate_limited()
+            match short_dialect.read_method(fields):
+                case Method.PING:
+                    self._say(short_dialect.pong(known))
+                case Method.LIST:
+                    self._say(short_dialect.listing(known, self.category, self.topics))
+                case Method.SUBSCRIBE:
+                    self._short_subscribe(known, fields, now)
+                case Method.UNSUBSCRIBE:
+                    topic = short_dialect.read_topic(fields, self.category)
+                    if topic not in self.topics:
+                        raise Refusal(Code.NOT_SUBSCRIBED, f"not subscribed: {topic.text}")
+                    self._unsubscribe(topic, now)
+                    self._say(short_dialect.agreed(known, topic))
+        except Refusal as refusal:
+            self._say(short_dialect.refused(known, refusal))
+
+    def _short_subscribe(self, known: ShortId, fields: Fields, now: float) -> None:
+        topic = short_dialect.read_topic(fields, self.category)
+        if topic in self.topics:
+            self._say(short_dialect.agreed(known, topic, already=True))
+            return
+        if len(self.topics) >= self._max_topics:
+            raise Refusal(Code.TOO_MANY_TOPICS, f"a connection may have {self._max_topics} topics")
+        self._hub.subscribe(self, [topic], known, now)
+        self._follow([topic], known)
+
+    # ---- Bybit's dialect ----
+
+    @property
+    def _dialect(self) -> BybitDialect:
+        return BybitDialect(self.category or Category.LINEAR, self._connection_id)
+
+    def _bybit(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
+        known = bybit_dialect.read_id(fields)
+        args = bybit_dialect.read_args(fields)
+        try:
+            if not is_allowed:
+                raise ValueError("error:too many requests")
+            if known.op == "ping":
+                self._say(self._dialect.pong(known, time.time_ns() // 1_000_000))
+            elif known.op not in ("subscribe", "unsubscribe"):
+                raise ValueError("error:invalid op")
+            elif args is None:
+                raise ValueError("error:args must be a list of topics")
+            elif known.op == "subscribe":
+                self._bybit_subscribe(known, args, now)
+            else:
+                self._bybit_unsubscribe(known, args, now)
+        except ValueError as error:
+            self._say(self._dialect.refused(known, str(error), args))
+
+    def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
+        held = frozenset(topic.text for topic in self.topics)
+        topics = self._dialect.read_topics(args, held)
+        if len(held) + len(topics) > self._max_topics:
+            raise ValueError(f"error:too many topics,limit:{self._max_topics}")
+        try:
+            self._hub.subscribe(self, topics, known, now)
+        except Refusal as refusal:
+            raise ValueError(f"error:{refusal.message}") from refusal
+        self._follow(topics, known)
+
+    def _bybit_unsubscribe(self, known: BybitId, args: list[str], now: float) -> None:
+        wanted = set(args)
+        for topic in [topic for topic in self.topics if topic.text in wanted]:
+            self._unsubscribe(topic, now)
+        self._say(self._dialect.agreed(known, args))
+
+    # ---- both ----
+
+    def _follow(self, topics: list[Topic], known: ShortId | BybitId) -> None:
+        self.topics |= dict.fromkeys(topics, _Asked(known))
+        if topics:
+            self.category = topics[0].category
+            self.idle_since = None
+
+    def _unsubscribe(self, topic: Topic, now: float) -> None:
+        self._hub.unsubscribe(self, topic, now)
+        self._forget(topic)
+
+    def _forget(self, topic: Topic) -> None:
+        self.topics.pop(topic, None)
+        if not self.topics:
+            self.idle_since = time.monotonic()
+
+    # ---- what the hub says ----
+
+    def deliver(self, batch: Batch) -> bool:
+        if self._outbound.unsent() > self._buffer_limit:
+            return False
+        self._outbound.write(batch)
+        return True
+
+    def has_room(self) -> bool:
+        return self._outbound.unsent() <= self._buffer_limit // 2
+
+    def settled(self, request: Request, refusal: Refusal | None) -> None:
+        known = request.id
+        if refusal is not None:
+            for topic in request.topics:
+                self._forget(topic)
+        if isinstance(known, BybitId):
+            args = [topic.text for topic in request.topics]
+            if refusal is None:
+                self._say(self._dialect.agreed(known, args))
+            else:
+                self._say(self._dialect.refused(known, _bybit_words(refusal), args))
+        elif isinstance(known, ShortId):
+            if refusal is None:
+                self._say(short_dialect.agreed(known, request.topics[0]))
+            else:
+                self._say(short_dialect.refused(known, refusal))
+        if refusal is None and request.topics:
+            self._tell_if_down(request.topics[0].category)
+
+    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+        asked = self.topics.get(topic)
+        if asked is None:
+            return
+        self._forget(topic)
+        if isinstance(asked.id, BybitId):
+            self._say(self._dialect.refused(asked.id, _bybit_words(refusal), [topic.text]))
+        else:
+            self._say(short_dialect.refused(asked.id, refusal))
+
+    def missed_trades(self, topic: Topic, dropped: int) -> None:
+        if self.takes_notices:
+            self._say(short_dialect.gap(topic, dropped))
+        else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
+            self.close(CLOSE_SLOW, "slow", f"{dropped} trades of {topic.text} were dropped")
+
+    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+        self._knows_down = state is UpstreamState.DOWN
+        if self.takes_notices:
+            self._say(short_dialect.status(category, state.value, since))
+
+    def _tell_if_down(self, category: Category) -> None:
+        """Tell one who comes while upstream is down why there is no snapshot."""
+        known = self._hub.categories[category]
+        if known.state is UpstreamState.DOWN and not self._knows_down:
+            self.upstream_changed(category, known.state, known.since)
+
+    # ---- the end ----
+
+    def close(self, code: int, word: str, message: str) -> None:
+        """Say goodbye and close; nothing is sent afterwards."""
+        if self.is_closing:
+            return
+        self.is_closing = True
+        if self.takes_notices:
+            self._outbound.write(Batch([short_dialect.bye(word, message)]))
+        self._outbound.close(code, message)
+
+    def gone(self) -> None:
+        """Forget everything: the connection has ended."""
+        self.is_closing = True
+        self._hub.leave(self, list(self.topics))
+        self.topics.clear()
+        self._outbound.detach()
+
+    def _say(self, text: bytes) -> None:
+        if not self.is_closing:
+            self._outbound.write(Batch([text]))
+
+
+def _rate_limited() -> Refusal:
+    return Refusal(Code.RATE_LIMITED, "too many requests; slow down")
+
+
+def _bybit_words(refusal: Refusal) -> str:
+    if refusal.code is Code.REFUSED_BY_EXCHANGE:
+        return refusal.message
+    return f"error:{refusal.message}"

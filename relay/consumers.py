@@ -1,0 +1,124 @@
+"""The WebSocket consumers: Channels' side of a client.
+
+They translate and nothing more: a message of Channels becomes a call of `Client`. They take
+no channel of their own (the hub is the one member of each group) and read their messages in
+a plain loop, because the stock dispatch starts a task and asks for a thread per message.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+from urllib.parse import parse_qs
+
+from channels.consumer import AsyncConsumer
+
+from relay import conf, web_process
+from relay.client import (
+    CLOSE_BAD_REQUEST,
+    CLOSE_FOREIGN_ORIGIN,
+    CLOSE_FULL,
+    CLOSE_NOT_FOUND,
+    CLOSE_SHUTTING_DOWN,
+    Client,
+)
+from relay.core.errors import Refusal
+from relay.core.protocol import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
+from relay.core.topics import Category, parse_category
+from relay.origins import is_welcome
+from relay.outbound import make_outbound
+
+logger = logging.getLogger(__name__)
+
+
+class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One client at `/ws`, where both dialects are spoken."""
+
+    channel_layer_alias = None
+    door: ClassVar[Door] = Door.SHORT
+    message_limit: ClassVar[int] = SHORT_DOOR_LIMIT
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        process = web_process.current()
+        outbound = make_outbound(
+            send, message_limit=self.message_limit, send_buffer=conf.current().send_buffer
+        )
+        address = scope["client"][0] if scope.get("client") else None
+        headers = dict(scope["headers"])
+        await receive()  # websocket.connect
+        # Refused after the handshake: before it, Daphne could only say HTTP 403.
+        await outbound.accept()
+        client = Client(
+            process.runner.hub,
+            outbound,
+            self.door,
+            None,
+            address=address,
+            user_agent=headers.get(b"user-agent", b"").decode("latin1"),
+        )
+        try:
+            if not is_welcome(headers):
+                client.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
+            elif process.is_stopping:
+                client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+            elif not process.has_place(address):
+                client.close(CLOSE_FULL, "full", "too many connections")
+            else:
+                try:
+                    client.category = self.read_category(scope)
+                except Refusal as refusal:
+                    client.close(CLOSE_BAD_REQUEST, refusal.code, refusal.message)
+                else:
+                    process.add(client)
+            await self._read(client, receive)
+        finally:
+            process.remove(client)
+            client.gone()
+
+    async def _read(self, client: Client, receive: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return
+            text = message.get("text")
+            if len(text or message.get("bytes") or b"") > self.message_limit:
+                client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
+            else:
+                client.receive(text)
+
+    def read_category(self, scope: Any) -> Category | None:
+        """Return the category that the address names, None if the first subscribe is to decide.
+
+        Raises:
+            Refusal: `bad_category`.
+        """
+        query = parse_qs(scope["query_string"].decode("latin1"), keep_blank_values=True)
+        return parse_category(query["category"][-1]) if "category" in query else None
+
+
+class BybitConsumer(MarketDataConsumer):
+    """One client at `/v5/public/{category}`, where Bybit's dialect is spoken as Bybit does."""
+
+    door = Door.BYBIT
+    message_limit = BYBIT_DOOR_LIMIT
+
+    def read_category(self, scope: Any) -> Category:
+        """Return the category of the path.
+
+        Raises:
+            Refusal: `bad_category`.
+        """
+        return parse_category(scope["url_route"]["kwargs"]["category"])
+
+
+class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
+    """Any other path: accepted and closed, so that the client sees why."""
+
+    channel_layer_alias = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": CLOSE_NOT_FOUND, "reason": "no such path"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass

@@ -1,0 +1,212 @@
+"""Serve a Bybit look-alike on the loopback interface, for demos and tests.
+
+It reads no setting, so a missing `SECRET_KEY` does not keep it from running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from math import isfinite
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from relay.core.errors import Refusal
+from relay.core.topics import Category, parse_category
+from relay.management.base import CannotStart, RelayCommand
+from relay.simulator.control import FAULTS
+from relay.simulator.instruments import MOST_SYMBOLS
+from relay.simulator.replay import Recording, RecordingError
+from relay.simulator.server import DEFAULT_RATE, Simulator
+
+logger = logging.getLogger(__name__)
+
+HIGHEST_RATE = 1000.0  # steps in a second for each symbol
+SCREEN_INTERVAL = 1.0  # seconds between two state lines on a terminal
+LOG_INTERVAL = 60.0  # seconds between two of them in a log
+
+
+class Command(RelayCommand):
+    """`manage.py run_simulator`."""
+
+    help = "Serves a Bybit look-alike at ws://127.0.0.1:PORT/v5/public/{category}."
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return a parser that says what is wrong without the usage before it."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if self._is_process:
+            setattr(parser, "error", _refuse)  # noqa: B010  # a method is not to be assigned
+        return parser
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options; a wrong value raises `CannotStart` with the words for it."""
+        add = parser.add_argument
+        whole, decimal = _number(int), _number(float)
+        add("--port", type=whole("--port", 0, 65535), default=9001, help="0: any free one")
+        add("--seed", type=_seed, default=1, help="same seed, same messages")
+        add(
+            "--symbols",
+            type=whole("--symbols", 1, MOST_SYMBOLS),
+            help="in each category (default: a handful of well-known ones)",
+        )
+        add(
+            "--rate",
+            type=decimal("--rate", 0.01, HIGHEST_RATE),
+            default=DEFAULT_RATE,
+            help="steps in a second for each symbol",
+        )
+        add("--replay", metavar="FILE", type=Path, help="play recorded frames instead")
+        add(
+            "--speed",
+            type=decimal("--speed", 0, 1e9),
+            default=1.0,
+            help="of a replay, times the recorded pace; 0: as fast as possible",
+        )
+        add(
+            "--category",
+            type=_category,
+            help="of a raw recording (default: from its file name, or linear)",
+        )
+        add(
+            "--fault",
+            metavar="NAME=SECONDS",
+            type=_fault,
+            action="append",
+            default=[],
+            help=f"commit a fault again and again, on random targets: {', '.join(FAULTS)}",
+        )
+        add(
+            "--refuse",
+            metavar="[CATEGORY:]SYMBOL",
+            type=_refused,
+            action="append",
+            default=[],
+            help="do not know this symbol",
+        )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run whatever the settings are: none of them matters here."""
+        return BaseCommand.execute(self, *args, **options)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Serve until a signal comes."""
+        self.run_until_stopped(self._serve(options))
+
+    async def _serve(self, options: dict[str, Any]) -> None:
+        simulator = Simulator(
+            options["port"],
+            seed=options["seed"],
+            symbols=options["symbols"],
+            rate=options["rate"],
+            replay=_recording(options["replay"], options["category"]),
+            speed=options["speed"],
+            refuse=[pair for pairs in options["refuse"] for pair in pairs],
+            faults=dict(options["fault"]),
+        )
+        try:
+            await simulator.__aenter__()
+        except OSError as fault:
+            raise CannotStart(
+                f"Cannot listen on port {options['port']}: {fault.strerror}."
+            ) from None
+        try:
+            print(f"simulator listening on {simulator.url}", flush=True)
+            await _report(simulator)
+        finally:
+            await simulator.__aexit__(None, None, None)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise CannotStart(f"{message}.")
+
+
+async def _report(simulator: Simulator) -> None:
+    """Say how it stands, for ever: in place on a terminal, now and then in a log."""
+    is_terminal = sys.stdout.isatty()
+    interval = SCREEN_INTERVAL if is_terminal else LOG_INTERVAL
+    before = 0
+    try:
+        while True:
+            await asyncio.sleep(interval)
+            sent = simulator.exchange.sent
+            state = _state(simulator, (sent - before) / interval)
+            if is_terminal:
+                print(f"\r\x1b[K{state}", end="", flush=True)
+            elif sent != before:
+                logger.info("%s", state)
+            before = sent
+    finally:
+        if is_terminal:
+            print(flush=True)
+
+
+def _state(simulator: Simulator, rate: float) -> str:
+    parts = []
+    for category in Category:
+        sockets = [socket for socket in simulator.sockets if socket.category is category]
+        if sockets:
+            topics = sum(len(socket.session.topics) for socket in sockets)
+            parts.append(f"{category}: {len(sockets)} sockets, {topics} topics")
+    parts.append(f"{rate:,.0f} messages/s" if simulator.replay is None else "replay")
+    return " | ".join(parts)
+
+
+def _recording(path: Path | None, category: Category | None) -> Recording | None:
+    if path is None:
+        return None
+    try:
+        return Recording.read(path, category)
+    except RecordingError as fault:
+        raise CannotStart(f"--replay {path}: {fault}.") from None
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str, float, float], Callable[[str], float]]:
+    """Return a maker of readers for numbers between two limits."""
+
+    def make(name: str, least: float, most: float) -> Callable[[str], float]:
+        def read(text: str) -> float:
+            try:
+                value = kind(text)
+            except ValueError:
+                value = least - 1
+            if not (isfinite(value) and least <= value <= most):
+                words = "a whole number" if kind is int else "a number"
+                raise CannotStart(
+                    f"{name} must be {words} from {least:g} to {most:g}: {text[:80]!r}."
+                )
+            return value
+
+        return read
+
+    return make
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise CannotStart(f"--seed must be a whole number: {text[:80]!r}.") from None
+
+
+def _category(text: str) -> Category:
+    try:
+        return parse_category(text)
+    except Refusal as fault:
+        raise CannotStart(f"--category: {fault.message}.") from None
+
+
+def _fault(text: str) -> tuple[str, float]:
+    name, _, seconds = text.partition("=")
+    if name not in FAULTS:
+        raise CannotStart(f"--fault must be NAME=SECONDS with NAME one of {', '.join(FAULTS)}.")
+    return name, _number(float)(f"--fault {name}", 0.01, 1e6)(seconds)
+
+
+def _refused(text: str) -> list[tuple[Category, str]]:
+    name, colon, symbol = text.rpartition(":")
+    return [(one, symbol) for one in ([_category(name)] if colon else Category)]

@@ -1,0 +1,22 @@
+"""Which web pages may connect.
+
+A browser names the page's origin; bots and command lines name none, and are always welcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from relay import conf
+
+
+def is_welcome(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a handshake with these headers may go on."""
+    origin = headers.get(b"origin", b"").decode("latin1")
+    if not origin:
+        return True
+    allowed = conf.current().allowed_origins
+    if "*" in allowed or origin in allowed:
+        return True
+    return urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin1")

@@ -1,0 +1,69 @@
+"""The way to a client through plain ASGI, on any server.
+
+`send` waits while the server's own buffer is full, so one task per client sends from a queue,
+and what is in that queue is what the client has not been sent yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from relay.core.frames import Batch
+from relay.outbound.base import Outbound
+
+logger = logging.getLogger(__name__)
+
+
+class PortableOutbound(Outbound):
+    """A queue and the task that empties it. Its bound is kept by who writes: see `unsent`."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self._queue: deque[tuple[dict[str, Any], int]] = deque()
+        self._unsent = 0
+        self._is_closing = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def accept(self) -> None:
+        await self._send({"type": "websocket.accept"})
+
+    def write(self, batch: Batch) -> None:
+        for text in batch.texts:
+            self._put({"type": "websocket.send", "text": text.decode()}, len(text))
+
+    def unsent(self) -> int:
+        return self._unsent
+
+    def close(self, code: int, reason: str = "") -> None:
+        self._put({"type": "websocket.close", "code": code, "reason": reason}, 0)
+        self._is_closing = True
+
+    def detach(self) -> None:
+        self._is_closing = True
+        self._queue.clear()
+        if self._sending is not None:
+            self._sending.cancel()
+
+    def _put(self, message: dict[str, Any], size: int) -> None:
+        if self._is_closing:
+            return
+        self._queue.append((message, size))
+        self._unsent += size
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.get_running_loop().create_task(self._empty())
+
+    async def _empty(self) -> None:
+        """Send what is queued. Ends when there is nothing left, and starts again with the next."""
+        try:
+            while self._queue:
+                message, size = self._queue[0]
+                await self._send(message)
+                self._queue.popleft()
+                self._unsent -= size
+        except Exception as error:  # every server has its own way to say that the client is gone
+            logger.debug("could not send: %s", error)
+            self._is_closing = True
+            self._queue.clear()

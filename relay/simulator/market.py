@@ -1,0 +1,231 @@
+"""A market of one symbol that moves by itself, the same way for the same seed.
+
+It works as a matching engine does: orders are placed, changed and cancelled on a deep book,
+and a taker's order eats the best levels and leaves trades at their prices. Every symbol has
+its own random numbers, so what it does never depends on what else is looked at. No clock,
+no socket: the time is a parameter.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+from random import Random
+
+from relay.core.topics import DEPTHS
+from relay.simulator.instruments import Instrument
+
+WARM_UP = 3  # steps taken before the market is first shown, so that it has a past
+SPARE = 200  # levels a side may outgrow its instrument by before its far end is cut
+TAKER_CHANCE = 0.3  # of a step to end with a taker's order
+DRIFT_LIMIT = 0.02  # of the starting price: at this distance every taker pushes back
+LEAST_CHANGED_RANK = 25  # every step changes a level that even the shallowest deep topic shows
+
+
+class Side:
+    """One side of a book.
+
+    A key is a price in ticks, negated on the bid side, so that the best level always sorts
+    first and both sides share their code.
+
+    Attributes:
+        keys: Sorted, best first.
+        sizes: By key, in units.
+        before: The sizes that the current step changed, as they were before it (0: none).
+    """
+
+    __slots__ = ("before", "keys", "sizes")
+
+    def __init__(self) -> None:
+        self.keys: list[int] = []
+        self.sizes: dict[int, int] = {}
+        self.before: dict[int, int] = {}
+
+    def put(self, key: int, size: int) -> None:
+        """Set the size at a price; 0 removes the level."""
+        old = self.sizes.get(key, 0)
+        self.before.setdefault(key, old)
+        if size:
+            if not old:
+                insort(self.keys, key)
+            self.sizes[key] = size
+        elif old:
+            del self.sizes[key]
+            del self.keys[bisect_left(self.keys, key)]
+
+    def earlier(self, depth: int) -> dict[int, int]:
+        """Return the best `depth` levels as they were before the current step."""
+        changed = self.before
+        near = [key for key in self.keys[: depth + len(changed)] if key not in changed]
+        near += [key for key, size in changed.items() if size]
+        near.sort()
+        sizes = self.sizes
+        return {key: changed[key] if key in changed else sizes[key] for key in near[:depth]}
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One fill, in units; `direction` is Bybit's tick direction."""
+
+    trade_id: int
+    buys: bool
+    price: int
+    size: int
+    direction: str
+    is_rpi: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a state held: cross sequence, time of sending and of matching in Unix ms."""
+
+    seq: int
+    ts: int
+    cts: int
+
+
+class SymbolMarket:
+    """The book, the trades and the day's figures of one symbol.
+
+    Attributes:
+        steps: How often it has moved; whatever it shows is a function of the seed and this.
+        now: The moment of the last step; `earlier`, of the one before.
+        trades: What the last step traded, all of them with the sequence of that step.
+        origins: By depth, the update id that depth would have had at step 0.
+        best_changed: When the best bid or ask last changed; `best_u` counts those changes.
+    """
+
+    def __init__(self, instrument: Instrument, seed: int, now_ms: int) -> None:
+        self.instrument = instrument
+        self._random = Random(f"{seed}:{instrument.category}:{instrument.symbol}")
+        randrange = self._random.randrange
+        self.steps = 0
+        self.bids, self.asks = Side(), Side()
+        self.trades: list[Trade] = []
+        self._fill(self.bids, 1 - instrument.price)
+        self._fill(self.asks, instrument.price + 1)
+        self.now = Moment(randrange(10**10, 10**12), now_ms, now_ms)
+        self.earlier = self.now
+        self.origins = {depth: randrange(10**6, 10**8) for depth in DEPTHS[instrument.category]}
+        self.best_u = randrange(10**6, 10**8)
+        self.best_changed = self.now
+        self._trade_id = 2290000000000000000 + randrange(10**12)
+        self._skew = 0
+        self._day(instrument)
+        for n in range(WARM_UP):
+            self.step(now_ms - 100 * (WARM_UP - n))
+
+    def _day(self, instrument: Instrument) -> None:
+        """Invent the figures that a real market would have gathered before now."""
+        ticks, tick = instrument.price, instrument.tick
+        price = ticks * tick
+        self.last_price, self.last_direction = price, "ZeroPlusTick"
+        self.high_price, self.low_price = ticks * 102 // 100 * tick, ticks * 97 // 100 * tick
+        self.price_day_ago = ticks * 98 // 100 * tick
+        self.price_hour_ago = ticks * 1001 // 1000 * tick
+        self.volume = instrument.size * 150_000
+        self.turnover = self.volume * price  # in units of both price and size
+        self.open_interest = instrument.size * 60_000
+
+    @property
+    def mark_price(self) -> int:
+        """The middle of the book and a slow random distance from it, in units."""
+        middle = (self.asks.keys[0] - self.bids.keys[0]) // 2 + self._skew
+        return middle * self.instrument.tick
+
+    def step(self, now_ms: int) -> None:
+        """Let the market move once; `now_ms` must not go back."""
+        random = self._random.random
+        self.steps += 1
+        self.bids.before.clear()
+        self.asks.before.clear()
+        self.trades = []
+        bids, asks = self.bids, self.asks
+        best = (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]])
+
+        self._resize(bids if random() < 0.5 else asks, int(random() * LEAST_CHANGED_RANK))
+        for _ in range(int(random() * 5)):
+            self._quote(bids if random() < 0.5 else asks)
+        room = asks.keys[0] + bids.keys[0] - 1  # free prices inside the spread
+        if room and random() < 0.7:
+            side = bids if random() < 0.5 else asks
+            side.put(side.keys[0] - 1 - int(random() * room / 2), self._size())
+        self._skew = max(-20, min(20, self._skew + int(random() * 3) - 1))
+
+        cts = max(self.now.cts, now_ms - int(random() * 8))
+        self.earlier = self.now
+        self.now = Moment(self.now.seq + 1 + int(random() * 90), now_ms, cts)
+        if random() < TAKER_CHANCE:
+            self._take()
+        self._fill(bids, bids.keys[-1] + 1)
+        self._fill(asks, asks.keys[-1] + 1)
+        if best != (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]]):
+            self.best_u += 1
+            self.best_changed = self.now
+
+    def _size(self) -> int:
+        return 1 + int(self._random.expovariate(1.0) * self.instrument.size)
+
+    def _resize(self, side: Side, rank: int) -> None:
+        key = side.keys[rank]
+        size = self._size()
+        side.put(key, size if size != side.sizes[key] else size + 1)
+
+    def _quote(self, side: Side) -> None:
+        """Change, place or cancel one order, mostly near the best price."""
+        random = self._random.random
+        rank = int(random() ** 4 * len(side.keys))
+        what = random()
+        if what < 0.6:
+            self._resize(side, rank)
+        elif what < 0.8:
+            key = side.keys[rank] + 1
+            side.put(key, side.sizes.get(key, 0) + self._size())
+        else:
+            side.put(side.keys[rank], 0)
+
+    def _take(self) -> None:
+        """Let a taker eat into the best levels of one side."""
+        instrument = self.instrument
+        away = (self.asks.keys[0] - instrument.price) / (instrument.price * DRIFT_LIMIT)
+        buys = self._random.random() < 0.5 - away / 2
+        side, sign = (self.asks, 1) if buys else (self.bids, -1)
+        wanted = self._size()
+        for _ in range(8):  # levels at most
+            key = side.keys[0]
+            there = side.sizes[key]
+            size = min(wanted, there)
+            side.put(key, there - size)
+            self._trade(buys, sign * key * instrument.tick, size)
+            wanted -= size
+            if not wanted:
+                break
+
+    def _trade(self, buys: bool, price: int, size: int) -> None:
+        if price > self.last_price:
+            self.last_direction = "PlusTick"
+        elif price < self.last_price:
+            self.last_direction = "MinusTick"
+        elif not self.last_direction.startswith("Zero"):
+            self.last_direction = "Zero" + self.last_direction
+        self.last_price = price
+        self.high_price = max(self.high_price, price)
+        self.low_price = min(self.low_price, price)
+        self.volume += size
+        self.turnover += size * price
+        self.open_interest += (
+            size if self._random.random() < 0.5 else -min(size, self.open_interest)
+        )
+        self._trade_id += 1
+        is_rpi = self._random.random() < 0.02
+        self.trades.append(Trade(self._trade_id, buys, price, size, self.last_direction, is_rpi))
+
+    def _fill(self, side: Side, key: int) -> None:
+        """Keep the side deep enough, from `key` outwards, and not much deeper."""
+        random, levels = self._random.random, self.instrument.levels
+        while len(side.keys) < levels:
+            side.put(key, self._size())
+            key += 1 + int(random() * random() * 4)
+        if len(side.keys) > levels + SPARE:
+            for far in side.keys[levels:]:
+                side.put(far, 0)

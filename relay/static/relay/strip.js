@@ -1,0 +1,71 @@
+/**
+ * The ticker strip: which of Bybit's ticker keys a category has, and how each is written.
+ *
+ * A field is `{label, write}`; `write(data, now)` gives the text, or `{text, tone}` with a tone of
+ * "up" or "down".
+ */
+
+import { canonical } from "./decimals.js";
+import { NOTHING, compact, countdown, grouped, percent } from "./format.js";
+
+const price = (key) => (data) => (data[key] ? grouped(data[key]) : NOTHING);
+const quantity = (key) => (data) => compact(data[key]);
+
+function share(key, digits = 2) {
+  return (data) => {
+    const text = percent(data[key], digits);
+    return { text, tone: text.startsWith("+") ? "up" : text.startsWith("−") ? "down" : null };
+  };
+}
+
+const FUNDING = [
+  // A dated future has none.
+  { label: "Funding", write: (data) => (data.fundingRate ? percent(data.fundingRate, 4) : NOTHING) },
+  {
+    label: "Funding in",
+    write: ({ nextFundingTime }, now) =>
+      nextFundingTime ? countdown(Number(nextFundingTime) - now) : NOTHING,
+  },
+];
+
+function greek(key) {
+  return (data) => {
+    try {
+      return `${canonical(data[key]).slice(0, 7)}`.replace("-", "−");
+    } catch {
+      return NOTHING;
+    }
+  };
+}
+
+const CHANGE = { label: "24h change", write: share("price24hPcnt") };
+const DAY = [
+  { label: "24h high", write: price("highPrice24h") },
+  { label: "24h low", write: price("lowPrice24h") },
+  { label: "24h volume", write: quantity("volume24h") },
+  { label: "24h turnover", write: quantity("turnover24h") },
+];
+const DERIVATIVE = [
+  CHANGE,
+  { label: "Mark", write: price("markPrice") },
+  { label: "Index", write: price("indexPrice") },
+  ...FUNDING,
+  ...DAY,
+  { label: "Open interest", write: quantity("openInterest") },
+];
+
+/** The fields of each category, in order; the last price stands before them. */
+export const FIELDS = Object.freeze({
+  spot: [CHANGE, ...DAY],
+  linear: DERIVATIVE,
+  inverse: DERIVATIVE,
+  option: [
+    { label: "24h change", write: share("change24h") },
+    { label: "Mark", write: price("markPrice") },
+    { label: "Underlying", write: price("underlyingPrice") },
+    { label: "Implied volatility", write: (data) => percent(data.markPriceIv).replace("+", "") },
+    { label: "Delta", write: greek("delta") },
+    { label: "Open interest", write: quantity("openInterest") },
+    { label: "24h volume", write: quantity("volume24h") },
+  ],
+});

@@ -1,0 +1,53 @@
+"""The pages for everybody: the demo, and what probes ask."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category
+
+_SUGGESTIONS: Final = {
+    Category.SPOT: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT"),
+    Category.LINEAR: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BTCPERP"),
+    Category.INVERSE: ("BTCUSD", "ETHUSD", "SOLUSD", "XRPUSD"),
+    Category.OPTION: ("BTC-25JUN27-80000-C-USDT", "ETH-25JUN27-2500-C-USDT"),  # until they expire
+}
+_MARKETS: Final = json.dumps(
+    {
+        category.value: {
+            "depths": DEPTHS[category],
+            "depth": DEFAULT_DEPTH[category],
+            "symbols": _SUGGESTIONS[category],
+        }
+        for category in Category
+    }
+)
+
+
+@require_safe
+def demo(request: HttpRequest) -> HttpResponse:
+    """Answer the demo page; its script reads `?category=&symbol=&depth=` itself."""
+    return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
+
+
+@require_safe
+@cache_control(no_store=True)
+async def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer 200 while the process lives. Asynchronous: it waits for nobody's thread."""
+    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+@cache_control(no_store=True)
+async def readyz(request: HttpRequest) -> HttpResponse:
+    """Answer 200, or 503 where `relay.stats` finds a fault; the JSON says which, for how long."""
+    from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the views
+
+    readiness = stats.readiness()
+    return JsonResponse(readiness, status=200 if readiness["ready"] else 503)

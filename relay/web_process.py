@@ -1,0 +1,120 @@
+"""What one web process has: its hub, its clients, and the upstream worker where there is no Redis.
+
+Daphne tells an application neither that it starts nor that it stops, so everything begins
+with the first connection of any kind, and ends by a hook of Twisted's reactor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+
+from relay import conf
+from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
+from relay.hub_runner import HubRunner
+from relay.outbound import daphne
+from relay.upstream.worker import UpstreamWorker
+
+logger = logging.getLogger(__name__)
+
+IDLE_LOOK = 1.0  # seconds between looks at idle clients
+GOODBYE = 1.0  # seconds that close frames have to leave
+
+
+class WebProcess:
+    """The parts of this process that live as long as it does.
+
+    Attributes:
+        worker: The upstream worker, if it runs in this process.
+        is_stopping: Whether newcomers are to be refused.
+    """
+
+    def __init__(self) -> None:
+        self.clients: set[Client] = set()
+        self.runner = HubRunner(lambda: len(self.clients))
+        self.worker = None if conf.current().redis_urls else UpstreamWorker()
+        self.is_stopping = False
+        self._addresses: Counter[str] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start everything."""
+        loop = asyncio.get_running_loop()
+        self.runner.start()
+        self._tasks.append(loop.create_task(self._close_idle(), name="idle clients"))
+        if self.worker is not None:
+            self._tasks.append(loop.create_task(self.worker.run(), name="embedded worker"))
+
+    def has_place(self, address: str | None) -> bool:
+        """Whether one more client of that address may come in."""
+        settings = conf.current()
+        if self.is_stopping or len(self.clients) >= settings.max_connections:
+            return False
+        return address is None or self._addresses[address] < settings.max_connections_per_address
+
+    def add(self, client: Client) -> None:
+        """Count a client in."""
+        self.clients.add(client)
+        if client.address is not None:
+            self._addresses[client.address] += 1
+
+    def remove(self, client: Client) -> None:
+        """Count a client out, once."""
+        if client not in self.clients:
+            return
+        self.clients.remove(client)
+        if client.address is not None:
+            self._addresses[client.address] -= 1
+            if not self._addresses[client.address]:
+                del self._addresses[client.address]
+
+    async def stop(self) -> None:
+        """Say goodbye to the clients and end everything, within two seconds."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        clients = list(self.clients)
+        for client in clients:
+            client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.runner.stop()
+        if clients:
+            await asyncio.sleep(GOODBYE)
+
+    async def _close_idle(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_LOOK)
+            latest = time.monotonic() - conf.current().idle_timeout
+            for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
+                client.close(CLOSE_IDLE, "idle", "no subscription for too long")
+
+
+_processes: dict[asyncio.AbstractEventLoop, WebProcess] = {}
+
+
+def current() -> WebProcess:
+    """Return the process's parts, started with the first call."""
+    loop = asyncio.get_running_loop()
+    process = _processes.get(loop)
+    if process is None:
+        process = _processes[loop] = WebProcess()
+        process.start()
+        daphne.call_before_shutdown(process.stop)
+    return process
+
+
+def existing() -> WebProcess | None:
+    """Return the process's parts if they were started, from any thread."""
+    return next(iter(_processes.values()), None)
+
+
+async def stop() -> None:
+    """Stop what `current` started on this loop, if it did."""
+    process = _processes.get(asyncio.get_running_loop())
+    if process is not None:
+        await process.stop()
+        del _processes[asyncio.get_running_loop()]
