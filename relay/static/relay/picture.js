@@ -10,6 +10,8 @@ import { NOTHING, span } from "./format.js";
 /** Data that has not been renewed for so long is called old: a few missed polls. */
 export const OLD_AFTER = 5_000; // ms
 
+const UNGROUPED = new Set(["pid", "epoch"]); // numbers that are names
+
 /** Topics whose text, category or state contains every word of the filter; most readers first. */
 export function chosenTopics(topics, filter) {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
@@ -137,7 +139,8 @@ function cell(key, value, now) {
   if (!Number.isFinite(value)) return NOTHING;
   if (isTime(key)) return since(value < 1e11 ? value * 1_000 : value, String(value), now);
   if (key.endsWith("_ms")) return span(value);
-  return ["pid", "epoch"].includes(key) ? String(value) : number(value);
+  if (UNGROUPED.has(key)) return String(value);
+  return Number.isInteger(value) && !key.endsWith("_per_second") ? whole(value) : number(value);
 }
 
 function since(at, otherwise, now) {
