@@ -28,7 +28,7 @@ from relay import conf
 
 logger = logging.getLogger(__name__)
 
-STOP_LIMIT = 4.5  # seconds from the signal to the end, whatever still runs: 5 are promised
+STOP_LIMIT = 4.3  # seconds from the signal to the end, whatever still runs: 5 are promised
 
 
 class CannotStart(Exception):

@@ -17,7 +17,7 @@ from django.core.management.base import CommandError, CommandParser
 from relay.management.base import CannotStart, RelayCommand
 
 START_LIMIT = 20.0  # seconds for the simulator to listen, on a busy machine
-END_LIMIT = 4.0  # seconds from SIGTERM to SIGKILL, within the command's own 4.5
+END_LIMIT = 4.0  # seconds from SIGTERM to SIGKILL, within the command's own limit
 LISTEN_QUEUE = 4096  # Daphne's 50 makes a thousand clients that come at once wait for seconds
 
 
