@@ -8,6 +8,7 @@ from relay import views
 
 urlpatterns: list[URLPattern] = [
     path("", views.demo, name="demo"),
+    path("favicon.ico", views.favicon, name="favicon"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
+from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
@@ -34,6 +35,13 @@ _MARKETS: Final = json.dumps(
 def demo(request: HttpRequest) -> HttpResponse:
     """Answer the demo page; its script reads `?category=&symbol=&depth=` itself."""
     return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
+
+
+@require_safe
+@cache_control(max_age=86_400)
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Lead browsers to the icon where a page of Django's admin names none."""
+    return HttpResponseRedirect(static("relay/icon.svg"))
 
 
 @require_safe

@@ -143,6 +143,12 @@ def test_no_script_writes_markup():
             assert word not in text, f"{word} in {name}"
 
 
+def test_browsers_find_an_icon_on_pages_that_name_none(client):
+    response = client.get("/favicon.ico")
+    assert response.status_code == 302
+    assert finders.find(response["Location"].removeprefix("/static/")) is not None
+
+
 # What probes ask.
 
 

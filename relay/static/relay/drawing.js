@@ -223,13 +223,14 @@ function drawTrades(state) {
 /** What a panel says about itself: its fault if it has one, else `words`. */
 function note({ topics, freshness, changedAt, feed, market }, name, words) {
   if (!market.symbol) return "Choose a symbol";
+  const because = feed.reason !== null && name === "book" ? `: ${feed.reason}` : ""; // said once
   switch (freshness[name]) {
     case "refused":
       return topics[name].error.message;
     case "stale":
-      return `Stale since ${timeOfDay(changedAt[name])}${feed.reason ? `: ${feed.reason}` : ""}`;
+      return `Stale since ${timeOfDay(changedAt[name])}${because}`;
     case "waiting":
-      return feed.reason ?? "Waiting for the first message";
+      return `Waiting${because || " for the first message"}`;
     default:
       return words;
   }
