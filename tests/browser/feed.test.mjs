@@ -87,6 +87,15 @@ test("a gap makes one topic stale and asks for its snapshot again", () => {
   assert.deepEqual([feed.counts.gaps, feed.counts.resyncs], [1, 1]);
 });
 
+test("a topic that was given up is not resynchronised", () => {
+  const { stage, subscription } = connected(BOOK);
+  stage.socket.receive(book("snapshot", 10));
+  stage.socket.receive(book("delta", 12));
+  subscription.close();
+  stage.advance(1_000);
+  assert.deepEqual(stage.socket.requests.map(({ method }) => method), ["subscribe", "unsubscribe"]);
+});
+
 test("a topic that is never right does not resynchronise in a loop", () => {
   const { stage, feed } = connected(BOOK);
   for (let second = 0; second < 60; second += 1) {

@@ -29,6 +29,13 @@ for (const [name, fixture] of cases("tickers")) {
   });
 }
 
+test("deltas of depth 1, as sent until 2025, are not counted either", () => {
+  const best = new OrderBook({ depth: 1 });
+  best.apply(bookMessage("snapshot", 700));
+  assert.equal(best.apply(bookMessage("delta", 704, { b: [["10.05", "2"]], a: [] })), "applied");
+  assert.deepEqual([pairs(best.bids), best.isLive], [[["10.05", "2"]], true]);
+});
+
 test("a book message of another shape leaves no right book", () => {
   for (const data of [{}, { b: [], a: [["x", "1"]], u: 5001 }, { b: [["1", null]], a: [], u: 5001 }]) {
     const book = new OrderBook({ depth: 50 });
