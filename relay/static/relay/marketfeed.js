@@ -36,10 +36,12 @@
 
 import { delay, verdict, Verdict } from "./backoff.js";
 import { OrderBook, Outcome } from "./book.js";
+import { Pacer } from "./pacer.js";
+import { Followed, Subscription, TopicState, complete, topicText } from "./subscription.js";
 import { Tape } from "./tape.js";
 import { Ticker } from "./ticker.js";
 
-export { OrderBook, Outcome, Tape, Ticker };
+export { OrderBook, Outcome, Tape, Ticker, TopicState };
 
 /** States of a `MarketFeed`. */
 export const FeedState = Object.freeze({
@@ -50,21 +52,10 @@ export const FeedState = Object.freeze({
   RECONNECTING: "reconnecting",
 });
 
-/** States of a `Subscription`. */
-export const TopicState = Object.freeze({
-  WAITING: "waiting",
-  LIVE: "live",
-  STALE: "stale",
-  REFUSED: "refused",
-  CLOSED: "closed",
-});
-
 const PING_INTERVAL = 15_000; // ms
 const SILENCE_LIMIT = 10_000; // ms after a ping: a relay that lives answers in a round trip
 const CONNECT_LIMIT = 10_000; // ms
 const OF_USE_AFTER = 5_000; // ms: a connection that held so long ends a series of failures
-const BURST = 60; // requests at once, below the relay's 100
-const REFILL = 100; // ms per further request, half of what the relay allows
 const RETRY_REFUSED = 2_000; // ms: for refusals that are about the moment, not about the topic
 const LONGEST_RETRY = 30_000; // ms: a topic that never gets right costs no more than this often
 const MOMENTARY = new Set(["rate_limited", "upstream_unavailable"]);
@@ -393,160 +384,6 @@ export class MarketFeed extends EventTarget {
     this.#environment.clearTimeout(this.#timers.get(name));
     this.#timers.delete(name);
   }
-}
-
-/** Your hold on one topic. */
-export class Subscription {
-  #followed;
-  #listener;
-  #release;
-  #isClosed = false;
-
-  /** Made by `MarketFeed.subscribe`. */
-  constructor(followed, listener, release) {
-    this.#followed = followed;
-    this.#listener = listener;
-    this.#release = release;
-  }
-
-  /** As Bybit writes it, such as "orderbook.50.BTCUSDT". */
-  get topic() {
-    return this.#followed.text;
-  }
-
-  /** The `OrderBook`, `Ticker` or `Tape`. */
-  get image() {
-    return this.#followed.image;
-  }
-
-  /** A `TopicState`. */
-  get state() {
-    return this.#isClosed ? TopicState.CLOSED : this.#followed.state;
-  }
-
-  /** `{code, message}` of the refusal, else null. */
-  get error() {
-    return this.#followed.error;
-  }
-
-  /** Let go; the last one to let go of a topic unsubscribes it. */
-  close() {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#followed.subscriptions.delete(this);
-    this.#release();
-  }
-
-  /** Called by the feed after each message and change of state. */
-  tell(message) {
-    this.#listener(this, message);
-  }
-}
-
-/** A topic this feed follows: its image, and who holds it. */
-class Followed {
-  constructor(wanted, text) {
-    this.wanted = wanted;
-    this.text = text;
-    this.image = IMAGES[wanted.topic](wanted);
-    this.state = TopicState.WAITING;
-    this.error = null;
-    this.id = null; // of the latest subscribe: a refusal may come late, with the same id
-    this.resyncs = 0; // in a row
-    this.brokenAt = 0; // Unix ms of the last gap
-    this.subscriptions = new Set();
-  }
-
-  become(state) {
-    if (state === this.state) return;
-    this.state = state;
-    this.tell(null);
-  }
-
-  applied(message, isUpstreamDown) {
-    this.state = isUpstreamDown ? TopicState.STALE : TopicState.LIVE;
-    this.tell(message);
-  }
-
-  interrupt() {
-    this.image.interrupt();
-    if (this.state === TopicState.LIVE) this.become(TopicState.STALE);
-  }
-
-  /** Trades are events: a quiet topic without any is as live as it gets. */
-  acknowledged(isUpstreamDown) {
-    if (this.wanted.topic !== "publicTrade" || isUpstreamDown) return;
-    this.image.isLive = true;
-    this.become(TopicState.LIVE);
-  }
-
-  /** The image itself stays: where the sequence went on, the next message proves it. */
-  upstreamChanged(isDown) {
-    if (isDown && this.state === TopicState.LIVE) this.become(TopicState.STALE);
-    const isEvents = this.wanted.topic === "publicTrade";
-    if (!isDown && isEvents && this.image.isLive) this.become(TopicState.LIVE);
-  }
-
-  missed(count) {
-    this.image.miss?.(count);
-    this.tell(null);
-  }
-
-  tell(message) {
-    for (const subscription of [...this.subscriptions]) {
-      try {
-        subscription.tell(message);
-      } catch (error) {
-        // A listener's fault is its own: the others still hear, and the console shows it.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
-  }
-}
-
-/** Requests that leave no faster than the relay accepts them. */
-class Pacer {
-  #queue = [];
-  #tokens = BURST;
-  #countedAt = 0;
-
-  reset(now) {
-    this.#queue = [];
-    this.#tokens = BURST;
-    this.#countedAt = now;
-  }
-
-  add(request) {
-    this.#queue.push(request);
-  }
-
-  /** Return what may leave now, and after how many ms to ask again (null: nothing is left). */
-  take(now) {
-    const refilled = Math.floor((now - this.#countedAt) / REFILL);
-    this.#tokens = Math.min(BURST, this.#tokens + refilled);
-    this.#countedAt += refilled * REFILL;
-    const ready = this.#queue.splice(0, this.#tokens);
-    this.#tokens -= ready.length;
-    return { ready, wait: this.#queue.length ? REFILL : null };
-  }
-}
-
-const IMAGES = {
-  orderbook: ({ levels }) => new OrderBook({ depth: levels }),
-  publicTrade: () => new Tape(),
-  tickers: () => new Ticker(),
-};
-
-function complete({ topic, symbol, levels }, category) {
-  if (!Object.hasOwn(IMAGES, topic)) throw new TypeError(`unknown topic: ${topic}`);
-  if (topic !== "orderbook") return { topic, symbol };
-  return { topic, symbol, levels: levels ?? (category === "option" ? 100 : 50) };
-}
-
-function topicText({ topic, symbol, levels }) {
-  return levels === undefined ? `${topic}.${symbol}` : `${topic}.${levels}.${symbol}`;
 }
 
 function address(url, category) {

@@ -1,0 +1,31 @@
+/** Keeps requests below the relay's limit (20 a second, 100 at once, where nobody changed it). */
+
+const BURST = 60; // requests at once, below the relay's 100
+const REFILL = 100; // ms per further request, half of what the relay allows
+
+/** Requests that leave no faster than the relay accepts them. */
+export class Pacer {
+  #queue = [];
+  #tokens = BURST;
+  #countedAt = 0;
+
+  reset(now) {
+    this.#queue = [];
+    this.#tokens = BURST;
+    this.#countedAt = now;
+  }
+
+  add(request) {
+    this.#queue.push(request);
+  }
+
+  /** Return what may leave now, and after how many ms to ask again (null: nothing is left). */
+  take(now) {
+    const refilled = Math.floor((now - this.#countedAt) / REFILL);
+    this.#tokens = Math.min(BURST, this.#tokens + refilled);
+    this.#countedAt += refilled * REFILL;
+    const ready = this.#queue.splice(0, this.#tokens);
+    this.#tokens -= ready.length;
+    return { ready, wait: this.#queue.length ? REFILL : null };
+  }
+}

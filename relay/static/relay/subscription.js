@@ -1,0 +1,143 @@
+/** Topics of a feed: what is known of each, and who holds it. */
+
+import { OrderBook } from "./book.js";
+import { Tape } from "./tape.js";
+import { Ticker } from "./ticker.js";
+
+/** States of a `Subscription`. */
+export const TopicState = Object.freeze({
+  WAITING: "waiting",
+  LIVE: "live",
+  STALE: "stale",
+  REFUSED: "refused",
+  CLOSED: "closed",
+});
+
+const IMAGES = {
+  orderbook: ({ levels }) => new OrderBook({ depth: levels }),
+  publicTrade: () => new Tape(),
+  tickers: () => new Ticker(),
+};
+
+/** Your hold on one topic. */
+export class Subscription {
+  #followed;
+  #listener;
+  #release;
+  #isClosed = false;
+
+  /** Made by `MarketFeed.subscribe`. */
+  constructor(followed, listener, release) {
+    this.#followed = followed;
+    this.#listener = listener;
+    this.#release = release;
+  }
+
+  /** As Bybit writes it, such as "orderbook.50.BTCUSDT". */
+  get topic() {
+    return this.#followed.text;
+  }
+
+  /** The `OrderBook`, `Ticker` or `Tape`. */
+  get image() {
+    return this.#followed.image;
+  }
+
+  /** A `TopicState`. */
+  get state() {
+    return this.#isClosed ? TopicState.CLOSED : this.#followed.state;
+  }
+
+  /** `{code, message}` of the refusal, else null. */
+  get error() {
+    return this.#followed.error;
+  }
+
+  /** Let go; the last one to let go of a topic unsubscribes it. */
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#followed.subscriptions.delete(this);
+    this.#release();
+  }
+
+  /** Called by the feed after each message and change of state. */
+  tell(message) {
+    this.#listener(this, message);
+  }
+}
+
+/** A topic this feed follows: its image, and who holds it. */
+export class Followed {
+  constructor(wanted, text) {
+    this.wanted = wanted;
+    this.text = text;
+    this.image = IMAGES[wanted.topic](wanted);
+    this.state = TopicState.WAITING;
+    this.error = null;
+    this.id = null; // of the latest subscribe: a refusal may come late, with the same id
+    this.resyncs = 0; // in a row
+    this.brokenAt = 0; // Unix ms of the last gap
+    this.subscriptions = new Set();
+  }
+
+  become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.tell(null);
+  }
+
+  applied(message, isUpstreamDown) {
+    this.state = isUpstreamDown ? TopicState.STALE : TopicState.LIVE;
+    this.tell(message);
+  }
+
+  interrupt() {
+    this.image.interrupt();
+    if (this.state === TopicState.LIVE) this.become(TopicState.STALE);
+  }
+
+  /** Trades are events: a quiet topic without any is as live as it gets. */
+  acknowledged(isUpstreamDown) {
+    if (this.wanted.topic !== "publicTrade" || isUpstreamDown) return;
+    this.image.isLive = true;
+    this.become(TopicState.LIVE);
+  }
+
+  /** The image itself stays: where the sequence went on, the next message proves it. */
+  upstreamChanged(isDown) {
+    if (isDown && this.state === TopicState.LIVE) this.become(TopicState.STALE);
+    const isEvents = this.wanted.topic === "publicTrade";
+    if (!isDown && isEvents && this.image.isLive) this.become(TopicState.LIVE);
+  }
+
+  missed(count) {
+    this.image.miss?.(count);
+    this.tell(null);
+  }
+
+  tell(message) {
+    for (const subscription of [...this.subscriptions]) {
+      try {
+        subscription.tell(message);
+      } catch (error) {
+        // A listener's fault is its own: the others still hear, and the console shows it.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+/** The request with its defaults filled in, and nothing the relay does not know. */
+export function complete({ topic, symbol, levels }, category) {
+  if (!Object.hasOwn(IMAGES, topic)) throw new TypeError(`unknown topic: ${topic}`);
+  if (topic !== "orderbook") return { topic, symbol };
+  return { topic, symbol, levels: levels ?? (category === "option" ? 100 : 50) };
+}
+
+/** The topic as Bybit writes it. */
+export function topicText({ topic, symbol, levels }) {
+  return levels === undefined ? `${topic}.${symbol}` : `${topic}.${levels}.${symbol}`;
+}
