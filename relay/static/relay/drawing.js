@@ -106,7 +106,7 @@ function drawStrip(state) {
   const data = topics.ticker?.image.data ?? {};
   mark(page.strip, "freshness", freshness.ticker);
   noteLast(last, data.lastPrice);
-  put(strip.last, data.lastPrice ? grouped(data.lastPrice) : NOTHING);
+  put(strip.last, data.lastPrice ? grouped(data.lastPrice, state.digits.price) : NOTHING);
   mark(strip.last, "tone", last.tone);
   for (const { element, write } of strip.cells) {
     const written = write(data, now);
