@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from relay import conf
-from tests.processes import ROOT
+from tests.processes import ROOT, run
 from tests.settings import BLANK
 
 Load = Callable[..., ModuleType]
@@ -178,3 +181,17 @@ def test_every_variable_of_the_relay_is_read(load: Load) -> None:
     given = {name: f"value of {field}" for field, name in conf.VARIABLES.items()}
     settings = load(SECRET_KEY="s", **given)
     assert {field: f"value of {field}" for field in conf.VARIABLES} == settings.RELAY
+
+
+def test_a_json_log_is_one_object_a_line() -> None:
+    script = (
+        "import django, logging; django.setup(); logging.getLogger('relay.x').info('two\\nlines')"
+    )
+    result = run(
+        sys.executable, "-c", script,
+        SECRET_KEY="s", RELAY_LOG_FORMAT="json", DJANGO_SETTINGS_MODULE="marketfeed.settings",
+    )  # fmt: skip
+    [line] = result.stderr.splitlines()
+    entry = json.loads(line)
+    assert datetime.fromisoformat(entry.pop("time")).tzinfo is not None
+    assert entry == {"level": "INFO", "logger": "relay.x", "message": "two\nlines"}
