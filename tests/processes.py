@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.redis_server import free_port
 from tests.settings import BLANK
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,3 +75,160 @@ def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, f"nothing listens on {port}"
         time.sleep(0.02)
+
+
+class Program:
+    """One running command, in a session of its own, whose output goes to a file."""
+
+    def __init__(self, log: Path, *command: str, **variables: str) -> None:
+        self.log = log
+        self.may_complain = False  # whether a traceback in the log is what the test wants
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env=environment(**variables),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """All it has written so far."""
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone, as an operator does."""
+        self.process.send_signal(number)
+
+    async def end(self, seconds: float = 10.0) -> int:
+        """Wait until it has ended by itself; return its exit status."""
+        await until(lambda: self.process.poll() is not None, seconds, "the process ends")
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    def survivors(self) -> list[int]:
+        """Return the processes of its session that are alive, zombies left out."""
+        return [pid for pid, session, state in _processes() if session == self.process.pid]
+
+    def kill(self) -> None:
+        """End it and all it started with SIGKILL, and return when they are gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Yield process id, session and state of whatever runs on this machine."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                if state != "Z":
+                    yield int(entry.name), int(session), state
+
+
+class Programs:
+    """The project's own processes of one test; `close` leaves none of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.started: list[Program] = []
+        self._folder = folder
+        self._common = {
+            "SECRET_KEY": "for-tests-only-" + "0" * 50,
+            "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
+            "PYTHONWARNINGS": "",
+        }
+
+    def start(self, name: str, *command: str, **variables: str) -> Program:
+        """Start a command with usable settings, of which `variables` replace some."""
+        log = self._folder / f"{len(self.started)}-{name}.log"
+        program = Program(log, *command, **{**self._common, **variables})
+        self.started.append(program)
+        return program
+
+    async def listening(self, program: Program, port: int) -> Program:
+        """Return the program when somebody listens on the port."""
+
+        def is_listening() -> bool:
+            assert program.process.poll() is None, program.output
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return True
+            return False
+
+        await until(is_listening, START_LIMIT, f"{program.log.name} listens")
+        return program
+
+    async def daphne(self, upstream_url: str, **variables: str) -> WebServer:
+        """Start the relay under Daphne, as the README says."""
+        port = free_port()
+        endpoint = f"tcp:port={port}:backlog=4096:interface=127.0.0.1"
+        command = (DAPHNE, "-e", endpoint, "marketfeed.asgi:application")
+        program = self.start("daphne", *command, UPSTREAM_URL=upstream_url, **variables)
+        return WebServer(await self.listening(program, port), port)
+
+    async def uvicorn(self, upstream_url: str, *options: str, **variables: str) -> WebServer:
+        """Start the relay under uvicorn."""
+        port = free_port()
+        command = (
+            *(sys.executable, "-m", "uvicorn", "marketfeed.asgi:application"),
+            *("--host", "127.0.0.1", "--port", str(port), *options),
+        )
+        program = self.start("uvicorn", *command, UPSTREAM_URL=upstream_url, **variables)
+        return WebServer(await self.listening(program, port), port)
+
+    def upstream(self, upstream_url: str, redis_url: str, **variables: str) -> Program:
+        """Start the upstream worker as a process of its own."""
+        return self.start(
+            "upstream",
+            *(*MANAGE, "run_upstream"),
+            UPSTREAM_URL=upstream_url,
+            REDIS_URL=redis_url,
+            **variables,
+        )
+
+    async def simulator(self, *options: str) -> int:
+        """Start the simulator; return its port."""
+        port = free_port()
+        command = (*MANAGE, "run_simulator", "--port", str(port), *options)
+        await self.listening(self.start("simulator", *command), port)
+        return port
+
+    def close(self) -> None:
+        """Kill what still runs, and see that nothing is left and nobody complained."""
+        for program in self.started:
+            program.kill()
+        left = [pid for program in self.started for pid in program.survivors()]
+        assert not left, f"processes survived: {left}"
+        for program in self.started:
+            if not program.may_complain:
+                assert "Traceback" not in program.output, program.output[-6000:]
+
+
+@dataclass(frozen=True, slots=True)
+class WebServer:
+    """A web process of the relay and where it listens."""
+
+    program: Program
+    port: int
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, path: str = "/ws") -> str:
+        return f"ws://{self.host}{path}"
+
+
+async def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Return when the condition holds.
+
+    Raises:
+        AssertionError: it did not for so many seconds; `what` was awaited.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,245 @@
+"""The whole way from an exchange's socket to a client's, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from random import Random
+
+import pytest
+
+from tests.e2e.client import Client, client
+from tests.e2e.control import Control, control
+from tests.e2e.reference import Book, Follower, Ticker, follow, levels
+from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
+from tests.processes import Programs
+
+LATE_CLIENTS = 4
+SYMBOLS = {
+    "spot": "BTCUSDT",
+    "linear": "BTCUSDT",
+    "inverse": "BTCUSD",
+    "option": "BTC-25JUN27-80000-C-USDT",
+}
+DEPTHS = {"spot": (1, 50, 200, 1000), "linear": (1, 50, 200, 1000), "option": (25, 100)}
+DOORS = {"ws": "/ws?category={}", "v5": "/v5/public/{}"}
+
+
+def topics_of(category: str) -> list[str]:
+    symbol = SYMBOLS[category]
+    coin = "BTC" if category == "option" else symbol
+    depths = DEPTHS.get(category, DEPTHS["linear"])
+    books = [f"orderbook.{depth}.{symbol}" for depth in depths]
+    return [*books, f"publicTrade.{coin}", f"tickers.{symbol}"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("category", SYMBOLS)
+async def test_every_client_holds_the_exchanges_book_and_ticker_whenever_it_joined(
+    category: str, door: str, programs: Programs
+) -> None:
+    random = Random(f"{category} {door}")
+    port = await programs.simulator("--rate", "40", "--seed", "7")
+    relay = await programs.daphne(f"ws://127.0.0.1:{port}/v5/public")
+    topics = topics_of(category)
+    url = relay.url(DOORS[door].format(category))
+    async with AsyncExitStack() as stack:
+        exchange = await stack.enter_async_context(control(port))
+        first = await stack.enter_async_context(client(url))
+        clients = [first]
+        await first.subscribe(*topics)
+        for _ in range(LATE_CLIENTS):
+            watched = first.followers[topics[0]].texts
+            moment = len(watched) + random.randrange(1, 8)
+            await first.until(lambda w=watched, m=moment: len(w) >= m, "the market moves")
+            late = await stack.enter_async_context(client(url))
+            clients.append(late)
+            order = random.sample(topics, len(topics))
+            await late.subscribe(*order)
+        for follower in clients[-1].followers.values():
+            await clients[-1].until(lambda f=follower: len(f.texts) > 2, f"{follower.topic} moves")
+        await exchange.do("pause")
+        for one in clients:
+            for topic in topics:
+                await assert_same_as_exchange(one, exchange, category, topic)
+        for one in clients[1:]:
+            for topic in topics:
+                assert_continues(first.followers[topic], one.followers[topic])
+
+
+async def assert_same_as_exchange(
+    one: Client, exchange: Control, category: str, topic: str
+) -> None:
+    follower = one.followers[topic]
+    if isinstance(follower.state, Book):
+        truth = await exchange.do("book", category=category, topic=topic)
+        await one.until_at(topic, truth["u"])
+        assert follower.position == truth["u"]
+        assert follower.state.sides == (levels(truth["b"]), levels(truth["a"]))
+    elif isinstance(follower.state, Ticker):
+        truth = await exchange.do("ticker", category=category, topic=topic)
+        state = follower.state
+        await one.until(
+            lambda: truth["data"].items() <= (state.fields or {}).items(), f"{topic} as {truth}"
+        )
+        assert category == "option" or state.cs <= truth["cs"]
+
+
+def assert_continues(first: Follower, late: Follower) -> None:
+    """What the late one got after its greeting is what the first one got last."""
+    forwarded = late.texts[1:]
+    assert forwarded == first.texts[len(first.texts) - len(forwarded) :], late.topic
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_messages_are_forwarded_byte_for_byte_after_one_snapshot_that_they_continue(
+    door: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    random = Random(door)
+    book, ticker = BookFeed("BTCUSDT"), TickerFeed("BTCUSDT")
+    odd = '{ "topic":"orderbook.1.BTCUSDT" , "type":"snapshot","ts":1,"n\\u00e9w":"\\u003e é",'
+    odd += '"data":{"s":"BTCUSDT","b":[["9.0","1"]],"a":[],"u":%d,"seq":%d} }'
+    for feed in (book, ticker):
+        exchange.feeds["linear", feed.topic] = feed.greeting
+    url = relay.url(DOORS[door].format("linear"))
+    topics = [book.topic, ticker.topic, "orderbook.1.BTCUSDT"]
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+        for round_ in range(6):
+            one = await stack.enter_async_context(client(url))
+            clients.append(one)
+            joining = asyncio.create_task(one.subscribe(*topics))
+            if round_ == 0:
+                await exchange.until_followed("linear", *topics)
+            for number in range(random.randrange(20, 60)):
+                await exchange.say("linear", book.topic, book.delta())
+                await exchange.say("linear", ticker.topic, ticker.delta())
+                place = 100 * round_ + number
+                await exchange.say("linear", topics[2], odd % (place, place))
+            await joining
+        for one in clients:
+            await one.until_at(book.topic, book.u)
+            await one.until_at(ticker.topic, ticker.cs)
+            await one.until_at(topics[2], place)
+            for topic in topics:
+                assert_forwarded(one.followers[topic], exchange.said["linear", topic])
+
+
+def assert_forwarded(follower: Follower, said: list[str]) -> None:
+    """One snapshot, then the exchange's messages from there on, as they were."""
+    forwarded = follower.texts[1:]
+    assert follower.types[0] == "snapshot"
+    assert forwarded == said[len(said) - len(forwarded) :]
+    truth = follow(follower.topic, said).state
+    if isinstance(truth, Book | Ticker):
+        for position, state in follower.state.history.items():
+            assert state == truth.history[position]
+    if isinstance(truth, Book) and truth.depth > 1:
+        assert follower.types[1:] == ["delta"] * len(forwarded)
+
+
+async def test_a_snapshot_for_a_late_reader_carries_the_moments_of_the_last_message(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    book = BookFeed("BTCUSDT")
+    exchange.feeds["spot", book.topic] = book.greeting
+    url = relay.url("/v5/public/spot")
+    async with client(url) as first, client(url) as late:
+        await first.subscribe(book.topic)
+        last = book.delta()
+        await exchange.say("spot", book.topic, last)
+        await first.until_at(book.topic, book.u)
+        await late.subscribe(book.topic)
+        await late.until_at(book.topic, book.u)
+        made, came = json.loads(late.followers[book.topic].texts[0]), json.loads(last)
+        keys = ("topic", "ts", "cts")
+        assert {key: made[key] for key in keys} == {key: came[key] for key in keys}
+        assert made["type"] == "snapshot"
+        assert (made["data"]["u"], made["data"]["seq"]) == (book.u, book.seq)
+        assert set(made) == set(came)
+        assert set(made["data"]) == {"s", "b", "a", "u", "seq"}
+
+
+async def test_trades_greet_with_the_last_fifty_on_ws_and_with_nothing_on_v5(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    trades = TradesFeed("BTCUSDT")
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(client(relay.url("/v5/public/linear")))
+        await first.subscribe(trades.topic)
+        for _ in range(40):
+            await exchange.say("linear", trades.topic, trades.trade(rows=2))
+        await first.until(lambda: first.followers[trades.topic].position == 80, "80 trades")
+        bybit = await stack.enter_async_context(client(relay.url("/v5/public/linear")))
+        short = await stack.enter_async_context(client(relay.url("/ws")))
+        await bybit.subscribe(trades.topic)
+        await short.subscribe(trades.topic)
+        await short.until(lambda: short.followers[trades.topic].texts, "the last trades")
+        await exchange.say("linear", trades.topic, trades.trade())
+        for one, count in ((first, 81), (bybit, 1), (short, 51)):
+            follower = one.followers[trades.topic]
+            await one.until(lambda f=follower, c=count: f.position == c, f"{count} trades")
+        said = exchange.said["linear", trades.topic]
+        assert first.followers[trades.topic].texts == said
+        assert bybit.followers[trades.topic].texts == said[-1:]
+        assert short.followers[trades.topic].texts[1:] == said[-1:]
+        greeting = json.loads(short.followers[trades.topic].texts[0])
+        assert greeting["data"] == [row for text in said[15:40] for row in json.loads(text)["data"]]
+
+
+async def test_two_hundred_subscribes_at_random_moments_are_each_one_snapshot_and_what_follows(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_LINGER="0.2")
+    book, random = BookFeed("BTCUSDT"), Random(3)
+    exchange.feeds["linear", book.topic] = book.greeting
+    url = relay.url("/v5/public/linear")
+    joined = 0
+
+    async def come_and_go() -> None:
+        nonlocal joined
+        async with client(url) as one:
+            for _ in range(20):
+                await one.subscribe(book.topic)
+                follower = one.followers[book.topic]
+                wanted = random.randrange(1, 6)
+                await one.until(lambda f=follower, w=wanted: len(f.texts) >= w, "messages")
+                joined += 1
+                await one.unsubscribe(book.topic)
+                said = exchange.said["linear", book.topic]
+                forwarded = follower.texts[1:]
+                assert follower.types[0] == "snapshot"
+                if forwarded:
+                    start = said.index(forwarded[0])
+                    assert forwarded == said[start : start + len(forwarded)]
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(come_and_go()) for _ in range(10)]
+        while not all(task.done() for task in tasks):
+            await exchange.say("linear", book.topic, book.delta())
+            await asyncio.sleep(random.random() / 100)  # the market's own pace
+    assert joined == 200
+
+
+async def test_one_category_says_nothing_about_another_that_has_the_same_symbols(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    feeds = {c: BookFeed("BTCUSDT", seed=n * 1000) for n, c in enumerate(("spot", "linear"))}
+    async with AsyncExitStack() as stack:
+        clients = {}
+        for category, feed in feeds.items():
+            exchange.feeds[category, feed.topic] = feed.greeting
+            url = relay.url(f"/ws?category={category}")
+            clients[category] = await stack.enter_async_context(client(url))
+            await clients[category].subscribe(feed.topic)
+        for category, feed in feeds.items():
+            for _ in range(5):
+                await exchange.say(category, feed.topic, feed.delta())
+        for category, feed in feeds.items():
+            follower = await clients[category].until_at(feed.topic, feed.u)
+            assert_forwarded(follower, exchange.said[category, feed.topic])
