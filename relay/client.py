@@ -130,7 +130,8 @@ class Client:
                 case Method.PING:
                     self._say(short_dialect.pong(known))
                 case Method.LIST:
-                    self._say(short_dialect.listing(known, self.category, self.topics))
+                    topics = [t for t in self.topics if not self._hub.is_waiting(self, t)]
+                    self._say(short_dialect.listing(known, self.category, topics))
                 case Method.SUBSCRIBE:
                     self._short_subscribe(known, fields, now)
                 case Method.UNSUBSCRIBE:

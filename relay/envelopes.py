@@ -11,6 +11,7 @@ of plain values with a `type`, as Channels asks.
 | stale | worker to hubs of a topic | messages of the exchange were missed |
 | verdict | worker to hubs of a topic | the exchange agreed to a topic or refused it |
 | upstream | worker to all hubs | how the connection to a category is; repeated every second |
+| joined | hub to itself | what arrives from here on was sent after it had joined |
 | report | hub to all hubs | what it counts, for the live picture; repeated every second |
 """
 
@@ -102,6 +103,13 @@ class Upstream(TypedDict):
     worker: str
 
 
+class Joined(TypedDict):
+    """A hub's mark in its own channel: for these audiences, by group, it is a member."""
+
+    type: str
+    audiences: dict[str, int]
+
+
 class TopicReport(TypedDict):
     """What one process counts of one topic; rates are per second, `age_ms` is None before data."""
 
@@ -148,6 +156,11 @@ def demand(
         "want": positions,
         "drop": list(drop),
     }
+
+
+def joined(audiences: Mapping[str, int]) -> Joined:
+    """Return a hub's mark in its own channel."""
+    return {"type": "joined", "audiences": dict(audiences)}
 
 
 def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:

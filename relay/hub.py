@@ -77,16 +77,21 @@ class Audience:
     """The local readers of one topic.
 
     Attributes:
+        number: No other audience of this hub has it, not even an earlier one of the topic.
         current: Readers that have everything up to the replica's position.
         owed: Readers to whom a snapshot is owed.
         waiting: Readers whose ack has not been sent, with their request.
+        is_joined: Whether what arrives was sent since this audience began. What an earlier one
+            left in the channel would bring a snapshot that the next message does not follow.
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
     """
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, number: int) -> None:
         self.topic = topic
+        self.number = number
         self.replica = Replica(topic)
+        self.is_joined = False
         self.is_confirmed = False
         self.current: dict[Reader, None] = {}
         self.owed: dict[Reader, None] = {}
@@ -169,7 +174,7 @@ class Hub:
         for topic in request.topics:
             audience = self.audiences.get(topic.group)
             if audience is None:
-                audience = self.audiences[topic.group] = Audience(topic)
+                audience = self.audiences[topic.group] = Audience(topic, next(self._number))
                 self._ask(audience)
                 known = self.categories[topic.category]
                 known.heard = known.heard or now  # from here on its silence counts
@@ -198,6 +203,10 @@ class Hub:
                 if request is not None:
                     request.is_settled = True
                 self._leave(audience, reader)
+
+    def is_waiting(self, reader: Reader, topic: Topic) -> bool:
+        """Whether the ack of a subscribe has not been sent yet."""
+        return reader in self.audiences[topic.group].waiting
 
     def _leave(self, audience: Audience, reader: Reader) -> None:
         audience.current.pop(reader, None)
@@ -274,8 +283,14 @@ class Hub:
         if kind == "upstream":
             self._upstream(envelope, now)
             return
+        if kind == "joined":
+            for group, number in envelope["audiences"].items():
+                audience = self.audiences.get(group)
+                if audience is not None and audience.number == number:
+                    audience.is_joined = True
+            return
         audience = self.audiences.get(envelope["group"])
-        if audience is None:
+        if audience is None or not audience.is_joined:
             return  # on its way while the last reader left
         if kind == "publication":
             audience.messages += len(envelope["texts"])
@@ -458,6 +473,14 @@ class Hub:
         """Return what is newly wanted, with positions, and what no longer is."""
         asked, dropped = self._asked.pop(category, {}), self._dropped.pop(category, {})
         return asked, list(dropped)
+
+    def unjoined(self) -> dict[str, int]:
+        """Return the audiences, by group, whose `joined` has not come back yet."""
+        return {
+            group: audience.number
+            for group, audience in self.audiences.items()
+            if not audience.is_joined
+        }
 
     def interest(self, category: Category) -> dict[str, Position | None]:
         """Return everything that is wanted of a category, with positions."""

@@ -132,6 +132,8 @@ class HubRunner:
         for group in [group for group in self.hub.audiences if group not in self._joined]:
             await self._layer.group_add(group, self._channel)
             self._joined[group] = None
+        if unjoined := self.hub.unjoined():
+            await self._layer.send(self._channel, dict(envelopes.joined(unjoined)))
 
     async def _tell_category(self, category: Category, *, is_renewal: bool) -> None:
         asked, dropped = self.hub.take_demand(category)

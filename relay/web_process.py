@@ -36,6 +36,7 @@ class WebProcess:
         self.runner = HubRunner(lambda: len(self.clients))
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
+        self._had_clients = False
         self._addresses: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -70,19 +71,26 @@ class WebProcess:
             if not self._addresses[client.address]:
                 del self._addresses[client.address]
 
-    async def stop(self) -> None:
-        """Say goodbye to the clients and end everything, within two seconds."""
+    def say_goodbye(self) -> None:
+        """Close every client and refuse newcomers.
+
+        This must happen at once: Daphne cancels all consumers in the same breath.
+        """
         if self.is_stopping:
             return
         self.is_stopping = True
-        clients = list(self.clients)
-        for client in clients:
+        self._had_clients = bool(self.clients)
+        for client in list(self.clients):
             client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+
+    async def stop(self) -> None:
+        """Say goodbye and end everything, within two seconds."""
+        self.say_goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.runner.stop()
-        if clients:
+        if self._had_clients:
             await asyncio.sleep(GOODBYE)
 
     async def _close_idle(self) -> None:
@@ -103,7 +111,7 @@ def current() -> WebProcess:
     if process is None:
         process = _processes[loop] = WebProcess()
         process.start()
-        daphne.call_before_shutdown(process.stop)
+        daphne.call_before_shutdown(process.say_goodbye, process.stop)
     return process
 
 

@@ -40,9 +40,14 @@ class TopicStream:
         gaps: How often the stream broke.
     """
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, offset: int = 0) -> None:
+        """Start a stream.
+
+        Args:
+            offset: Where to start counting: after whatever this epoch has used for the topic.
+        """
         self.topic = topic
-        self.offset = 0
+        self.offset = offset
         self.settled = 0
         self.is_confirmed = False
         self.fault = ""

@@ -86,14 +86,20 @@ class DaphneOutbound(Outbound):
             self._protocol.sendClose(code=code, reason=reason)
 
 
-def call_before_shutdown(stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Have `stop` awaited before Daphne's reactor ends; does nothing under another server."""
+def call_before_shutdown(
+    at_once: Callable[[], None], then: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Have `at_once` called and `then` awaited before Daphne's reactor ends.
+
+    Does nothing under another server.
+    """
     loop = asyncio.get_running_loop()
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if reactor is None or getattr(reactor, "_asyncioEventloop", None) is not loop:
         return
 
     def trigger() -> defer.Deferred[None]:
-        return defer.Deferred.fromFuture(asyncio.ensure_future(stop(), loop=loop))
+        at_once()
+        return defer.Deferred.fromFuture(asyncio.ensure_future(then(), loop=loop))
 
     reactor.addSystemEventTrigger("before", "shutdown", trigger)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 
 from relay.core.topics import DEPTHS
@@ -102,8 +103,8 @@ class SymbolMarket:
         self.steps = 0
         self.bids, self.asks = Side(), Side()
         self.trades: list[Trade] = []
-        self._fill(self.bids, 1 - instrument.price)
-        self._fill(self.asks, instrument.price + 1)
+        self._open(self.bids, 1 - instrument.price)
+        self._open(self.asks, instrument.price + 1)
         self.now = Moment(randrange(10**10, 10**12), now_ms, now_ms)
         self.earlier = self.now
         self.origins = {depth: randrange(10**6, 10**8) for depth in DEPTHS[instrument.category]}
@@ -143,6 +144,11 @@ class SymbolMarket:
         bids, asks = self.bids, self.asks
         best = (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]])
 
+        cts = max(self.now.cts, now_ms - int(random() * 8))
+        self.earlier = self.now
+        self.now = Moment(self.now.seq + 1 + int(random() * 90), now_ms, cts)
+        if random() < TAKER_CHANCE:
+            self._take()
         self._resize(bids if random() < 0.5 else asks, int(random() * LEAST_CHANGED_RANK))
         for _ in range(int(random() * 5)):
             self._quote(bids if random() < 0.5 else asks)
@@ -151,12 +157,6 @@ class SymbolMarket:
             side = bids if random() < 0.5 else asks
             side.put(side.keys[0] - 1 - int(random() * room / 2), self._size())
         self._skew = max(-20, min(20, self._skew + int(random() * 3) - 1))
-
-        cts = max(self.now.cts, now_ms - int(random() * 8))
-        self.earlier = self.now
-        self.now = Moment(self.now.seq + 1 + int(random() * 90), now_ms, cts)
-        if random() < TAKER_CHANCE:
-            self._take()
         self._fill(bids, bids.keys[-1] + 1)
         self._fill(asks, asks.keys[-1] + 1)
         if best != (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]]):
@@ -219,6 +219,13 @@ class SymbolMarket:
         self._trade_id += 1
         is_rpi = self._random.random() < 0.02
         self.trades.append(Trade(self._trade_id, buys, price, size, self.last_direction, is_rpi))
+
+    def _open(self, side: Side, best: int) -> None:
+        """Lay out a whole side at once: two thousand markets may open in one request."""
+        random, levels, size = self._random.random, self.instrument.levels, self.instrument.size
+        gaps = self._random.choices((1, 1, 1, 1, 2, 2, 3), k=levels - 1)
+        side.keys = list(accumulate(gaps, initial=best))
+        side.sizes = {key: 1 + int(random() ** 3 * 5 * size) for key in side.keys}
 
     def _fill(self, side: Side, key: int) -> None:
         """Keep the side deep enough, from `key` outwards, and not much deeper."""

@@ -26,6 +26,7 @@ from zlib import crc32
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from relay.core.topics import Category
 from relay.simulator.control import Controls, random_command
@@ -95,10 +96,9 @@ class Socket:
         """Write what was collected, or drop it if the category has gone silent."""
         data = b"".join(self._unsent)
         self._unsent.clear()
-        transport = self._connection.transport
-        if transport.is_closing() or self._simulator.is_silent(self.category):
-            return
-        transport.write(data)
+        is_open = self._connection.state is State.OPEN
+        if is_open and not self._simulator.is_silent(self.category):
+            self._connection.transport.write(data)
         if self.waiting > self._simulator.unsent_limit:
             logger.warning("%s socket %s cut off: it does not read", self.category, self.conn_id)
             self.abort()

@@ -107,6 +107,8 @@ class Supply:
         self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
         self._waiting_bytes = 0
         self._next_line = 1
+        # A topic that was let go and comes back must not repeat positions of this epoch.
+        self._next_offset = 0
 
     # ---- demand ----
 
@@ -139,7 +141,7 @@ class Supply:
             words = "the relay carries as many topics as it may"
             self._put(envelopes.refused(topic.group, Code.TOO_MANY_TOPICS, words))
             return False
-        self.streams[text] = TopicStream(topic)
+        self.streams[text] = TopicStream(topic, self._next_offset)
         line = self._line_for(text)
         line.topics[text] = None
         line.empty_since = None
@@ -246,9 +248,9 @@ class Supply:
                 self._put_stale(stream)
 
     def _confirm(self, text: str, now: float) -> None:
-        stream = self.streams[text]
-        if stream.is_confirmed:
-            return
+        stream = self.streams.get(text)
+        if stream is None or stream.is_confirmed:
+            return  # let go meanwhile, or data came before the ack
         was_live = stream.is_live
         stream.confirm(now)
         if stream.is_live and not was_live:
@@ -305,6 +307,7 @@ class Supply:
         stream = self.streams.pop(text, None)
         if stream is None:
             return
+        self._next_offset = max(self._next_offset, stream.offset + 1)
         line = self._line_of.pop(text)
         line.topics.pop(text, None)
         line.characters -= argument_length(text)
