@@ -1,0 +1,177 @@
+"""relay/core/topics.py: one value, three spellings."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.errors import Code, Refusal
+from relay.core.topics import DEPTHS, Category, Feed, Topic, parse_category, shown
+
+SYMBOLS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", min_size=1, max_size=40)
+
+
+@st.composite
+def topics(draw: st.DrawFn) -> Topic:
+    category = draw(st.sampled_from(Category))
+    feed = draw(st.sampled_from(Feed))
+    depth = draw(st.sampled_from(DEPTHS[category])) if feed is Feed.ORDERBOOK else None
+    return Topic(category, feed, draw(SYMBOLS), depth)
+
+
+def refusal_of(category: Category, text: str) -> tuple[Code, str]:
+    with pytest.raises(Refusal) as caught:
+        Topic.parse(category, text)
+    return caught.value.code, caught.value.message
+
+
+@given(topics())
+def test_a_topic_is_read_from_what_it_writes(topic: Topic) -> None:
+    assert Topic.parse(topic.category, topic.text) == topic
+    assert Topic.parse_qualified(str(topic)) == topic
+
+
+@given(topics())
+def test_every_group_is_a_name_that_channels_takes(topic: Topic) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,99}", topic.group)
+
+
+@given(topics(), topics())
+def test_topics_are_equal_exactly_when_their_groups_are(one: Topic, other: Topic) -> None:
+    assert (one == other) is (one.group == other.group)
+    if one == other:
+        assert hash(one) == hash(other)
+
+
+def test_the_three_spellings_of_a_topic() -> None:
+    topic = Topic(Category.SPOT, Feed.ORDERBOOK, "BTCUSDT", 200)
+    assert (topic.text, topic.group, str(topic)) == (
+        "orderbook.200.BTCUSDT",
+        "marketfeed.spot.orderbook.200.BTCUSDT",
+        "spot:orderbook.200.BTCUSDT",
+    )
+    trades = Topic(Category.OPTION, Feed.TRADES, "BTC")
+    assert (trades.text, trades.group) == ("publicTrade.BTC", "marketfeed.option.publicTrade.BTC")
+
+
+def test_spot_and_linear_share_symbols_and_not_topics() -> None:
+    spot, linear = (Topic.parse(c, "tickers.BTCUSDT") for c in (Category.SPOT, Category.LINEAR))
+    assert spot.text == linear.text
+    assert spot != linear
+    assert spot.group != linear.group
+
+
+@pytest.mark.parametrize(
+    ("category", "depths"),
+    [
+        (Category.SPOT, [1, 50, 200, 500, 1000]),
+        (Category.LINEAR, [1, 50, 200, 500, 1000]),
+        (Category.INVERSE, [1, 50, 200, 500, 1000]),
+        (Category.OPTION, [25, 100]),
+    ],
+)
+def test_each_category_has_its_own_depths(category: Category, depths: list[int]) -> None:
+    accepted = []
+    for depth in range(0, 1_100):
+        try:
+            accepted.append(Topic.parse(category, f"orderbook.{depth}.X").depth)
+        except Refusal as refusal:
+            assert refusal.code is Code.BAD_LEVELS
+    assert accepted == depths
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", Code.UNKNOWN_TOPIC),
+        (".", Code.UNKNOWN_TOPIC),
+        ("candles", Code.UNKNOWN_TOPIC),
+        ("kline.1.BTCUSDT", Code.UNKNOWN_TOPIC),
+        ("Orderbook.50.BTCUSDT", Code.UNKNOWN_TOPIC),
+        ("orderbook", Code.UNKNOWN_TOPIC),
+        ("orderbook.", Code.UNKNOWN_TOPIC),
+        ("orderbook.50", Code.UNKNOWN_TOPIC),
+        ("tickers", Code.UNKNOWN_TOPIC),
+        ("tickers.", Code.UNKNOWN_TOPIC),
+        ("orderbook..BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.7.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.050.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.5_0.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.+50.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.50.0.BTCUSDT", Code.BAD_SYMBOL),
+        ("orderbook.٥٠.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.rpi.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.full.BTCUSDT", Code.BAD_LEVELS),
+        (f"orderbook.{'9' * 10_000}.BTCUSDT", Code.BAD_LEVELS),
+        ("orderbook.50.", Code.BAD_SYMBOL),
+        ("orderbook.50.btcusdt", Code.BAD_SYMBOL),
+        ("tickers.BTC USDT", Code.BAD_SYMBOL),
+        ("tickers.BTCUSDT\n", Code.BAD_SYMBOL),
+        ("tickers.BTC/USDT", Code.BAD_SYMBOL),
+        ("tickers.ВТСUSDT", Code.BAD_SYMBOL),
+        ("tickers.BTC\0USDT", Code.BAD_SYMBOL),
+        (f"tickers.{'A' * 41}", Code.BAD_SYMBOL),
+    ],
+)
+def test_a_text_that_is_no_topic_is_refused_by_what_is_wrong(text: str, code: Code) -> None:
+    assert refusal_of(Category.LINEAR, text)[0] is code
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_topic_or_a_refusal(text: str) -> None:
+    try:
+        assert Topic.parse(Category.LINEAR, text).text == text
+    except Refusal as refusal:
+        assert len(refusal.message) < 200
+
+
+def test_a_refusal_says_what_was_asked_for_and_what_there_is() -> None:
+    assert refusal_of(Category.LINEAR, "candles.X") == (
+        Code.UNKNOWN_TOPIC,
+        "unknown topic: candles.X",
+    )
+    assert refusal_of(Category.OPTION, "orderbook.50.X") == (
+        Code.BAD_LEVELS,
+        "bad levels: 50; option has 25, 100",
+    )
+    assert refusal_of(Category.SPOT, "tickers.x") == (Code.BAD_SYMBOL, "bad symbol: x")
+
+
+@pytest.mark.parametrize(
+    ("category", "amended"),
+    [
+        (Category.SPOT, ["orderbook.50.X"]),
+        (Category.LINEAR, ["orderbook.50.X", "tickers.X"]),
+        (Category.INVERSE, ["orderbook.50.X", "tickers.X"]),
+        (Category.OPTION, ["orderbook.25.X"]),
+    ],
+)
+def test_deep_books_and_derivatives_tickers_are_amended(
+    category: Category, amended: list[str]
+) -> None:
+    texts = ["orderbook.50.X", "tickers.X", "publicTrade.X", "orderbook.1.X"]
+    if category is Category.OPTION:
+        texts = ["orderbook.25.X", "tickers.X", "publicTrade.X"]
+    assert [text for text in texts if Topic.parse(category, text).is_amended] == amended
+
+
+def test_a_topic_without_a_category_is_of_the_default_one() -> None:
+    assert str(Topic.parse_qualified("tickers.X")) == "linear:tickers.X"
+    assert str(Topic.parse_qualified("tickers.X", Category.SPOT)) == "spot:tickers.X"
+    assert str(Topic.parse_qualified("inverse:tickers.X", Category.SPOT)) == "inverse:tickers.X"
+
+
+@pytest.mark.parametrize("name", ["", "Spot", "spread", "linear ", "х" * 200])
+def test_another_category_is_refused(name: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse_category(name)
+    assert caught.value.code is Code.BAD_CATEGORY
+    assert len(caught.value.message) < 100
+
+
+def test_no_more_than_80_characters_of_a_client_are_repeated() -> None:
+    assert shown("a" * 80) == "a" * 80
+    assert shown("a" * 81) == "a" * 79 + "…"
