@@ -105,7 +105,8 @@ class SymbolMarket:
         self.trades: list[Trade] = []
         self._open(self.bids, 1 - instrument.price)
         self._open(self.asks, instrument.price + 1)
-        self.now = Moment(randrange(10**10, 10**12), now_ms, now_ms)
+        opened = now_ms - 100 * (WARM_UP + 1)
+        self.now = Moment(randrange(10**10, 10**12), opened, opened)
         self.earlier = self.now
         self.origins = {depth: randrange(10**6, 10**8) for depth in DEPTHS[instrument.category]}
         self.best_u = randrange(10**6, 10**8)
@@ -114,7 +115,7 @@ class SymbolMarket:
         self._skew = 0
         self._day(instrument)
         for n in range(WARM_UP):
-            self.step(now_ms - 100 * (WARM_UP - n))
+            self.step(opened + 100 * (n + 1))
 
     def _day(self, instrument: Instrument) -> None:
         """Invent the figures that a real market would have gathered before now."""
@@ -135,7 +136,7 @@ class SymbolMarket:
         return middle * self.instrument.tick
 
     def step(self, now_ms: int) -> None:
-        """Let the market move once; `now_ms` must not go back."""
+        """Let the market move once."""
         random = self._random.random
         self.steps += 1
         self.bids.before.clear()
@@ -144,6 +145,7 @@ class SymbolMarket:
         bids, asks = self.bids, self.asks
         best = (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]])
 
+        now_ms = max(self.now.ts, now_ms)  # a wall clock may be set back
         cts = max(self.now.cts, now_ms - int(random() * 8))
         self.earlier = self.now
         self.now = Moment(self.now.seq + 1 + int(random() * 90), now_ms, cts)

@@ -148,9 +148,7 @@ class Client:
                     self._came.clear()
                     await self._came.wait()
         except TimeoutError:
-            raise AssertionError(
-                f"not within {seconds:g} s: {what}; {self.summary()}"
-            ) from None
+            raise AssertionError(f"not within {seconds:g} s: {what}; {self.summary()}") from None
 
     async def until_closed(self, seconds: float = PATIENCE) -> int:
         """Return the code that the relay closes with."""
@@ -202,7 +200,9 @@ def _check_bybit(text: str, body: dict[str, Any]) -> None:
         is_known = REPLY - {"req_id"} <= keys <= REPLY
     if not is_known:
         raise Breach(f"Bybit says nothing like this: {text[:200]}")
-    if "topic" not in keys and text != json.dumps(body, separators=(",", ":"), ensure_ascii="\\u" in text):
+    if "topic" not in keys and text != json.dumps(
+        body, separators=(",", ":"), ensure_ascii="\\u" in text
+    ):
         raise Breach(f"not compact: {text[:200]}")
 
 

@@ -1,0 +1,685 @@
+"""What befalls the connection to the exchange, and what clients notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from tests.e2e.client import Client, client
+from tests.e2e.reference import follow
+from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
+from tests.processes import Programs, WebServer, until
+
+QUICK = {"RELAY_PING_INTERVAL": "0.5", "RELAY_LINGER": "0.5"}
+RENEWAL = 2.0  # seconds between two tellings of what a web process wants
+BEAT = 1.0  # seconds between two tellings of how the upstream is
+
+
+@asynccontextmanager
+async def following(relay: WebServer, *topics: str, path: str = "/ws") -> AsyncIterator[Client]:
+    """A client that has been acknowledged its topics."""
+    async with client(relay.url(path)) as one:
+        await one.subscribe(*topics)
+        yield one
+
+
+def listed(exchange: StandIn, category: str, *feeds: BookFeed | TickerFeed) -> None:
+    for feed in feeds:
+        exchange.feeds[category, feed.topic] = feed.greeting
+
+
+async def moves(exchange: StandIn, category: str, feed: BookFeed | TickerFeed, count: int) -> None:
+    for _ in range(count):
+        await exchange.say(category, feed.topic, feed.delta())
+
+
+async def assert_right(one: Client, feed: BookFeed) -> None:
+    """The client holds the book of the exchange at its last update."""
+    follower = await one.until_at(feed.topic, feed.u)
+    truth = follow(feed.topic, [feed.snapshot()]).state
+    assert follower.position == feed.u
+    assert follower.state.sides == truth.sides
+
+
+def statuses(one: Client) -> list[str]:
+    return [notice["upstream"] for notice in one.notices if notice["type"] == "status"]
+
+
+# ---- the connection breaks ----
+
+
+async def test_a_cut_connection_costs_no_client_its_socket_and_each_gets_one_fresh_snapshot(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, ticker = BookFeed("BTCUSDT"), TickerFeed("BTCUSDT")
+    trades = TradesFeed("BTCUSDT")
+    listed(exchange, "linear", book, ticker)
+    topics = [book.topic, ticker.topic, trades.topic]
+    async with (
+        following(relay, *topics) as short,
+        following(relay, *topics, path="/v5/public/linear") as bybit,
+        following(relay, *topics, path="/v5/public/linear") as late,
+    ):
+        clients = [short, bybit, late]
+        await moves(exchange, "linear", book, 10)
+        for one in clients:
+            await assert_right(one, book)
+        before = time.time()
+        exchange.of("linear")[0].cut()
+        await short.until(lambda: statuses(short) == ["down"], "status down")
+        for _ in range(5):
+            book.delta()  # while nobody listens
+        await short.until(lambda: statuses(short) == ["down", "live"], "status live")
+        await exchange.until_followed("linear", *topics)
+        await moves(exchange, "linear", book, 3)
+        await moves(exchange, "linear", ticker, 3)
+        await exchange.say("linear", trades.topic, trades.trade())
+        for one in clients:
+            await assert_right(one, book)
+            await one.until_at(ticker.topic, ticker.cs)
+            await one.until(lambda o=one: o.followers[trades.topic].texts, "a trade")
+            assert one.followers[book.topic].types.count("snapshot") == 2
+            assert one.followers[ticker.topic].types.count("snapshot") == 2
+        assert bybit.notices == late.notices == []
+        for notice in short.notices:
+            assert set(notice) == {"type", "category", "upstream", "since"}
+            assert notice["category"] == "linear"
+            assert before * 1000 - 1 <= notice["since"] <= time.time() * 1000
+        assert exchange.opened["linear"] == 2
+        assert [heard.args for heard in exchange.heard if heard.line == 1]
+        assert sorted(exchange.topics("linear")) == sorted(topics)
+
+
+async def test_a_category_that_goes_down_is_no_news_to_the_others(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book)
+    listed(exchange, "spot", other)
+    async with (
+        following(relay, book.topic) as one,
+        following(relay, other.topic, path="/ws?category=spot") as bystander,
+    ):
+        exchange.of("linear")[0].cut()
+        await one.until(lambda: statuses(one) == ["down", "live"], "down and live")
+        await moves(exchange, "spot", other, 3)
+        await assert_right(bystander, other)
+        assert bystander.notices == []
+        assert exchange.opened["spot"] == 1
+
+
+async def test_a_reader_who_comes_while_upstream_is_down_is_owed_the_snapshot_and_told(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, new = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book, new)
+    async with following(relay, book.topic) as first:
+        await moves(exchange, "linear", book, 3)
+        await assert_right(first, book)
+        exchange.is_shut = True
+        exchange.of("linear")[0].cut()
+        await first.until(lambda: statuses(first) == ["down"], "status down")
+        async with (
+            following(relay, book.topic, new.topic) as late,
+            following(relay, book.topic, path="/v5/public/linear") as bybit,
+        ):
+            await late.until(lambda: statuses(late) == ["down"], "told that upstream is down")
+            pong = await late.ask({"method": "ping"})  # what was to be sent before it, has been
+            assert pong == {"method": "pong"}
+            await bybit.ask({"op": "ping"})
+            stale = [f.texts for o in (late, bybit) for f in o.followers.values() if f.texts]
+            assert stale == []
+            for _ in range(4):
+                book.delta()
+            exchange.is_shut = False
+            for one in (first, late, bybit):
+                await assert_right(one, book)
+            await assert_right(late, new)
+            for one in (late, bybit):
+                assert one.followers[book.topic].types == ["snapshot"]
+            assert first.followers[book.topic].types.count("snapshot") == 2
+
+
+async def test_a_relay_whose_exchange_was_never_there_agrees_and_pays_when_it_comes(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    exchange.is_shut = True
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        await one.until(lambda: statuses(one) == ["down"], "told that upstream is down")
+        assert one.followers[book.topic].texts == []
+        exchange.is_shut = False
+        await assert_right(one, book)
+        assert statuses(one) == ["down", "live"]
+
+
+async def test_everything_is_subscribed_again_in_batches_that_fit_the_category(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    topics = [f"publicTrade.T{n}USDT" for n in range(35)]
+    async with AsyncExitStack() as stack:
+        for category in ("spot", "linear"):
+            one = await stack.enter_async_context(client(relay.url(f"/ws?category={category}")))
+            await one.subscribe(*topics)
+        assert sorted(exchange.topics("spot")) == sorted(exchange.topics("linear"))
+        for line in list(exchange.lines):
+            line.cut()
+        await exchange.until(lambda: len(exchange.lines) == 2, "both connected anew")
+        for category in ("spot", "linear"):
+            await exchange.until_followed(category, *topics)
+            assert sorted(exchange.topics(category)) == sorted(topics)
+    spot = [heard for heard in exchange.heard if heard.category == "spot"]
+    assert max(len(heard.args) for heard in spot) <= 10
+    again = [heard for heard in exchange.heard if heard.line > 1 and heard.category == "linear"]
+    assert [len(heard.args) for heard in again] == [35]
+    for line in {heard.line for heard in exchange.heard}:
+        ids = [json.loads(h.text)["req_id"] for h in exchange.heard if h.line == line]
+        assert [int(name) for name in ids] == sorted({int(name) for name in ids})
+
+
+async def test_a_half_open_connection_is_replaced_after_three_unanswered_pings(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        await assert_right(one, book)
+        await exchange.until(lambda: exchange.pings["linear"] >= 2, "pings")
+        exchange.is_silent = True
+        began = time.monotonic()
+        await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
+        took = time.monotonic() - began
+        exchange.is_silent = False
+        assert 0.5 <= took < 6  # three intervals of 0.5 s, and a busy machine
+        await one.until(lambda: "live" in statuses(one), "status live")
+        await moves(exchange, "linear", book, 3)
+        await assert_right(one, book)
+
+
+async def test_a_half_open_connection_is_replaced_within_fifteen_seconds_by_default(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        await assert_right(one, book)
+        await exchange.until(lambda: exchange.pings["linear"] >= 1, "a ping")
+        exchange.is_silent = True
+        began = time.monotonic()
+        await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
+        assert time.monotonic() - began < 15.5
+        exchange.is_silent = False
+        await one.until(lambda: statuses(one) == ["down", "live"], "down and live")
+        await assert_right(one, book)
+
+
+async def test_a_quiet_market_whose_pings_are_answered_is_left_alone(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_PING_INTERVAL="0.1")
+    async with following(relay, "publicTrade.BTCUSDT") as one:
+        await exchange.until(lambda: exchange.pings["linear"] >= 15, "fifteen pings")
+        assert exchange.opened["linear"] == 1
+        assert one.notices == []
+
+
+# ---- one topic goes wrong ----
+
+
+async def faulty(exchange: StandIn, feed: BookFeed, fault: str) -> None:
+    """Have the exchange commit a fault in one topic."""
+    last = feed.delta()
+    await exchange.say("linear", feed.topic, last)
+    match fault:
+        case "gap":
+            feed.delta()
+            await exchange.say("linear", feed.topic, feed.delta())
+        case "crossed":
+            await exchange.say("linear", feed.topic, feed.crossed())
+        case "repeated":
+            await exchange.say("linear", feed.topic, last)
+        case "reordered":
+            early, late = feed.delta(), feed.delta()
+            await exchange.say("linear", feed.topic, late)
+            await exchange.say("linear", feed.topic, early)
+
+
+@pytest.mark.parametrize("fault", ["gap", "crossed", "repeated", "reordered"])
+async def test_a_faulty_topic_alone_is_subscribed_anew_and_its_readers_start_over(
+    fault: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book, other)
+    async with (
+        following(relay, book.topic, other.topic) as short,
+        following(relay, book.topic, other.topic, path="/v5/public/linear") as bybit,
+    ):
+        await moves(exchange, "linear", book, 5)
+        await moves(exchange, "linear", other, 5)
+        for one in (short, bybit):
+            await assert_right(one, book)
+        await faulty(exchange, book, fault)
+        await exchange.until(lambda: exchange.asked("subscribe", book.topic) == 2, "a resync")
+        await moves(exchange, "linear", book, 5)
+        await moves(exchange, "linear", other, 5)
+        for one in (short, bybit):
+            await assert_right(one, book)
+            await assert_right(one, other)
+            assert one.followers[book.topic].types.count("snapshot") == 2
+            assert one.followers[other.topic].types == ["snapshot"] + ["delta"] * 10
+            assert one.notices == []
+        assert exchange.asked("unsubscribe", book.topic) == 1
+        assert exchange.asked("subscribe", book.topic) == 2
+        assert exchange.asked("unsubscribe", other.topic) == 0
+        assert exchange.asked("subscribe", other.topic) == 1
+        assert exchange.opened["linear"] == 1
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "delta"])
+async def test_a_restarted_service_is_followed_from_its_first_update(
+    kind: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        await moves(exchange, "linear", book, 5)
+        await assert_right(one, book)
+        await exchange.say("linear", book.topic, book.restart(kind))
+        await moves(exchange, "linear", book, 5)
+        follower = one.followers[book.topic]
+        await one.until(lambda: follower.position == book.u == 6, "u 6")
+        await assert_right(one, book)
+        async with following(relay, book.topic) as late:
+            await assert_right(late, book)
+
+
+async def test_a_snapshot_in_the_middle_replaces_the_book_of_readers_and_of_the_relay(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, newer = BookFeed("BTCUSDT"), BookFeed("BTCUSDT", seed=100)
+    newer.seq = book.seq + 1000
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        await moves(exchange, "linear", book, 5)
+        await assert_right(one, book)
+        for _ in range(7):
+            newer.delta()
+        await exchange.say("linear", book.topic, newer.snapshot())
+        await moves(exchange, "linear", newer, 5)
+        await assert_right(one, newer)
+        async with following(relay, book.topic) as late:
+            await assert_right(late, newer)
+        assert exchange.asked("subscribe", book.topic) == 1
+
+
+async def test_level_one_may_repeat_and_skip_its_updates(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    level = BookFeed("BTCUSDT", depth=1)
+    topic = level.topic
+
+    def best(u: int) -> str:
+        data = {"s": "BTCUSDT", "b": [["9", "1"]], "a": [["10", "2"]], "u": u, "seq": 5}
+        return json.dumps({"topic": topic, "ts": 1, "type": "snapshot", "data": data, "cts": 1})
+
+    async with following(relay, topic) as one:
+        for u in (5, 5, 6, 9, 9):
+            await exchange.say("linear", topic, best(u))
+        await one.until(lambda: len(one.followers[topic].texts) >= 5, "five messages")
+        assert one.followers[topic].texts[-5:] == exchange.said["linear", topic]
+        assert exchange.asked("subscribe", topic) == 1
+
+
+# ---- refusals and acks ----
+
+
+WORDS = {
+    "linear": "error:handler not found,topic:orderbook.50.NOPEUSDT",
+    "spot": "Invalid symbol :[orderbook.50.NOPEUSDT]",
+    "inverse": "error:something that names nobody",
+}
+
+
+@pytest.mark.parametrize("category", WORDS)
+async def test_of_a_poisoned_batch_exactly_the_asker_of_the_bad_topic_is_told(
+    category: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    bad = "orderbook.50.NOPEUSDT"
+    exchange.refused[category, bad] = WORDS[category]
+    good = [BookFeed(f"A{n}USDT") for n in range(9)]
+    listed(exchange, category, *good)
+    topics = [feed.topic for feed in good]
+    exchange.is_shut = True  # so that everything is asked for at once
+    async with (
+        client(relay.url(f"/ws?category={category}")) as innocent,
+        client(relay.url(f"/ws?category={category}")) as asker,
+        client(relay.url(f"/v5/public/{category}")) as bybit,
+    ):
+        await innocent.subscribe(*topics[:4])
+        await asker.subscribe(bad, topics[0])
+        await bybit.subscribe(*topics[4:8])
+        exchange.is_shut = False
+        await exchange.until_followed(category, *topics[:8])
+        await asker.until(lambda: len(asker.replies) == 3, "a refusal")
+        assert asker.replies[-1] == {
+            "method": "subscribe",
+            "success": False,
+            "error": {"code": "refused_by_exchange", "message": WORDS[category]},
+            "id": "r1",
+        }
+        for feed in good[:8]:
+            await moves(exchange, category, feed, 1)
+        for one, feeds in ((innocent, good[:4]), (bybit, good[4:8]), (asker, good[:1])):
+            for feed in feeds:
+                await assert_right(one, feed)
+        assert [reply["success"] for reply in innocent.replies] == [True] * 4
+        assert [reply["success"] for reply in bybit.replies] == [True]
+        assert (await asker.ask({"method": "list", "id": "L"}))["topics"] == [topics[0]]
+
+
+async def test_a_refused_topic_is_answered_with_the_requests_id_and_not_asked_for_again(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    bad, words = "orderbook.50.NOPEUSDT", WORDS["linear"]
+    exchange.refused["linear", bad] = words
+    request = {"method": "subscribe", "topic": "orderbook", "symbol": "NOPEUSDT"}
+    async with (
+        client(relay.url("/ws")) as short,
+        client(relay.url("/v5/public/linear")) as bybit,
+    ):
+        for name in (7, "eight"):
+            assert await short.ask({**request, "id": name}) == {
+                "method": "subscribe",
+                "success": False,
+                "error": {"code": "refused_by_exchange", "message": words},
+                "id": name,
+            }
+        for name in ("x", "y"):
+            reply = await bybit.ask({"op": "subscribe", "req_id": name, "args": [bad]})
+            assert reply.pop("conn_id")
+            assert reply == {
+                "success": False,
+                "ret_msg": words,
+                "req_id": name,
+                "op": "subscribe",
+            }
+        assert exchange.asked("subscribe", bad) == 1
+        assert exchange.topics("linear") == []
+
+
+async def test_option_acks_without_ids_are_matched_by_their_topics(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    good, bad = "orderbook.25.BTC-25JUN27-80000-C", "tickers.BTC-1JAN20-1-C"
+    exchange.refused["option", bad] = ""
+    async with (
+        client(relay.url("/ws?category=option")) as short,
+        client(relay.url("/v5/public/option")) as bybit,
+    ):
+        await bybit.subscribe(good)
+        symbol = bad.partition(".")[2]
+        reply = await short.ask({"method": "subscribe", "topic": "tickers", "symbol": symbol})
+        assert reply["error"]["code"] == "refused_by_exchange"
+        reply = await bybit.ask({"op": "subscribe", "args": [bad]})
+        assert reply.pop("conn_id")
+        assert reply == {
+            "success": False,
+            "data": {"failTopics": [bad], "successTopics": []},
+            "type": "COMMAND_RESP",
+        }
+        assert exchange.topics("option") == [good]
+
+
+async def test_lost_acks_cost_neither_data_nor_a_second_subscription(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, trades = BookFeed("BTCUSDT"), TradesFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    exchange.acks_to_lose = 2
+    async with following(relay, book.topic, trades.topic) as one:
+        await moves(exchange, "linear", book, 3)
+        await assert_right(one, book)
+        await exchange.say("linear", trades.topic, trades.trade())
+        await one.until(lambda: one.followers[trades.topic].texts, "a trade")
+        await exchange.until(lambda: exchange.asked("subscribe", trades.topic) >= 1, "asked")
+        assert sorted(exchange.topics("linear")) == sorted([book.topic, trades.topic])
+        assert exchange.opened["linear"] == 1
+
+
+async def test_the_ack_of_a_new_topic_waits_for_the_exchange_three_seconds_at_most(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    exchange.acks_to_lose = 1
+    async with client(relay.url("/ws")) as one:
+        began = time.monotonic()
+        await one.subscribe("publicTrade.BTCUSDT")
+        assert 2.9 < time.monotonic() - began < 6
+
+
+# ---- how much is asked for, and for how long ----
+
+
+async def test_one_hundred_readers_are_one_subscription(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(following(relay, book.topic)) for _ in range(100)
+        ]
+        await moves(exchange, "linear", book, 3)
+        for one in clients:
+            await assert_right(one, book)
+        assert [heard.args for heard in exchange.heard] == [(book.topic,)]
+        assert exchange.opened["linear"] == 1
+
+
+async def test_a_topic_is_unsubscribed_when_it_has_lingered_and_not_before(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_LINGER="1.5")
+    book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book, other)
+    async with following(relay, other.topic):
+        async with following(relay, book.topic) as one:
+            await assert_right(one, book)
+        left = time.monotonic()
+        await exchange.until(lambda: book.topic not in exchange.topics("linear"), "unsubscribed")
+        assert 1.4 < time.monotonic() - left < 6
+        assert exchange.topics("linear") == [other.topic]
+        async with following(relay, book.topic) as again:
+            await moves(exchange, "linear", book, 2)
+            await assert_right(again, book)
+        assert exchange.asked("unsubscribe", other.topic) == 0
+    await exchange.until(lambda: exchange.topics("linear") == [], "nothing is followed")
+    assert exchange.opened["linear"] == 1
+
+
+async def test_a_reader_who_returns_within_the_linger_costs_the_exchange_nothing(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_LINGER="30")
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    for _ in range(3):
+        async with following(relay, book.topic, path="/v5/public/linear") as one:
+            await moves(exchange, "linear", book, 2)
+            await assert_right(one, book)
+    async with following(relay, book.topic) as one:
+        for _ in range(3):
+            await one.unsubscribe(book.topic)
+            await moves(exchange, "linear", book, 2)
+            await one.subscribe(book.topic)
+            await assert_right(one, book)
+            assert one.followers[book.topic].types[0] == "snapshot"
+    assert [(heard.op, heard.args) for heard in exchange.heard] == [("subscribe", (book.topic,))]
+
+
+async def test_past_the_character_limit_a_second_connection_carries_the_rest(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    topics = [f"orderbook.50.SYMBOL{n:04}USDT" for n in range(1000)]
+    async with AsyncExitStack() as stack:
+        for start in range(0, len(topics), 250):
+            one = await stack.enter_async_context(client(relay.url("/v5/public/linear")))
+            await one.subscribe(*topics[start : start + 250])
+        await exchange.until_followed("linear", *topics)
+        assert sorted(exchange.topics("linear")) == topics
+        assert len(exchange.of("linear")) == 2
+        for line in exchange.of("linear"):
+            assert sum(map(len, line.topics)) <= 21_000
+        line = exchange.of("linear")[1]
+        first, second = ([*line.topics][0] for line in exchange.of("linear"))
+        reader = await stack.enter_async_context(following(relay, first, second))
+        for topic in (first, second):
+            feed = BookFeed(topic.rpartition(".")[2])
+            await exchange.say("linear", topic, feed.snapshot())
+            await moves(exchange, "linear", feed, 3)
+            await assert_right(reader, feed)
+        line.cut()  # one of two: the other's topics notice nothing
+        await exchange.until(lambda: exchange.opened["linear"] == 3, "a third connection")
+        await exchange.until_followed("linear", *topics)
+        assert all(heard.args.count(first) == 0 for heard in exchange.heard if heard.line == 2)
+
+
+async def test_invented_symbols_by_the_hundred_are_each_asked_for_once_and_answered(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_REQUESTS_PER_SECOND="1000", **QUICK)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    bad = [f"publicTrade.NOPE{n}USDT" for n in range(120)]
+    for topic in bad:
+        exchange.refused["linear", topic] = f"error:handler not found,topic:{topic}"
+    async with following(relay, book.topic) as bystander, client(relay.url("/ws")) as one:
+        await one.request("subscribe", *bad)
+        await one.until(lambda: len(one.replies) >= len(bad), "every refusal")
+        codes = [reply.get("error", {}).get("code") for reply in one.replies]
+        late = [reply for reply in one.replies if reply["success"]]
+        assert codes.count("refused_by_exchange") + len(late) >= len(bad)
+        await moves(exchange, "linear", book, 3)
+        await assert_right(bystander, book)
+        await until(
+            lambda: {t for h in exchange.heard for t in h.args} >= {*bad}, 30, "all asked for"
+        )
+    assert exchange.topics("linear") == [book.topic]
+
+
+# ---- frames that nobody understands ----
+
+
+GARBAGE: dict[str, str | bytes] = {
+    "bad UTF-8": b'{"topic":"orderbook.50.BTCUSDT","type":"delta","x":"\xff\xfe"}',
+    "bad UTF-8 in the data": b'{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1,"data":"\xc3"}',
+    "no JSON": "<html>504</html>",
+    "nothing": "",
+    "a number": "17",
+    "an array": '["topic"]',
+    "null": "null",
+    "an object": "{}",
+    "deep nesting": '{"topic":' + "[" * 100_000,
+    "an unknown topic": '{"topic":"candles.1.X","type":"snapshot","ts":1,"data":{}}',
+    "a topic of another shape": '{"topic":["orderbook"],"type":"delta","ts":1,"data":{}}',
+    "an answer to nothing": '{"success":true,"ret_msg":"","conn_id":"x","req_id":"99","op":"subscribe"}',
+    "a refusal of nothing": '{"success":false,"ret_msg":"boo","conn_id":"x","req_id":"","op":""}',
+    "a pong to nothing": '{"op":"pong"}',
+    "ten megabytes": '{"topic":"' + "x" * 10_000_000 + '"}',
+    "a long number": '{"topic":"orderbook.50.BTCUSDT","ts":' + "9" * 10_000 + "}",
+}
+BROKEN = {
+    "no data": '{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1}',
+    "no asks": '{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1,"data":{"s":"B","b":[],"u":7}}',
+    "no update id": '{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":1,"data":{"s":"B","b":[],"a":[]}}',
+    "a price that is none": (
+        '{"topic":"orderbook.50.BTCUSDT","type":"snapshot","ts":1,'
+        '"data":{"s":"B","b":[["x","1"]],"a":[["NaN","1"]],"u":7,"seq":1}}'
+    ),
+}
+
+
+async def test_frames_that_nobody_understands_cost_nothing(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_PING_INTERVAL="5")
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(relay, book.topic) as one:
+        for name, frame in GARBAGE.items():
+            await exchange.say_raw("linear", frame)
+            await moves(exchange, "linear", book, 1)
+            await one.until_at(book.topic, book.u)
+            assert one.followers[book.topic].types.count("snapshot") == 1, name
+        await exchange.say_raw("linear", b"\x00\x01binary", text=False)
+        await exchange.say_raw("linear", b'{"op":"ping"}', text=False)
+        await moves(exchange, "linear", book, 1)
+        await assert_right(one, book)
+        assert exchange.opened["linear"] == 1
+        assert [heard.args for heard in exchange.heard] == [(book.topic,)]
+        assert one.notices == []
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_message_without_what_its_feed_must_have_costs_its_topic_a_new_snapshot_at_most(
+    name: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book, other)
+    async with following(relay, book.topic, other.topic) as one:
+        await moves(exchange, "linear", book, 2)
+        await assert_right(one, book)
+        await exchange.say_raw("linear", BROKEN[name])
+        await exchange.until(lambda: exchange.asked("subscribe", book.topic) == 2, "a resync")
+        await moves(exchange, "linear", book, 2)
+        await moves(exchange, "linear", other, 2)
+        await assert_right(one, book)
+        await assert_right(one, other)
+        assert exchange.opened["linear"] == 1
+        assert exchange.asked("subscribe", other.topic) == 1
+        assert BROKEN[name] not in one.followers[book.topic].texts
+
+
+async def test_a_topic_that_is_never_right_is_not_asked_for_in_a_loop(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", other)
+
+    def crossed() -> Iterable[str]:
+        return [book.snapshot(), book.crossed()]
+
+    exchange.feeds["linear", book.topic] = crossed
+    async with following(relay, book.topic, other.topic) as one:
+        began = time.monotonic()
+        await exchange.until(lambda: exchange.asked("subscribe", book.topic) >= 3, "two resyncs")
+        assert time.monotonic() - began > 0.5  # the first at once, the next after a second or so
+        await moves(exchange, "linear", other, 3)
+        await assert_right(one, other)
+        assert exchange.asked("subscribe", book.topic) < 6
+        await asyncio.sleep(0)
