@@ -43,7 +43,7 @@ class Window:
         self._times.append(now)
 
     def available_at(self, now: float) -> float:
-        """Return `now`, or the time when the oldest event has left the window."""
+        """Return `now`, or the time when enough events have left the window."""
         while self._times and self._times[0] <= now - self._seconds:
             self._times.popleft()
-        return now if len(self._times) < self._limit else self._times[0] + self._seconds
+        return now if len(self._times) < self._limit else self._times[-self._limit] + self._seconds

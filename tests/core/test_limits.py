@@ -1,0 +1,81 @@
+"""relay/core/limits.py: rates that hold however the time falls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.limits import TokenBucket, Window
+
+PAUSES = st.lists(st.floats(0, 5), min_size=1, max_size=60)
+
+
+def test_a_burst_is_allowed_at_once_and_then_the_rate() -> None:
+    bucket = TokenBucket(rate=2, burst=3, now=100)
+    assert [bucket.take(100) for _ in range(4)] == [True, True, True, False]
+    assert bucket.available_at(100) == 100.5
+    assert [bucket.take(time) for time in (100.4, 100.5, 100.5)] == [False, True, False]
+
+
+def test_a_long_rest_earns_one_burst_and_no_more() -> None:
+    bucket = TokenBucket(rate=2, burst=3, now=0)
+    assert [bucket.take(1_000_000) for _ in range(4)] == [True, True, True, False]
+
+
+def test_asking_when_does_not_use_anything_up() -> None:
+    bucket = TokenBucket(rate=1, burst=1, now=0)
+    assert [bucket.available_at(0) for _ in range(5)] == [0] * 5
+    assert bucket.take(0)
+
+
+@given(PAUSES)
+def test_no_history_gets_more_out_of_a_bucket_than_rate_and_burst(pauses: list[float]) -> None:
+    bucket, now, taken = TokenBucket(rate=3, burst=5, now=0), 0.0, []
+    for pause in pauses:
+        now += pause
+        while bucket.take(now):
+            taken.append(now)
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= 5 + 3 * (taken[last] - taken[first]) + 1e-6
+
+
+@given(PAUSES, st.floats(0.1, 1_000))
+def test_who_waits_until_it_is_available_gets_it(pauses: list[float], rate: float) -> None:
+    bucket, now = TokenBucket(rate, burst=1, now=0), 0.0
+    for pause in pauses:
+        now = bucket.available_at(now + pause)
+        while not bucket.take(now):  # a rounding may be left
+            later = bucket.available_at(now)
+            assert 0 < later - now < 1e-9
+            now = later
+
+
+def test_a_window_has_room_until_it_is_full_and_when_its_oldest_left() -> None:
+    window = Window(limit=2, seconds=10)
+    assert window.available_at(100) == 100
+    window.add(100)
+    window.add(103)
+    assert window.available_at(104) == 110
+    assert window.available_at(110) == 110
+    window.add(110)
+    assert window.available_at(110) == 113
+
+
+def test_an_overfull_window_has_room_when_enough_have_left() -> None:
+    """Several connections may have waited for the same place."""
+    window = Window(limit=2, seconds=10)
+    for now in (0, 1, 2, 3):
+        window.add(now)
+    assert window.available_at(4) == 12
+    assert window.available_at(12) == 12
+
+
+@given(st.lists(st.integers(0, 5), max_size=60))
+def test_no_window_ever_holds_more_than_its_limit(pauses: list[int]) -> None:
+    window, now, added = Window(limit=4, seconds=10), 0.0, []
+    for pause in pauses:
+        now = window.available_at(now + pause)
+        window.add(now)
+        added.append(now)
+        assert sum(now - 10 < time for time in added) <= 4
