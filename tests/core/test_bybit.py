@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -27,10 +28,8 @@ from tests.builders import ack, command_response, compact, recording, refusal, s
 @example(b'{"data":' + b"[" * 200_000 + b"]" * 200_000 + b"}")
 @example(b'{"a":' * 200_000)
 def test_no_bytes_whatever_raise_anything_but_a_bad_frame(text: bytes) -> None:
-    try:
+    with suppress(BadFrame):
         decode_frame(text)
-    except BadFrame as fault:
-        assert str(fault)
 
 
 JSON = st.recursive(
@@ -57,10 +56,8 @@ def test_no_json_whatever_raises_anything_but_a_bad_frame(body: object) -> None:
         return
     decode_ack(frame)
     for decode in (decode_book, decode_fields, decode_rows):
-        try:
+        with suppress(BadFrame):
             decode(frame)
-        except BadFrame as fault:
-            assert str(fault)
 
 
 @pytest.mark.parametrize(

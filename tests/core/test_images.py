@@ -211,7 +211,8 @@ def test_a_new_snapshot_of_a_ticker_forgets_the_old_keys() -> None:
 def test_a_value_of_a_ticker_is_kept_as_it_was_written() -> None:
     text = (
         b'{"topic":"tickers.BTCUSDT","type":"snapshot",'
-        b'"data":{"symbol":"BTCUSDT","a":1.50,"b":"\\u00e9\xc3\xa9","c":[1, 2],"d":null},"cs":1,"ts":2}'
+        b'"data":{"symbol":"BTCUSDT","a":1.50,"b":"\\u00e9\xc3\xa9",'
+        b'"c":[1, 2],"d":null},"cs":1,"ts":2}'
     )
     assert following(make_image(topic("tickers.BTCUSDT")), text).greeting() == text
 
