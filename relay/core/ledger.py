@@ -77,6 +77,8 @@ class Ledger:
     def want(self, topic: str) -> None:
         """Have the topic subscribed."""
         entry = self._entries.setdefault(topic, _Entry())
+        if entry.state is _State.CONFIRMED and not entry.is_wanted:
+            entry.state = _State.RENEWING  # whoever wants it now has seen no snapshot
         entry.is_wanted = True
         self._changed[topic] = None
 

@@ -132,6 +132,17 @@ def test_a_topic_wanted_again_while_it_leaves_is_subscribed_again() -> None:
     assert asked(ledger) == [("3", "subscribe", ["a"])]
 
 
+def test_a_topic_wanted_again_before_it_could_leave_is_subscribed_anew() -> None:
+    """Whoever wants it now has seen no snapshot, and only a new subscription sends one."""
+    ledger = settled("a")
+    ledger.unwant("a")
+    ledger.want("a")
+    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
+    ledger.reply(frame(ack("2", "unsubscribe")))
+    assert asked(ledger) == [("3", "subscribe", ["a"])]
+    assert ledger.reply(frame(ack("3"))) == confirmed("a")
+
+
 def test_wanting_twice_asks_once() -> None:
     ledger = settled("a")
     ledger.want("a")
