@@ -202,7 +202,10 @@ class Ledger:
         self._splits.appendleft(batch)
 
     def reply(self, frame: Frame) -> list[Verdict]:
-        """Read an ack or a refusal; return what it decides."""
+        """Read an ack or a refusal; return what it decides of topics that are still wanted.
+
+        A refusal is told of the others as well, so that it can be remembered.
+        """
         listed = decode_ack(frame)
         request = self._match(frame, listed.successTopics + listed.failTopics)
         if request is None:
@@ -213,13 +216,16 @@ class Ledger:
         asked = [topic for topic in request.topics if self._is_asked(topic)]
         if frame.success:
             failed = set(listed.failTopics)
-            return [
+            verdicts = [
                 self._refuse(topic, f"refused: {topic}")
                 if topic in failed
                 else self._confirm(topic)
                 for topic in asked
             ]
-        return self._refused(asked, listed.failTopics, frame.ret_msg or "refused without words")
+        else:
+            words = frame.ret_msg or "refused without words"
+            verdicts = self._refused(asked, listed.failTopics, words)
+        return [v for v in verdicts if not v.is_confirmed or self._entries[v.topic].is_wanted]
 
     def _match(self, frame: Frame, listed: list[str]) -> _Request | None:
         """Find the request that a reply answers: by its id, else by its topics, else by age."""

@@ -179,6 +179,13 @@ def test_data_before_the_ack_confirms_its_topic_and_the_ack_the_others() -> None
     assert ledger.reply(frame(ack("1"))) == confirmed("b")
 
 
+def test_a_confirmation_that_nobody_wants_any_more_is_not_told() -> None:
+    ledger = ledger_of("a", "b")
+    asked(ledger)
+    ledger.unwant("a")
+    assert ledger.reply(frame(ack("1"))) == confirmed("b")
+
+
 def test_the_named_topic_is_refused_and_the_others_are_asked_for_in_halves() -> None:
     ledger = ledger_of("a", "b", "bad", "c", "d", "e")
     asked(ledger)
