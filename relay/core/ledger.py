@@ -258,7 +258,9 @@ class Ledger:
 
     def _refused(self, asked: list[str], failed: list[str], words: str) -> list[Verdict]:
         """Find out who is to blame for a refused batch; the others are asked for again."""
-        if len(asked) == 1 and "already subscribed" not in words:
+        if len(asked) == 1:
+            if "already subscribed" in words:
+                return [self._confirm(asked[0])]
             return [self._refuse(asked[0], words)]
         spoken_of = set(failed) | set(re.split(r"[\[\],:;\s\"']+", words))
         named = [topic for topic in asked if topic in spoken_of]

@@ -234,6 +234,13 @@ def test_an_already_subscribed_topic_counts_as_confirmed() -> None:
     assert asked(ledger) == []
 
 
+def test_a_single_topic_that_is_already_subscribed_is_confirmed_without_being_named() -> None:
+    ledger = ledger_of("a")
+    asked(ledger)
+    assert ledger.reply(frame(refusal("1", "error:already subscribed"))) == confirmed("a")
+    assert asked(ledger) == []
+
+
 def test_a_refused_unsubscribe_ends_the_subscription_as_well() -> None:
     ledger = settled("a")
     ledger.unwant("a")
