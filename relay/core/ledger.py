@@ -59,6 +59,11 @@ class Verdict:
     words: str = ""
 
 
+def _words_of(text: str) -> set[str]:
+    """Return what may be topics in the exchange's words."""
+    return set(re.split(r"[\[\],:;\s\"']+", text))
+
+
 class Ledger:
     """The subscriptions of one connection, from its opening to its end."""
 
@@ -236,10 +241,12 @@ class Ledger:
         candidates = [
             key
             for key, request in self._pending.items()
-            if not listed or not set(listed).isdisjoint(request.topics)
+            if frame.op is None or request.op == frame.op
         ]
-        if frame.op is not None:
-            candidates = [key for key in candidates if self._pending[key].op == frame.op]
+        spoken_of = set(listed) | _words_of(frame.ret_msg or "")
+        named = [key for key in candidates if spoken_of & set(self._pending[key].topics)]
+        if listed or named:
+            candidates = named
         return self._pending.pop(candidates[0]) if candidates else None
 
     def _is_asked(self, topic: str) -> bool:
@@ -262,7 +269,7 @@ class Ledger:
             if "already subscribed" in words:
                 return [self._confirm(asked[0])]
             return [self._refuse(asked[0], words)]
-        spoken_of = set(failed) | set(re.split(r"[\[\],:;\s\"']+", words))
+        spoken_of = set(failed) | _words_of(words)
         named = [topic for topic in asked if topic in spoken_of]
         if "already subscribed" in words:
             verdicts = [self._confirm(topic) for topic in named]

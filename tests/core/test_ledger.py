@@ -249,6 +249,14 @@ def test_a_refused_unsubscribe_ends_the_subscription_as_well() -> None:
     assert (asked(ledger), ledger.due_at(0)) == ([], None)
 
 
+def test_spot_refusals_without_an_id_are_matched_by_the_topic_they_name() -> None:
+    topics = [f"t{number}" for number in range(12)]
+    ledger = ledger_of(*topics, category=Category.SPOT)
+    assert [args for _, _, args in asked(ledger)] == [topics[:10], topics[10:]]
+    words = "Invalid symbol :[t11]"
+    assert ledger.reply(frame(refusal(None, words))) == [refused("t11", words)]
+
+
 def test_a_refusal_without_an_id_and_a_name_is_taken_for_the_oldest_request() -> None:
     ledger = ledger_of(*[f"t{number}" for number in range(11)], category=Category.SPOT)
     asked(ledger)
