@@ -140,13 +140,11 @@ class Ledger:
         self._write_off(now)
         sent: list[bytes] = []
         limit = ARGS_PER_REQUEST[self._category]
-        while len(self._pending) < REQUESTS_IN_FLIGHT:
+        while len(self._pending) < REQUESTS_IN_FLIGHT and self._bucket.available_at(now) <= now:
             op, batch = self._next_batch(limit)
             if not batch:
                 break
-            if not self._bucket.take(now):
-                self._put_back(op, batch)
-                break
+            self._bucket.take(now)
             request_id = self.next_request_id()
             self._pending[request_id] = _Request(op, tuple(batch), now)
             sent.append(encode_request(op, batch, request_id))
@@ -195,16 +193,6 @@ class Ledger:
             else:
                 self._remove(topic)
         return asking
-
-    def _put_back(self, op: str, batch: list[str]) -> None:
-        if op == "unsubscribe":
-            for topic in batch:
-                self._entries[topic].state = _State.RENEWING
-            self._changed = dict.fromkeys(batch) | self._changed
-            return
-        for topic in batch:
-            self._entries[topic].state = _State.SPLIT
-        self._splits.appendleft(batch)
 
     def reply(self, frame: Frame) -> list[Verdict]:
         """Read an ack or a refusal; return what it decides of topics that are still wanted.
@@ -280,7 +268,9 @@ class Ledger:
         middle = (len(rest) + 1) // 2
         for part in (rest[:middle], rest[middle:]):
             if part:
-                self._put_back("subscribe", part)
+                for topic in part:
+                    self._entries[topic].state = _State.SPLIT
+                self._splits.appendleft(part)
         return verdicts
 
     def _left(self, request: _Request) -> None:

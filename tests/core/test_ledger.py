@@ -340,6 +340,20 @@ def test_no_more_requests_are_in_flight_than_may_be() -> None:
     assert [request_id for request_id, _, _ in asked(ledger)] == ["21"]
 
 
+def test_topics_keep_their_turn_while_the_rate_is_used_up() -> None:
+    ledger, sent, number = ledger_of(), [], 0
+    for step in range(300):  # one new topic each 10 ms; requests may go out each 40 ms
+        now = step / 100
+        if step < 200:
+            ledger.want(f"t{step:03}")
+        for request_id, _, args in asked(ledger, now):
+            number += 1
+            sent += args
+            ledger.reply(frame(ack(request_id)))
+    assert sent == [f"t{step:03}" for step in range(200)]
+    assert number < REQUEST_BURST + 3 * REQUESTS_PER_SECOND
+
+
 def test_the_ledger_says_when_the_rate_allows_more() -> None:
     ledger = ledger_of()
     for step in range(int(REQUEST_BURST)):
