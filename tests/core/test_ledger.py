@@ -501,6 +501,59 @@ STEPS = st.lists(
 )
 
 
+@settings(max_examples=300)
+@given(
+    category=st.sampled_from(Category),
+    steps=STEPS,
+    bad=st.sets(st.integers(0, 39), max_size=15),
+)
+def test_after_any_history_exactly_the_wanted_good_topics_are_subscribed(
+    category: Category, steps: list[tuple[str, int]], bad: set[int]
+) -> None:
+    topics = [f"orderbook.50.T{number}" for number in range(40)]
+    conversation = Conversation(
+        category,
+        [topics[number] for number in range(40) if number not in bad],
+        [topics[number] for number in sorted(bad)],
+    )
+    exchange, ledger = conversation.exchange, conversation.ledger
+    for step, number in steps:
+        match step:
+            case "want":
+                conversation.want(topics[number])
+            case "everything":
+                for topic in topics[number:]:
+                    conversation.want(topic)
+            case "unwant":
+                conversation.unwant(topics[number])
+            case "resync":
+                ledger.resync(topics[number])
+            case "data":
+                exchange.push(topics[number])
+            case "send":
+                conversation.send()
+            case "deliver":
+                conversation.deliver()
+            case "lose":
+                conversation.lose()
+            case "wait":
+                while exchange.wire:  # nothing is under way for as long as a request is waited for
+                    conversation.deliver()
+                conversation.now += number / 10
+    conversation.settle()
+
+    assert exchange.subscribed == conversation.wanted
+    assert not conversation.wanted & set(conversation.bad)
+    assert ledger.confirmed() == len(conversation.wanted)
+    assert not set(conversation.refusals) - set(conversation.bad)
+    assert set(conversation.refusals.values()) <= {1}
+    sent_at = exchange.sent_at
+    for first in range(len(sent_at)):
+        for last in range(first, len(sent_at)):
+            most = REQUEST_BURST + REQUESTS_PER_SECOND * (sent_at[last] - sent_at[first])
+            assert last - first + 1 <= most + 1e-6
+
+
 @pytest.mark.parametrize("category", Category)
 def test_every_bad_topic_of_many_is_refused_once_and_the_good_ones_are_soon_subscribed(
     category: Category,
