@@ -32,7 +32,7 @@ class RecordingError(Exception):
 
 class _Line(msgspec.Struct):
     category: str | None = None
-    message: msgspec.Raw | None = None
+    message: msgspec.Raw = msgspec.Raw()
     topic: str | None = None
     ts: int | None = None
 
@@ -92,7 +92,7 @@ class Recording:
 
     def _add(self, position: int, line: bytes, category: Category) -> None:
         frame = msgspec.json.decode(line, type=_Line)
-        if frame.message is not None:
+        if bytes(frame.message):
             category = Category(frame.category or category)
             line = bytes(frame.message)
             frame = msgspec.json.decode(line, type=_Line)

@@ -106,7 +106,11 @@ class Control(Client):
 @asynccontextmanager
 async def client(simulator: Simulator, category: str) -> AsyncIterator[Client]:
     async with connect(
-        f"{simulator.url}/{category}", compression=None, max_size=None, ping_interval=None
+        f"{simulator.url}/{category}",
+        compression=None,
+        max_size=None,
+        ping_interval=None,
+        close_timeout=0.5,  # a simulator that was struck dumb does not answer
     ) as connection:
         yield Client(connection)
 

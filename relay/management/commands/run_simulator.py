@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -111,9 +112,8 @@ class Command(RelayCommand):
         try:
             await simulator.__aenter__()
         except OSError as fault:
-            raise CannotStart(
-                f"Cannot listen on port {options['port']}: {fault.strerror}."
-            ) from None
+            why = os.strerror(fault.errno) if fault.errno else fault
+            raise CannotStart(f"Cannot listen on port {options['port']}: {why}.") from None
         try:
             print(f"simulator listening on {simulator.url}", flush=True)
             await _report(simulator)
