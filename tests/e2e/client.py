@@ -191,7 +191,7 @@ def _id(reply: dict[str, Any]) -> Any:
 def _check_bybit(text: str, body: dict[str, Any]) -> None:
     keys = set(body)
     if "topic" in keys:
-        is_known = ENVELOPE <= keys  # the rest is the exchange's own
+        is_known = keys >= ENVELOPE  # the rest is the exchange's own
     elif body.get("type") == "COMMAND_RESP":
         is_known = keys == OPTION_REPLY
     elif body.get("op") == "pong":

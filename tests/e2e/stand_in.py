@@ -7,6 +7,7 @@ have a feed. `said` keeps each message of a topic as it left, for comparison byt
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -49,12 +50,12 @@ class Line:
     category: str
     socket: ServerConnection
     topics: dict[str, None] = field(default_factory=dict)
+    is_silent: bool = False  # half open: it hears, and says nothing any more
 
     async def send(self, text: str) -> None:
-        try:
-            await self.socket.send(text)
-        except ConnectionClosed:
-            pass
+        if not self.is_silent:
+            with contextlib.suppress(ConnectionClosed):
+                await self.socket.send(text)
 
     def cut(self) -> None:
         """End it as Bybit does: without a close frame."""
@@ -73,7 +74,6 @@ class StandIn:
         feeds: What greets whoever subscribes a topic.
         refused: Topics that are refused, with the words.
         acks_to_lose: How many of the next acks are not sent.
-        is_silent: Whether it sends nothing at all any more.
         is_shut: Whether it refuses connections.
     """
 
@@ -87,7 +87,6 @@ class StandIn:
         self.feeds: dict[Key, Callable[[], Iterable[str]]] = {}
         self.refused: dict[Key, str] = {}
         self.acks_to_lose = 0
-        self.is_silent = False
         self.is_shut = False
         self._server: Server | None = None
 
@@ -180,12 +179,11 @@ class StandIn:
         op, req_id = request["op"], request.get("req_id")
         if op == "ping":
             self.pings[line.category] += 1
-            if not self.is_silent:
-                await line.send(self.pong(line.category, req_id))
+            await line.send(self.pong(line.category, req_id))
             return
         args = request["args"]
         self.heard.append(Heard(line.number, line.category, op, tuple(args), text))
-        if self.is_silent:
+        if line.is_silent:
             return
         if op == "unsubscribe":
             for topic in args:
