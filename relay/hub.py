@@ -117,6 +117,7 @@ class CategoryState:
     epoch: int = 0
     worker: str = ""
     heard: float | None = None
+    is_told_down: bool = False  # readers' last word is that it is down
 
 
 class Hub:
@@ -359,10 +360,12 @@ class Hub:
         known.state, known.since = state, since
         if before is state:
             return
-        told = {UpstreamState.LIVE, UpstreamState.DOWN}
+        # A new worker is idle and connecting first: between "down" and "live" it is no news.
         is_news = state is UpstreamState.DOWN or (
-            state is UpstreamState.LIVE and before is UpstreamState.DOWN
+            state is UpstreamState.LIVE and known.is_told_down
         )
+        if is_news:
+            known.is_told_down = state is UpstreamState.DOWN
         readers: dict[Reader, None] = {}
         for audience in self._of(category):
             if state is UpstreamState.DOWN:
@@ -371,7 +374,7 @@ class Hub:
                     self._schedule(request)
             readers |= audience.current | audience.owed
             self._touch(audience)  # what is owed can be paid, or not any more
-        if is_news and state in told:
+        if is_news:
             for reader in readers:
                 reader.upstream_changed(category, state, since)
 
