@@ -16,7 +16,7 @@ from relay.core.topics import Topic
 
 FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
 RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that is never right
-HEALTHY_AFTER = 60.0  # seconds without a fault, after which the backoff starts over
+HEALTHY_AFTER = 120.0  # seconds without a fault, longer than any pause between resyncs
 SNAPSHOT_PATIENCE = 10.0  # seconds a subscribed topic may take to send its first snapshot
 
 
