@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay import conf
@@ -25,6 +26,8 @@ from relay.hub import Hub, Request
 from relay.outbound import Outbound
 
 logger = logging.getLogger(__name__)
+
+ABORT_AFTER = 1.0  # seconds from a close that cannot be sent to the end of the connection
 
 CLOSE_BAD_REQUEST = 4000
 CLOSE_IDLE = 4002
@@ -58,17 +61,16 @@ class Client:
     def __init__(
         self,
         hub: Hub,
-        outbound: Outbound,
         door: Door,
-        category: Category | None,
         *,
         address: str | None = None,
         user_agent: str = "",
     ) -> None:
+        """Make a client that `attach` gives a way out."""
         settings = conf.current()
         now = time.monotonic()
         rate = settings.requests_per_second
-        self.category = category
+        self.category: Category | None = None
         self.topics: dict[Topic, _Asked] = {}
         self.takes_notices = door is Door.SHORT
         self.address = address
@@ -77,8 +79,12 @@ class Client:
         self.idle_since: float | None = now
         self.is_closing = False
         self._hub = hub
-        self._outbound = outbound
+        self._outbound: Outbound
         self._buffer_limit = settings.client_buffer
+        self._slow_timeout = settings.slow_timeout
+        self._accepted = 0  # bytes, when last looked at
+        self._progress_at = now  # when the socket last accepted any
+        self.backlogged_in: set[Client] | None = None
         self._max_topics = (
             settings.max_topics_per_connection
             if door is Door.SHORT
@@ -88,16 +94,26 @@ class Client:
         self._flood = TokenBucket(rate * FLOOD, rate * FLOOD, now)
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
         self._knows_down = False
+        self.is_lagging = False
+        self.deliver: Callable[[Batch], bool]
+
+    def attach(self, outbound: Outbound) -> None:
+        """Give it the way to send by."""
+        self._outbound = outbound
+        self.deliver = outbound.deliver
 
     # ---- what the client says ----
 
-    def receive(self, text: str | bytes | None) -> None:
+    def is_flooding(self) -> bool:
+        """Count a frame; close the client, and return True, when there have been too many."""
+        if not self.is_closing and not self._flood.take(time.monotonic()):
+            self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+        return self.is_closing
+
+    def heard(self, text: str | bytes | None) -> None:
         """Take one message of the client; None stands for a binary frame."""
         now = time.monotonic()
         if self.is_closing:
-            return
-        if not self._flood.take(now):
-            self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
             return
         is_allowed = self._requests.take(now)
         try:
@@ -199,6 +215,8 @@ class Client:
 
     def _follow(self, topics: list[Topic], known: ShortId | BybitId) -> None:
         self.topics |= dict.fromkeys(topics, _Asked(known))
+        if len(self.topics) > 1:
+            self._outbound.corked = self._hub.corked
         if topics:
             self.category = topics[0].category
             self.idle_since = None
@@ -214,14 +232,45 @@ class Client:
 
     # ---- what the hub says ----
 
-    def deliver(self, batch: Batch) -> bool:
-        if self._outbound.unsent() > self._buffer_limit:
+    def has_room(self) -> bool:
+        """Whether what was waiting has drained to a quarter of the limit."""
+        return self._outbound.unsent() <= self._buffer_limit // 4
+
+    def crowded(self, batch: Batch, size: int) -> bool:
+        """Take messages although others are waiting, up to the limit; tell when it comes near."""
+        unsent = self._outbound.unsent() + size
+        if unsent > self._buffer_limit // 2 and not self.is_lagging:
+            self.is_lagging = True
+            if self.takes_notices:
+                self._say(short_dialect.lagging(unsent - size))
+        if unsent > self._buffer_limit:
             return False
         self._outbound.write(batch)
         return True
 
-    def has_room(self) -> bool:
-        return self._outbound.unsent() <= self._buffer_limit // 2
+    def backlogged(self) -> None:
+        """Have the progress of the socket watched."""
+        if self.backlogged_in is not None and self not in self.backlogged_in:
+            self.backlogged_in.add(self)
+            self._accepted = self._outbound.accepted()
+            self._progress_at = time.monotonic()
+
+    def look_after_backlog(self, now: float) -> bool:
+        """Close a client whose socket accepts nothing; return whether to look again later."""
+        unsent, accepted = self._outbound.unsent(), self._outbound.accepted()
+        if accepted != self._accepted:
+            self._accepted, self._progress_at = accepted, now
+        if unsent <= self._buffer_limit // 4:
+            self.is_lagging = False
+        if not unsent:
+            return False
+        if now - self._progress_at > self._slow_timeout:
+            if self.is_closing:
+                self._outbound.abort()
+                return False
+            self.close(CLOSE_SLOW, "slow", f"nothing was read for {self._slow_timeout:g} s")
+            self._progress_at = now - self._slow_timeout + ABORT_AFTER
+        return True
 
     def settled(self, request: Request, refusal: Refusal | None) -> None:
         known = request.id
@@ -286,9 +335,17 @@ class Client:
         self._hub.leave(self, list(self.topics))
         self.topics.clear()
         self._outbound.detach()
+        if self.backlogged_in is not None:
+            self.backlogged_in.discard(self)
 
     def _say(self, text: bytes) -> None:
-        if not self.is_closing:
+        """Send an answer or a notice; one who asks and never reads is not answered for ever."""
+        if self.is_closing:
+            return
+        if self._outbound.unsent() > 2 * self._buffer_limit:
+            self.close(CLOSE_SLOW, "slow", "answers are not read")
+            self._outbound.abort()
+        else:
             self._outbound.write(Batch([text]))
 
 

@@ -7,6 +7,7 @@ a plain loop, because the stock dispatch starts a task and asks for a thread per
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
@@ -27,6 +28,7 @@ from relay.core.protocol import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
 from relay.core.topics import Category, parse_category
 from relay.origins import is_welcome
 from relay.outbound import make_outbound
+from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
 
@@ -40,42 +42,54 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         process = web_process.current()
-        outbound = make_outbound(
-            send, message_limit=self.message_limit, send_buffer=conf.current().send_buffer
-        )
+        settings = conf.current()
         address = scope["client"][0] if scope.get("client") else None
         headers = dict(scope["headers"])
+        user_agent = headers.get(b"user-agent", b"").decode("latin1")
+        client = Client(process.runner.hub, self.door, address=address, user_agent=user_agent)
+        outbound = make_outbound(
+            send,
+            client,
+            message_limit=self.message_limit,
+            send_buffer=settings.send_buffer,
+            compression=settings.compression,
+        )
+        client.attach(outbound)
         await receive()  # websocket.connect
         # Refused after the handshake: before it, Daphne could only say HTTP 403.
         await outbound.accept()
-        client = Client(
-            process.runner.hub,
-            outbound,
-            self.door,
-            None,
-            address=address,
-            user_agent=headers.get(b"user-agent", b"").decode("latin1"),
-        )
         try:
-            if not is_welcome(headers):
-                client.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
-            elif process.is_stopping:
-                client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
-            elif not process.has_place(address):
-                client.close(CLOSE_FULL, "full", "too many connections")
-            else:
-                try:
-                    client.category = self.read_category(scope)
-                except Refusal as refusal:
-                    client.close(CLOSE_BAD_REQUEST, refusal.code, refusal.message)
-                else:
-                    process.add(client)
+            self._welcome(process, client, scope, headers)
             await self._read(client, receive)
+        except asyncio.CancelledError:
+            if process.is_stopping:
+                return  # Daphne cancels consumers at once; the goodbye takes its time
+            raise
         finally:
-            process.remove(client)
-            client.gone()
+            if not process.is_stopping:
+                process.remove(client)
+                client.gone()
+
+    def _welcome(
+        self, process: WebProcess, client: Client, scope: Any, headers: dict[bytes, bytes]
+    ) -> None:
+        """Let a client in, or close it and say why."""
+        if not is_welcome(headers):
+            client.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
+        elif process.is_stopping:
+            client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+        elif not process.has_place(client.address):
+            client.close(CLOSE_FULL, "full", "too many connections")
+        else:
+            try:
+                client.category = self.read_category(scope)
+            except Refusal as refusal:
+                client.close(CLOSE_BAD_REQUEST, refusal.code, refusal.message)
+            else:
+                process.add(client)
 
     async def _read(self, client: Client, receive: Any) -> None:
+        """Take messages until the end; past Daphne they come another way, and only the end here."""
         while True:
             message = await receive()
             if message["type"] != "websocket.receive":
@@ -83,8 +97,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             text = message.get("text")
             if len(text or message.get("bytes") or b"") > self.message_limit:
                 client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
-            else:
-                client.receive(text)
+            elif not client.is_flooding():
+                client.heard(text)
 
     def read_category(self, scope: Any) -> Category | None:
         """Return the category that the address names, None if the first subscribe is to decide.

@@ -29,14 +29,21 @@ MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has s
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
 
 
+class Corked(Protocol):
+    """A way to a client that holds bytes back."""
+
+    def uncork(self) -> None:
+        """Send what was held back."""
+
+
 class Reader(Protocol):
     """What the hub needs of a client. None of these may raise or call the hub back."""
 
+    deliver: Callable[[Batch], bool]
+    """Sends messages; False if there is no room for them, and then nothing was sent."""
+
     takes_notices: bool
     """Whether it understands more than Bybit's dialect: notices, and a greeting of trades."""
-
-    def deliver(self, batch: Batch) -> bool:
-        """Send messages; False if there is no room for them, and then nothing was sent."""
 
     def has_room(self) -> bool:
         """Whether a snapshot may be sent."""
@@ -78,7 +85,8 @@ class Audience:
 
     Attributes:
         number: No other audience of this hub has it, not even an earlier one of the topic.
-        current: Readers that have everything up to the replica's position.
+        current: Readers that have everything up to the replica's position, with their `deliver`:
+            looking it up once for each delivery would cost as much as all else here.
         owed: Readers to whom a snapshot is owed.
         waiting: Readers whose ack has not been sent, with their request.
         is_joined: Whether what arrives was sent since this audience began. What an earlier one
@@ -93,7 +101,7 @@ class Audience:
         self.replica = Replica(topic)
         self.is_joined = False
         self.is_confirmed = False
-        self.current: dict[Reader, None] = {}
+        self.current: dict[Reader, Callable[[Batch], bool]] = {}
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}
@@ -126,6 +134,8 @@ class Hub:
     Attributes:
         audiences: By channel-layer group.
         categories: What is known of each category's upstream.
+        corked: Ways to clients that hold bytes back until the end of a flush, so that what
+            leaves for a client leaves in one write.
     """
 
     def __init__(
@@ -144,6 +154,7 @@ class Hub:
         """
         self.audiences: dict[str, Audience] = {}
         self.categories = {category: CategoryState() for category in Category}
+        self.corked: list[Corked] = []
         self.is_reachable = True
         self._on_work = on_work
         self._on_demand = on_demand
@@ -259,7 +270,7 @@ class Hub:
                 self._leave(audience, request.reader)
             elif topic.feed is Feed.TRADES and not request.reader.takes_notices:
                 self._flush_audience(audience)  # what was traded before is not its business
-                audience.current[request.reader] = None
+                audience.current[request.reader] = request.reader.deliver
             else:
                 audience.owed[request.reader] = None
                 self._touch(audience)
@@ -333,7 +344,7 @@ class Hub:
                 reader.missed_trades(audience.topic, step.lost)
         if step.restart:
             audience.fresh.clear()
-            audience.owed |= audience.current
+            audience.owed |= dict.fromkeys(audience.current)
             audience.current.clear()
         audience.fresh += step.forward
         if audience.fresh or audience.owed:
@@ -372,7 +383,7 @@ class Hub:
                 for request in list(audience.waiting.values()):
                     request.undecided.clear()  # nobody is there to decide
                     self._schedule(request)
-            readers |= audience.current | audience.owed
+            readers |= dict.fromkeys(audience.current) | audience.owed
             self._touch(audience)  # what is owed can be paid, or not any more
         if is_news:
             for reader in readers:
@@ -407,6 +418,9 @@ class Hub:
             self._flush_audience(audience)
             if audience.owed or audience.withheld:
                 self._pay(audience)
+        for outbound in self.corked:
+            outbound.uncork()
+        self.corked.clear()
 
     def _flush_audience(self, audience: Audience) -> None:
         if not audience.fresh:
@@ -415,10 +429,11 @@ class Hub:
         audience.fresh = []
         if audience.withheld:
             self._tell_withheld(audience)
+        withheld = audience.withheld
         refused = [
             reader
-            for reader in audience.current
-            if reader in audience.withheld or not reader.deliver(batch)
+            for reader, deliver in audience.current.items()
+            if (withheld and reader in withheld) or not deliver(batch)
         ]
         audience.deliveries += (len(audience.current) - len(refused)) * len(batch.texts)
         if refused:
@@ -454,7 +469,7 @@ class Hub:
             for reader in list(audience.owed):
                 if batch is None or (reader.has_room() and reader.deliver(batch)):
                     del audience.owed[reader]
-                    audience.current[reader] = None
+                    audience.current[reader] = reader.deliver
                     audience.deliveries += batch is not None
             if audience.owed:
                 self._slow[audience] = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 
@@ -19,8 +20,10 @@ from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
 
-IDLE_LOOK = 1.0  # seconds between looks at idle clients
-GOODBYE = 1.0  # seconds that close frames have to leave
+LOOK = 1.0  # seconds between looks at idle and at slow clients
+GOODBYE = 1.5  # seconds over which clients are closed, so that they do not return as one
+GOODBYE_STEP = 0.05  # seconds
+LAST_BYTES = 1.0  # seconds that the last close frames have to leave
 
 
 class WebProcess:
@@ -36,7 +39,7 @@ class WebProcess:
         self.runner = HubRunner(lambda: len(self.clients))
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
-        self._had_clients = False
+        self._backlogged: set[Client] = set()
         self._addresses: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -44,7 +47,9 @@ class WebProcess:
         """Start everything."""
         loop = asyncio.get_running_loop()
         self.runner.start()
-        self._tasks.append(loop.create_task(self._close_idle(), name="idle clients"))
+        self._tasks.append(
+            loop.create_task(self._look_after_clients(), name="slow and idle clients")
+        )
         if self.worker is not None:
             self._tasks.append(loop.create_task(self.worker.run(), name="embedded worker"))
 
@@ -58,6 +63,7 @@ class WebProcess:
     def add(self, client: Client) -> None:
         """Count a client in."""
         self.clients.add(client)
+        client.backlogged_in = self._backlogged
         if client.address is not None:
             self._addresses[client.address] += 1
 
@@ -71,32 +77,44 @@ class WebProcess:
             if not self._addresses[client.address]:
                 del self._addresses[client.address]
 
-    def say_goodbye(self) -> None:
-        """Close every client and refuse newcomers.
+    def refuse_newcomers(self) -> None:
+        """Begin to stop: from here on nobody is let in, and `/readyz` says so.
 
-        This must happen at once: Daphne cancels all consumers in the same breath.
+        This must happen at once: Daphne cancels all consumers in the same breath, and those must
+        leave their clients to `stop`.
         """
-        if self.is_stopping:
-            return
         self.is_stopping = True
-        self._had_clients = bool(self.clients)
-        for client in list(self.clients):
-            client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
 
     async def stop(self) -> None:
-        """Say goodbye and end everything, within two seconds."""
-        self.say_goodbye()
+        """Say goodbye to the clients and end everything, within three seconds."""
+        self.refuse_newcomers()
+        await self._say_goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.runner.stop()
-        if self._had_clients:
-            await asyncio.sleep(GOODBYE)
 
-    async def _close_idle(self) -> None:
+    async def _say_goodbye(self) -> None:
+        """Close the clients, a few at a time; until then they are served."""
+        clients = list(self.clients)
+        if not clients:
+            return
+        portion = math.ceil(len(clients) * GOODBYE_STEP / GOODBYE)
+        for start in range(0, len(clients), portion):
+            for client in clients[start : start + portion]:
+                client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+            await asyncio.sleep(GOODBYE_STEP)
+        await asyncio.sleep(LAST_BYTES)
+
+    async def _look_after_clients(self) -> None:
+        """Close clients that want nothing or read nothing for too long."""
         while True:
-            await asyncio.sleep(IDLE_LOOK)
-            latest = time.monotonic() - conf.current().idle_timeout
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            for client in list(self._backlogged):
+                if not client.look_after_backlog(now):
+                    self._backlogged.discard(client)
+            latest = now - conf.current().idle_timeout
             for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
                 client.close(CLOSE_IDLE, "idle", "no subscription for too long")
 
@@ -111,7 +129,7 @@ def current() -> WebProcess:
     if process is None:
         process = _processes[loop] = WebProcess()
         process.start()
-        daphne.call_before_shutdown(process.say_goodbye, process.stop)
+        daphne.call_before_shutdown(process.refuse_newcomers, process.stop)
     return process
 
 

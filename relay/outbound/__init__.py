@@ -5,23 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from relay.outbound import daphne
-from relay.outbound.base import Outbound
+from relay.outbound.base import Outbound, Peer
 from relay.outbound.portable import PortableOutbound
 
-__all__ = ["Outbound", "make_outbound"]
+__all__ = ["Outbound", "Peer", "make_outbound"]
 
 
-def make_outbound(send: Any, *, message_limit: int, send_buffer: int) -> Outbound:
+def make_outbound(
+    send: Any, peer: Peer, *, message_limit: int, send_buffer: int, compression: bool
+) -> Outbound:
     """Return the fastest way to one client, before its connection is accepted.
 
     Args:
         send: What the ASGI server handed to the application.
+        peer: Who uses it.
         message_limit: Bytes of one message from the client; a longer one closes with 1009.
         send_buffer: Bytes of the kernel's buffer for this socket, where it can be set.
+        compression: Whether to agree to permessage-deflate, where the server leaves it to us.
     """
     protocol = daphne.protocol_of(send)
     if protocol is not None:
         return daphne.DaphneOutbound(
-            send, protocol, message_limit=message_limit, send_buffer=send_buffer
+            send,
+            protocol,
+            peer,
+            message_limit=message_limit,
+            send_buffer=send_buffer,
+            compression=compression,
         )
-    return PortableOutbound(send)
+    return PortableOutbound(send, peer)

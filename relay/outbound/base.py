@@ -1,30 +1,69 @@
-"""What the relay needs of a way to one client."""
+"""What the relay needs of a way to one client, and what such a way tells it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, Protocol
 
 from relay.core.frames import Batch
 
 
+class Peer(Protocol):
+    """Who uses an outbound: it is told what the outbound alone can know."""
+
+    def crowded(self, batch: Batch, size: int) -> bool:
+        """Bytes are waiting already: decide whether `size` more may; then call `write`."""
+
+    def backlogged(self) -> None:
+        """The socket did not accept everything."""
+
+    def heard(self, text: bytes | None) -> None:
+        """A message came in, past the server's queue; None stands for a binary one."""
+
+    def is_flooding(self) -> bool:
+        """A frame came in: count it, and say whether there have been too many."""
+
+
 class Outbound(ABC):
     """A way to one client. Nothing here waits, and nothing raises because a client is gone."""
+
+    corked: list[Any] | None = None
+    """Where to leave itself when it holds bytes back for `uncork`, so that what leaves for a
+    client in one flush leaves in one write; None for clients of a single topic."""
 
     @abstractmethod
     async def accept(self) -> None:
         """Finish the handshake."""
 
     @abstractmethod
+    def deliver(self, batch: Batch) -> bool:
+        """Send market messages; where bytes are waiting already, as `Peer.crowded` decides.
+
+        Returns whether they were taken.
+        """
+
+    @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Send messages, after everything written before."""
+        """Send messages, after everything written before, whatever is waiting."""
+
+    def uncork(self) -> None:  # noqa: B027 - most ways hold nothing back
+        """Send what was held back."""
 
     @abstractmethod
     def unsent(self) -> int:
         """Return how many bytes the client's socket has not accepted yet."""
 
     @abstractmethod
+    def accepted(self) -> int:
+        """Return a number that grows with every byte the socket accepts while any waited."""
+
+    @abstractmethod
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame after everything written before; write nothing after it."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the connection now, whatever is waiting."""
 
     def detach(self) -> None:  # noqa: B027 - most ways hold nothing
         """Let go: the connection is gone."""

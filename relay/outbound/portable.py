@@ -12,38 +12,59 @@ from collections import deque
 from typing import Any
 
 from relay.core.frames import Batch
-from relay.outbound.base import Outbound
+from relay.outbound.base import Outbound, Peer
 
 logger = logging.getLogger(__name__)
 
 
 class PortableOutbound(Outbound):
-    """A queue and the task that empties it. Its bound is kept by who writes: see `unsent`."""
+    """A queue and the task that empties it. Its bound is kept by the peer: see `crowded`."""
 
-    def __init__(self, send: Any) -> None:
+    def __init__(self, send: Any, peer: Peer) -> None:
         self._send = send
+        self._peer = peer
         self._queue: deque[tuple[dict[str, Any], int]] = deque()
         self._unsent = 0
+        self._accepted = 0
         self._is_closing = False
         self._sending: asyncio.Task[None] | None = None
+        self._application = asyncio.current_task()
 
     async def accept(self) -> None:
         await self._send({"type": "websocket.accept"})
 
+    def deliver(self, batch: Batch) -> bool:
+        if self._unsent:
+            return self._peer.crowded(batch, sum(map(len, batch.texts)))
+        self.write(batch)
+        return True
+
     def write(self, batch: Batch) -> None:
+        if not self._unsent:
+            self._peer.backlogged()
         for text in batch.texts:
             self._put({"type": "websocket.send", "text": text.decode()}, len(text))
 
     def unsent(self) -> int:
         return self._unsent
 
+    def accepted(self) -> int:
+        return self._accepted
+
     def close(self, code: int, reason: str = "") -> None:
-        self._put({"type": "websocket.close", "code": code, "reason": reason}, 0)
+        self._put({"type": "websocket.close", "code": code, "reason": reason[:120]}, 0)
         self._is_closing = True
+
+    def abort(self) -> None:
+        """End the application of this connection: the server closes what it leaves behind."""
+        self.detach()
+        if self._application is not None:
+            self._application.cancel()
 
     def detach(self) -> None:
         self._is_closing = True
         self._queue.clear()
+        self._unsent = 0
         if self._sending is not None:
             self._sending.cancel()
 
@@ -63,7 +84,9 @@ class PortableOutbound(Outbound):
                 await self._send(message)
                 self._queue.popleft()
                 self._unsent -= size
+                self._accepted += size
         except Exception as error:  # every server has its own way to say that the client is gone
             logger.debug("could not send: %s", error)
             self._is_closing = True
             self._queue.clear()
+            self._unsent = 0
