@@ -287,7 +287,7 @@ class Ledger:
     def _write_off(self, now: float) -> None:
         """Give up requests whose ack is lost; their topics are asked for again."""
         for key, request in list(self._pending.items()):
-            if now - request.sent_at < ACK_PATIENCE:
+            if now < request.sent_at + ACK_PATIENCE:  # as `due_at` counts
                 continue
             del self._pending[key]
             if request.op == "unsubscribe":

@@ -318,6 +318,15 @@ def test_a_request_without_an_ack_is_written_off_and_asked_again() -> None:
     assert ledger.reply(frame(ack("2"))) == confirmed("a")
 
 
+@given(st.floats(0, 1e6))
+def test_a_request_is_written_off_at_the_very_moment_that_was_told(sent_at: float) -> None:
+    ledger = ledger_of("a")
+    assert asked(ledger, sent_at) == [("1", "subscribe", ["a"])]
+    due_at = ledger.due_at(sent_at)
+    assert due_at is not None
+    assert asked(ledger, due_at) == [("2", "subscribe", ["a"])]
+
+
 def test_an_unsubscribe_without_an_ack_is_taken_for_done() -> None:
     ledger = settled("a")
     ledger.unwant("a")
