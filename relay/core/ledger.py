@@ -297,9 +297,9 @@ class Ledger:
                 if not self._is_asked(topic):
                     continue
                 tries = self._tries[topic] = self._tries.get(topic, 0) + 1
-                if tries < MAX_TRIES:
+                if tries < MAX_TRIES and self._entries[topic].is_wanted:
                     self._entries[topic].state = _State.IDLE
-                else:
+                else:  # it may be subscribed: what is not wanted must be unsubscribed
                     self._confirm(topic)
                 self._changed[topic] = None
 

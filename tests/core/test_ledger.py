@@ -335,6 +335,15 @@ def test_an_unsubscribe_without_an_ack_is_taken_for_done() -> None:
     assert ledger.due_at(ACK_PATIENCE) is None
 
 
+def test_a_topic_unwanted_while_its_ack_is_lost_is_unsubscribed_all_the_same() -> None:
+    ledger = ledger_of("a")
+    asked(ledger)
+    ledger.unwant("a")
+    assert asked(ledger, ACK_PATIENCE) == [("2", "unsubscribe", ["a"])]
+    ledger.reply(frame(ack("2", "unsubscribe")))
+    assert ledger.due_at(ACK_PATIENCE) is None
+
+
 def test_an_exchange_that_never_acknowledges_is_not_asked_for_ever() -> None:
     ledger = ledger_of("a")
     assert sum(len(asked(ledger, step * ACK_PATIENCE)) for step in range(50)) == 5
