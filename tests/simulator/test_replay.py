@@ -91,6 +91,14 @@ def test_the_clock_starts_at_the_first_frame_of_the_first_topics() -> None:
     assert one.take(1, 10) == [FRAMES[0]]
 
 
+def test_a_frame_without_a_time_is_due_with_the_one_before_it() -> None:
+    lines = [frame(A, 1000), frame(B, None), frame(B, 1010)]
+    one = Player(Recording(lines).topics[Category.LINEAR], 1.0)
+    one.add([B], 0)
+    assert one.take(0, 10) == lines[1:2]
+    assert one.wait(0) == pytest.approx(0.010)
+
+
 def test_a_topic_that_left_is_silent_and_starts_over_when_it_comes_back() -> None:
     one = player()
     one.add([A, B], 0)

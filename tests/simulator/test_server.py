@@ -207,3 +207,32 @@ async def test_a_market_that_nobody_follows_stands_still() -> None:
         await eventually(lambda: not one_more.is_scheduled)
         await one.subscribe(BOOK)
         assert (await one.receive())["topic"] == BOOK
+
+
+async def test_a_client_that_is_gone_is_forgotten() -> None:
+    async with Simulator() as simulator:
+        async with client(simulator, "linear") as one:
+            await one.subscribe(BOOK, "tickers.BTCUSDT")
+            assert len(simulator.exchange.followed) == 2
+        await eventually(lambda: not simulator.exchange.followed)
+
+
+async def test_a_step_is_told_as_trades_then_books_then_ticker() -> None:
+    async with (
+        Simulator() as simulator,
+        client(simulator, "linear") as one,
+        control(simulator) as control_,
+    ):
+        await control_.do("pause")
+        feeds = ["tickers", "orderbook.50", "orderbook.1", "publicTrade"]
+        await one.subscribe(*[f"{feed}.BTCUSDT" for feed in feeds])
+        told: dict[int, list[str]] = {}
+        await control_.do("step", category="linear", symbol="BTCUSDT", count=20)
+        await one.send(op="ping")
+        *messages, _ = await one.until(lambda message: message.get("ret_msg") == "pong")
+        for message in messages:
+            data = message["data"]
+            seq = message.get("cs") or (data[0] if isinstance(data, list) else data)["seq"]
+            told.setdefault(seq, []).append(message["topic"].removesuffix(".BTCUSDT"))
+        assert max(map(len, told.values())) == 4
+        assert all(topics == [t for t in feeds[::-1] if t in topics] for topics in told.values())

@@ -73,6 +73,8 @@ def test_a_late_subscriber_is_brought_to_the_same_book(category: Category, depth
     assert late.levels() == levels_of(view.state())
     kinds = ["snapshot", "delta"] if category in DELTA_CATEGORIES else ["snapshot"]
     assert [message["type"] for message in greeting] == kinds
+    clocks = [(message["data"]["seq"], message["ts"], message["cts"]) for message in greeting]
+    assert clocks == sorted(set(clocks)), "an old snapshot with the times of a later state"
     late.apply(json.loads(next(advance(market, view, 2))))
 
 
