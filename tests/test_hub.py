@@ -1,0 +1,561 @@
+"""relay/hub.py: the ack, one snapshot, then every message after it, each once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relay import envelopes
+from relay.core.errors import Code, Refusal
+from relay.core.frames import Batch
+from relay.core.topics import Category, Topic
+from relay.envelopes import SILENCE, UpstreamState
+from relay.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub, Request
+from tests.builders import delta, snapshot, ticker, topic, trades
+
+EPOCH = 100
+BOOK = topic()
+TRADES = topic("publicTrade.BTCUSDT")
+TICKER = topic("tickers.BTCUSDT")
+NO_SUCH = Refusal(Code.REFUSED_BY_EXCHANGE, "error:handler not found")
+
+
+class RecordingReader:
+    """A client that writes down what it is told, and has room or has not."""
+
+    def __init__(self, *, takes_notices: bool = True) -> None:
+        self.takes_notices = takes_notices
+        self.is_full = False
+        self.heard: list[Any] = []
+
+    def taken(self) -> list[Any]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    def deliver(self, batch: Batch) -> bool:
+        if not self.is_full:
+            self.heard += batch.texts
+        return not self.is_full
+
+    def has_room(self) -> bool:
+        return not self.is_full
+
+    def settled(self, request: Request, refusal: Refusal | None) -> None:
+        self.heard.append(("ack", request.id) if refusal is None else (refusal.code, request.id))
+
+    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+        self.heard.append(("revoked", topic.text, refusal.message))
+
+    def missed_trades(self, topic: Topic, dropped: int) -> None:
+        self.heard.append(("missed", topic.text, dropped))
+
+    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+        self.heard.append((category.value, state.value, since))
+
+
+class Town:
+    """A hub, its time and the worker that speaks to it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.calls: list[str] = []
+        self.hub = Hub(
+            on_work=lambda: self.calls.append("work"),
+            on_demand=lambda: self.calls.append("demand"),
+            wall_ms=lambda: int(self.now * 1_000),
+        )
+
+    def subscribe(self, reader: RecordingReader, *topics: Topic, id: object = 7) -> None:
+        self.hub.subscribe(reader, topics, id, self.now)
+        self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.now)
+
+    def follow(self, reader: RecordingReader, topic: Topic, base: Any) -> None:
+        """Subscribe and have the worker answer with its state."""
+        self.subscribe(reader, topic)
+        self.base(topic, *base)
+        self.pass_time(MIN_ACK_DELAY)
+        self.hub.flush()
+
+    def receive(self, envelope: Any) -> None:
+        self.hub.receive(dict(envelope), self.now)
+
+    def base(self, topic: Topic, offset: int, text: bytes | None, epoch: int = EPOCH) -> None:
+        self.receive(envelopes.base(topic.group, epoch, offset, text))
+
+    def publish(self, topic: Topic, after: int, *texts: bytes, epoch: int = EPOCH) -> None:
+        envelope = envelopes.publication(topic.group, epoch, after, texts[0])
+        envelope["texts"] += texts[1:]
+        self.receive(envelope)
+
+    def upstream(
+        self, state: str, epoch: int = EPOCH, category: Category = Category.LINEAR
+    ) -> None:
+        now = int(self.now * 1_000)
+        self.receive(envelopes.upstream(category, epoch, UpstreamState(state), now, "w"))
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.hub.tick(self.now)
+
+
+@pytest.fixture
+def town() -> Town:
+    return Town()
+
+
+@pytest.fixture
+def reader() -> RecordingReader:
+    return RecordingReader()
+
+
+# ---- the ack ----
+
+
+def test_the_order_is_ack_snapshot_messages(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader, BOOK)
+    town.base(BOOK, 10, snapshot(5_000))
+    town.publish(BOOK, 10, delta(5_001))
+    town.hub.flush()
+    assert reader.heard == []
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    town.publish(BOOK, 11, delta(5_002))
+    town.hub.flush()
+    joined_at = snapshot(5_001, [("10.05", "3.2"), ("10.04", "2")])
+    assert reader.heard == [("ack", 7), joined_at, delta(5_002)]
+
+
+def test_the_ack_waits_two_milliseconds_at_least(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader, BOOK)
+    town.base(BOOK, 10, snapshot())
+    town.pass_time(MIN_ACK_DELAY * 0.9)
+    assert reader.heard == []
+    assert town.hub.due_at() == pytest.approx(1_000 + MIN_ACK_DELAY)
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [("ack", 7)]
+
+
+def test_a_new_topic_waits_for_the_verdict_but_not_for_ever(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, BOOK)
+    town.pass_time(MAX_ACK_DELAY - 0.1)
+    assert reader.heard == []
+    town.pass_time(0.2)
+    assert reader.heard[0] == ("ack", 7)
+
+
+def test_the_exchange_s_word_ends_the_wait(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader, BOOK, TRADES)
+    town.receive(envelopes.confirmed(BOOK.group))
+    town.pass_time(0.1)
+    assert reader.heard == []
+    town.receive(envelopes.confirmed(TRADES.group))
+    town.pass_time(0.1)
+    assert reader.heard == [("ack", 7)]
+
+
+def test_a_known_topic_is_acknowledged_without_the_worker(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(RecordingReader(), BOOK, (10, snapshot()))
+    town.hub.take_demand(Category.LINEAR)
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.heard == [("ack", 7), snapshot()]
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [])
+
+
+def test_a_refusal_reaches_exactly_those_who_asked(town: Town, reader: RecordingReader) -> None:
+    other = RecordingReader()
+    town.subscribe(reader, BOOK, id="mine")
+    town.subscribe(other, TICKER, id="other")
+    town.receive(envelopes.refused(BOOK.group, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.confirmed(TICKER.group))
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, "mine")]
+    assert other.heard == [("ack", "other")]
+    assert list(town.hub.audiences) == [TICKER.group]
+
+
+def test_a_request_with_one_refused_topic_is_refused_whole(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, BOOK, TICKER)
+    town.receive(envelopes.confirmed(BOOK.group))
+    town.receive(envelopes.refused(TICKER.group, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
+    assert town.hub.audiences == {}
+
+
+def test_a_late_refusal_revokes_what_was_acknowledged(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader, BOOK)
+    town.pass_time(MAX_ACK_DELAY)
+    reader.taken()
+    town.receive(envelopes.refused(BOOK.group, Code.REFUSED_BY_EXCHANGE, "no"))
+    assert reader.heard == [("revoked", BOOK.text, "no")]
+    assert town.hub.audiences == {}
+
+
+def test_while_upstream_is_down_a_subscribe_succeeds_and_the_snapshot_is_owed(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("down")
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.taken() == [("ack", 7)]
+    town.upstream("live")
+    town.publish(BOOK, 0, snapshot(5_000))
+    town.hub.flush()
+    assert reader.heard[-1] == snapshot(5_000)
+
+
+def test_going_down_ends_the_wait_for_a_verdict(town: Town, reader: RecordingReader) -> None:
+    town.upstream("connecting")
+    town.subscribe(reader, BOOK)
+    town.upstream("down")
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [("ack", 7)]
+
+
+def test_without_a_way_to_a_worker_new_topics_are_refused_and_known_ones_not(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(RecordingReader(), BOOK, (10, snapshot()))
+    town.hub.is_reachable = False
+    with pytest.raises(Refusal) as caught:
+        town.hub.subscribe(reader, [BOOK, TICKER], 7, town.now)
+    assert caught.value.code is Code.UPSTREAM_UNAVAILABLE
+    assert list(town.hub.audiences) == [BOOK.group]
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [("ack", 7)]
+
+
+def test_a_request_for_nothing_is_acknowledged(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader)
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [("ack", 7)]
+
+
+# ---- leaving ----
+
+
+def test_nothing_is_sent_after_an_unsubscribe(town: Town, reader: RecordingReader) -> None:
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.publish(BOOK, 10, delta(5_001))
+    reader.taken()
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    town.publish(BOOK, 11, delta(5_002))
+    town.hub.flush()
+    assert (reader.heard, town.hub.audiences) == ([], {})
+
+
+def test_an_unsubscribe_before_the_ack_brings_the_ack_first(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, BOOK)
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    assert reader.heard == [("ack", 7)]
+    town.base(BOOK, 10, snapshot())
+    town.pass_time(MAX_ACK_DELAY)
+    town.hub.flush()
+    assert reader.heard == [("ack", 7)]
+
+
+def test_a_reader_that_is_gone_is_told_nothing_more(town: Town, reader: RecordingReader) -> None:
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.subscribe(reader, TICKER)
+    reader.taken()
+    town.hub.leave(reader, [BOOK, TICKER])
+    town.publish(BOOK, 10, delta(5_001))
+    town.base(TICKER, 1, ticker())
+    town.pass_time(MAX_ACK_DELAY)
+    town.hub.flush()
+    assert (reader.heard, town.hub.audiences) == ([], {})
+
+
+def test_the_last_reader_of_a_topic_ends_the_demand(town: Town, reader: RecordingReader) -> None:
+    other = RecordingReader()
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.follow(other, BOOK, (10, snapshot()))
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [])
+    assert town.hub.interest(Category.LINEAR) == {BOOK.text: (EPOCH, 10)}
+    town.hub.unsubscribe(other, BOOK, town.now)
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [BOOK.text])
+    assert town.hub.interest(Category.LINEAR) == {}
+
+
+def test_who_comes_back_before_the_demand_was_told_is_asked_for_and_not_dropped(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.hub.take_demand(Category.LINEAR)
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    town.subscribe(reader, BOOK)
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+
+
+# ---- what goes wrong on the way ----
+
+
+def test_a_hole_withholds_asks_and_is_mended_by_a_snapshot(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    town.hub.take_demand(Category.LINEAR)
+    reader.taken()
+    town.publish(BOOK, 11, delta(5_002))
+    town.publish(BOOK, 12, delta(5_003))
+    town.hub.flush()
+    assert reader.heard == []
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+    town.base(BOOK, 13, snapshot(5_003))
+    town.publish(BOOK, 13, delta(5_004))
+    town.hub.flush()
+    assert reader.heard == [snapshot(5_004, [("10.05", "3.2"), ("10.04", "2")])]
+
+
+def test_what_waits_when_a_hole_shows_is_not_sent(town: Town, reader: RecordingReader) -> None:
+    """The snapshot that follows contains it, and nothing older may come after."""
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    reader.taken()
+    town.publish(BOOK, 10, delta(5_001))
+    town.publish(BOOK, 15, delta(5_006))
+    town.base(BOOK, 16, snapshot(5_006))
+    town.hub.flush()
+    assert reader.heard == [snapshot(5_006)]
+
+
+def test_a_repetition_is_forwarded_once(town: Town, reader: RecordingReader) -> None:
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    reader.taken()
+    for _ in range(3):
+        town.publish(BOOK, 10, delta(5_001))
+    town.hub.flush()
+    assert reader.heard == [delta(5_001)]
+
+
+def test_what_was_sent_to_an_earlier_audience_is_ignored(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.hub.subscribe(reader, [BOOK], 7, town.now)
+    town.base(BOOK, 10, snapshot(1_000))
+    town.pass_time(MAX_ACK_DELAY)
+    town.hub.flush()
+    assert reader.taken() == [("ack", 7)]
+    town.receive(envelopes.joined(town.hub.unjoined()))
+    town.base(BOOK, 20, snapshot(5_000))
+    town.hub.flush()
+    assert reader.heard == [snapshot(5_000)]
+
+
+def test_a_stale_image_greets_nobody(town: Town, reader: RecordingReader) -> None:
+    first = RecordingReader()
+    town.follow(first, BOOK, (10, snapshot(5_000)))
+    town.receive(envelopes.stale(BOOK.group, EPOCH, 10))
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.taken() == [("ack", 7)]
+    town.publish(BOOK, 11, snapshot(9_000))
+    town.hub.flush()
+    assert reader.heard == [snapshot(9_000)]
+    assert first.heard == [("ack", 7), snapshot(5_000), snapshot(9_000)]
+
+
+def test_a_new_worker_is_asked_for_everything(town: Town, reader: RecordingReader) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    town.hub.take_demand(Category.LINEAR)
+    reader.taken()
+    town.upstream("live", EPOCH + 1)
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+    town.publish(BOOK, 10, delta(5_001))
+    town.base(BOOK, 3, snapshot(6_000), EPOCH + 1)
+    town.hub.flush()
+    assert reader.heard[-1] == snapshot(6_000)
+    town.upstream("down", EPOCH)
+    assert town.hub.categories[Category.LINEAR].state is UpstreamState.LIVE
+
+
+# ---- upstream's state ----
+
+
+def test_readers_are_told_of_down_and_of_live_again_once_each(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("connecting")
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    spot = RecordingReader()
+    town.follow(spot, topic("orderbook.50.BTCUSDT", Category.SPOT), (10, snapshot()))
+    for taker in (reader, spot):
+        taker.taken()
+    for state in ("live", "down", "down", "live", "live"):
+        town.upstream(state)
+    now = int(town.now * 1_000)
+    assert reader.heard == [("linear", "down", now), ("linear", "live", now)]
+    assert spot.heard == []
+
+
+def test_a_silent_worker_is_taken_for_dead(town: Town, reader: RecordingReader) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    reader.taken()
+    town.pass_time(SILENCE - 0.1)
+    assert reader.heard == []
+    town.pass_time(0.2)
+    assert reader.heard == [("linear", "down", int(town.now * 1_000))]
+
+
+def test_nobody_is_greeted_while_upstream_is_down(town: Town, reader: RecordingReader) -> None:
+    town.upstream("live")
+    town.follow(RecordingReader(), BOOK, (10, snapshot()))
+    town.upstream("down")
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.heard == [("ack", 7)]
+
+
+# ---- slow readers ----
+
+
+def test_a_slow_reader_of_a_book_is_owed_a_snapshot_and_the_others_notice_nothing(
+    town: Town, reader: RecordingReader
+) -> None:
+    quick = RecordingReader()
+    for each in (reader, quick):
+        town.follow(each, BOOK, (10, snapshot(5_000)))
+        each.taken()
+    reader.is_full = True
+    for update_id in range(5_001, 5_004):
+        town.publish(BOOK, update_id - 4_991, delta(update_id))
+        town.hub.flush()
+    assert (reader.taken(), len(quick.taken())) == ([], 3)
+    assert town.hub.has_slow
+    reader.is_full = False
+    town.hub.retry_slow()
+    town.hub.flush()
+    assert reader.heard == [snapshot(5_003, [("10.05", "3.2"), ("10.04", "2")])]
+    town.publish(BOOK, 13, delta(5_004))
+    town.hub.flush()
+    assert reader.heard[1:] == [delta(5_004)]
+    assert not town.hub.has_slow
+
+
+def test_trades_that_a_slow_reader_missed_are_counted_before_the_next_ones(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, TRADES, (5, trades(range(5))))
+    reader.taken()
+    reader.is_full = True
+    town.publish(TRADES, 5, trades([5, 6, 7]), trades([8]))
+    town.hub.flush()
+    town.publish(TRADES, 9, trades([9]))
+    town.hub.flush()
+    assert reader.heard == []
+    reader.is_full = False
+    town.publish(TRADES, 10, trades([10]))
+    town.hub.flush()
+    assert reader.heard == [("missed", TRADES.text, 5), trades([10])]
+
+
+def test_missed_trades_are_told_also_when_none_follow(town: Town, reader: RecordingReader) -> None:
+    town.follow(reader, TRADES, (5, trades(range(5))))
+    reader.taken()
+    reader.is_full = True
+    town.publish(TRADES, 5, trades([5, 6]))
+    town.hub.flush()
+    reader.is_full = False
+    town.hub.retry_slow()
+    town.hub.flush()
+    assert reader.heard == [("missed", TRADES.text, 2)]
+    assert not town.hub.has_slow
+
+
+# ---- trades ----
+
+
+def test_trades_greet_readers_of_the_short_door_alone(town: Town, reader: RecordingReader) -> None:
+    bybit = RecordingReader(takes_notices=False)
+    town.follow(reader, TRADES, (5, trades(range(5))))
+    town.follow(bybit, TRADES, (5, trades(range(5))))
+    town.publish(TRADES, 5, trades([5]))
+    town.hub.flush()
+    assert reader.heard == [("ack", 7), trades(range(5)), trades([5])]
+    assert bybit.heard == [("ack", 7), trades([5])]
+
+
+def test_a_bybit_reader_is_not_sent_the_trades_from_before_its_ack(town: Town) -> None:
+    first, bybit = RecordingReader(), RecordingReader(takes_notices=False)
+    town.follow(first, TRADES, (0, None))
+    town.subscribe(bybit, TRADES)
+    town.publish(TRADES, 0, trades([0]))
+    town.pass_time(MIN_ACK_DELAY)
+    town.publish(TRADES, 1, trades([1]))
+    town.hub.flush()
+    assert bybit.heard == [("ack", 7), trades([1])]
+    assert first.heard == [("ack", 7), trades([0]), trades([1])]
+
+
+def test_a_quiet_market_makes_its_reader_current(town: Town, reader: RecordingReader) -> None:
+    town.follow(reader, TRADES, (0, None))
+    town.publish(TRADES, 0, trades([0]))
+    town.hub.flush()
+    assert reader.heard == [("ack", 7), trades([0])]
+
+
+def test_trades_that_nobody_has_any_more_are_told_as_a_number(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, TRADES, (5, trades(range(5))))
+    reader.taken()
+    town.publish(TRADES, 5, trades([5]))
+    town.base(TRADES, 106, trades(range(56, 106)))
+    town.hub.flush()
+    assert reader.heard == [trades([5]), ("missed", TRADES.text, 50), trades(range(56, 106))]
+
+
+# ---- fan-out ----
+
+
+def test_a_message_is_framed_once_for_all_its_readers(town: Town) -> None:
+    batches: list[Batch] = []
+
+    class Keeping(RecordingReader):
+        def deliver(self, batch: Batch) -> bool:
+            batches.append(batch)
+            return True
+
+    for _ in range(5):
+        town.follow(Keeping(), BOOK, (10, snapshot()))
+    batches.clear()
+    town.publish(BOOK, 10, delta(5_001), delta(5_002))
+    town.publish(BOOK, 12, delta(5_003))
+    town.hub.flush()
+    assert len(batches) == 5
+    assert len({id(batch) for batch in batches}) == 1
+    assert batches[0].texts == [delta(5_001), delta(5_002), delta(5_003)]
+
+
+def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: RecordingReader) -> None:
+    town.subscribe(reader, BOOK)
+    assert {"work", "demand"} <= set(town.calls)
+    town.base(BOOK, 10, snapshot())
+    town.pass_time(MIN_ACK_DELAY)
+    assert town.hub.has_fresh
+    town.hub.flush()
+    assert not town.hub.has_fresh
+    town.calls.clear()
+    town.publish(BOOK, 10, delta(5_001))
+    assert town.calls == ["work"]
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    assert town.calls == ["work", "demand"]
