@@ -1,0 +1,1 @@
+"""What the relay costs, beside a floor and its peers: `make bench`."""

