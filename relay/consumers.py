@@ -62,9 +62,10 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             self._welcome(process, client, scope, headers)
             await self._read(client, receive)
         except asyncio.CancelledError:
-            if process.is_stopping:
-                return  # Daphne cancels consumers at once; the goodbye takes its time
-            raise
+            # Daphne cancels consumers at once, while the goodbye takes its time; and a client that
+            # reads nothing is left behind by its outbound.
+            if not (process.is_stopping or client.is_closing):
+                raise
         finally:
             if not process.is_stopping:
                 process.remove(client)

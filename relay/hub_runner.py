@@ -48,7 +48,8 @@ class HubRunner:
         self._channel = ""
         self._joined: dict[str, None] = {}  # groups of topics
         self._wanted = asyncio.Event()  # there is demand to tell
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._flush_handle: asyncio.Handle | None = None
         self._next_flush = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -179,9 +180,10 @@ class HubRunner:
             else:
                 self._flush_handle = self._loop.call_at(self._next_flush, self._flush)
         due_at = self.hub.due_at()
-        if due_at is not None and (self._timer is None or due_at < self._timer.when()):
+        if due_at is not None and (self._timer is None or due_at < self._timer_at):
             if self._timer is not None:
                 self._timer.cancel()
+            self._timer_at = due_at
             self._timer = self._loop.call_at(due_at, self._tick)
 
     def _flush(self) -> None:
