@@ -96,7 +96,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             if message["type"] != "websocket.receive":
                 return
             text = message.get("text")
-            if len(text or message.get("bytes") or b"") > self.message_limit:
+            sent = (message.get("bytes") or b"") if text is None else text
+            if _size(sent) > self.message_limit:
                 client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
             elif not client.is_flooding():
                 client.heard(text)
@@ -109,6 +110,11 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         """
         query = parse_qs(scope["query_string"].decode("latin1"), keep_blank_values=True)
         return parse_category(query["category"][-1]) if "category" in query else None
+
+
+def _size(sent: str | bytes) -> int:
+    """Return how many bytes a message had on the wire."""
+    return len(sent if isinstance(sent, bytes) or sent.isascii() else sent.encode())
 
 
 class BybitConsumer(MarketDataConsumer):
