@@ -1,0 +1,619 @@
+"""relay/upstream/supply.py: demand in, frames in; requests out, envelopes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay import envelopes
+from relay.core.bybit import CHARACTERS_PER_CONNECTION
+from relay.core.errors import Code
+from relay.core.interest import LEASE
+from relay.core.ledger import ACK_PATIENCE
+from relay.core.stream import SNAPSHOT_PATIENCE
+from relay.core.topics import Category
+from relay.envelopes import UPSTREAM_GROUP, UpstreamState
+from relay.upstream.supply import LINE_LINGER, MAX_WAITING_BYTES, REFUSED_FOR, Line, Supply
+from tests.builders import (
+    ack,
+    command_response,
+    delta,
+    refusal,
+    snapshot,
+    ticker,
+    topic,
+    trades,
+    unknown_topic,
+)
+
+EPOCH = 100
+LINGER = 10.0
+BOOK = "orderbook.50.BTCUSDT"
+TRADES = "publicTrade.BTCUSDT"
+TICKER = "tickers.BTCUSDT"
+
+
+class Market:
+    """A supply, its time, and what a worker does with it."""
+
+    def __init__(
+        self, category: Category = Category.LINEAR, *, linger: float = LINGER, room: int = 10_000
+    ) -> None:
+        self.now = 1_000.0
+        self.category = category
+        self.room = room
+        self.supply = Supply(
+            category,
+            epoch=EPOCH,
+            worker="w",
+            linger=linger,
+            max_topics=lambda: self.room - len(self.supply.streams),
+            wall_ms=lambda: int(self.now * 1_000),
+            random=lambda: 0.0,
+        )
+
+    def want(self, *topics: str, process: str = "p", at: Any = None, whole: bool = False) -> None:
+        envelope = envelopes.demand(process, dict.fromkeys(topics, at), whole=whole)
+        self.supply.demand(envelope, self.now)
+
+    def drop(self, *topics: str, process: str = "p") -> None:
+        self.supply.demand(envelopes.demand(process, {}, topics), self.now)
+
+    def open(self, number: int = 0) -> Line:
+        line = self.supply.lines[number]
+        self.supply.opened(line, self.now)
+        return line
+
+    def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
+        ledger = self.supply.lines[number].ledger
+        assert ledger is not None
+        bodies = [json.loads(text) for text in ledger.requests(self.now)]
+        return [(body["req_id"], body["op"], body["args"]) for body in bodies]
+
+    def frames(self, *texts: bytes, number: int = 0) -> None:
+        for text in texts:
+            self.supply.frame(self.supply.lines[number], text, self.now)
+
+    def follow(self, *topics: str) -> None:
+        """Have topics wanted, subscribed and confirmed; what was told is taken away."""
+        self.want(*topics)
+        self.open()
+        [(request_id, _, _)] = self.requests()
+        self.frames(ack(request_id))
+        self.told()
+
+    def told(self, text: str = "") -> list[Any]:
+        """Take the envelopes away; return those of one topic, or all but the state."""
+        outbox = self.supply.take_envelopes()
+        if text:
+            return outbox.get(topic(text, self.category).group, [])
+        return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
+
+    def states(self) -> list[str]:
+        return [e["state"] for e in self.supply.take_envelopes().get(UPSTREAM_GROUP, [])]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.supply.tick(self.now)
+
+
+def group(text: str, category: Category = Category.LINEAR) -> str:
+    return topic(text, category).group
+
+
+def published(text: str, after: int, *texts: bytes) -> Any:
+    envelope = envelopes.publication(group(text), EPOCH, after, texts[0])
+    envelope["texts"] += texts[1:]
+    return envelope
+
+
+def based(text: str, offset: int, state: bytes | None) -> Any:
+    return envelopes.base(group(text), EPOCH, offset, state)
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market()
+
+
+# ---- demand ----
+
+
+def test_a_wanted_topic_is_subscribed_and_its_ack_told(market: Market) -> None:
+    market.want(BOOK)
+    assert (list(market.supply.streams), len(market.supply.lines)) == ([BOOK], 1)
+    market.open()
+    assert market.requests() == [("1", "subscribe", [BOOK])]
+    assert market.told() == []
+    market.frames(ack("1"))
+    assert market.told() == [envelopes.confirmed(group(BOOK))]
+
+
+def test_who_comes_later_gets_a_base(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), delta(5_001))
+    market.told()
+    market.want(BOOK, process="q")
+    state = snapshot(5_001, [("10.05", "3.2"), ("10.04", "2")])
+    assert market.told() == [based(BOOK, 2, state)]
+    assert market.requests() == []
+
+
+def test_hubs_that_ask_together_get_one_base(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.told()
+    for process in "qrs":
+        market.want(BOOK, process=process)
+    assert market.told() == [based(BOOK, 1, snapshot(5_000))]
+
+
+def test_a_confirmed_topic_without_a_snapshot_is_confirmed_to_who_comes_later(
+    market: Market,
+) -> None:
+    market.follow(BOOK)
+    market.want(BOOK, process="q")
+    assert market.told() == [envelopes.confirmed(group(BOOK))]
+
+
+def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), delta(5_001))
+    market.told()
+    market.want(BOOK, at=(EPOCH, 1))
+    assert market.told() == []  # the message may be on its way
+    market.supply.beat()
+    market.supply.beat()
+    market.told()
+    market.want(BOOK, at=(EPOCH, 2))
+    assert market.told() == []
+    market.want(BOOK, at=(EPOCH, 1))
+    market.want(BOOK, at=(EPOCH - 1, 900))
+    assert len(market.told()) == 1
+
+
+def test_a_topic_lingers_after_its_last_hub_and_is_then_unsubscribed(market: Market) -> None:
+    market.follow(BOOK)
+    market.drop(BOOK)
+    market.pass_time(LINGER - 0.1)
+    assert market.requests() == []
+    market.pass_time(0.2)
+    assert market.requests() == [("2", "unsubscribe", [BOOK])]
+    assert market.supply.streams == {}
+
+
+def test_the_demand_of_a_killed_process_ends_with_its_lease_and_the_linger(market: Market) -> None:
+    market.follow(BOOK)
+    market.pass_time(max(LEASE, LINGER) + 0.1)
+    market.pass_time(0.1)
+    assert market.requests() == [("2", "unsubscribe", [BOOK])]
+
+
+def test_a_renewal_takes_back_what_it_leaves_out(market: Market) -> None:
+    market.want(BOOK, TICKER)
+    market.want(TICKER, whole=True)
+    market.now += LINGER + 0.1
+    market.want(TICKER, whole=True)
+    market.pass_time(0)
+    assert list(market.supply.streams) == [TICKER]
+
+
+def test_a_topic_wanted_again_before_it_could_leave_is_seen_from_a_new_snapshot(
+    market: Market,
+) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    market.want(BOOK)
+    market.told()
+    [(request_id, op, args)] = market.requests()
+    assert (op, args) == ("unsubscribe", [BOOK])
+    market.frames(delta(5_001), ack(request_id, "unsubscribe"))
+    [(request_id, op, args)] = market.requests()
+    assert (op, args) == ("subscribe", [BOOK])
+    market.frames(ack(request_id), snapshot(5_002))
+    confirmed, publication = market.told(BOOK)
+    assert confirmed == envelopes.confirmed(group(BOOK))
+    assert publication["texts"] == [snapshot(5_002)]
+
+
+def test_a_topic_that_comes_back_repeats_no_position(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(*[snapshot(update_id) for update_id in range(1, 8)])
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    market.told()
+    assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
+    market.frames(ack("2", "unsubscribe"))
+    market.want(BOOK)
+    [(request_id, _, _)] = market.requests()
+    market.frames(ack(request_id), snapshot(9))
+    publication = market.told(BOOK)[-1]
+    assert publication["after"] >= 7
+
+
+def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
+    market = Market(linger=0.0)
+    market.want(BOOK)
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    market.drop(BOOK)
+    market.pass_time(0)
+    assert market.supply.streams == {}
+    market.frames(ack(request_id))
+    assert market.told() == []
+    assert market.requests() == [("2", "unsubscribe", [BOOK])]
+
+
+def test_what_is_no_topic_is_not_admitted(market: Market) -> None:
+    market.want("candles", "orderbook.7.X", "")
+    assert (market.supply.streams, market.supply.lines, market.told()) == ({}, [], [])
+
+
+def test_more_topics_than_allowed_are_refused(market: Market) -> None:
+    market.room = 1
+    market.want(BOOK, TICKER)
+    assert list(market.supply.streams) == [BOOK]
+    [verdict] = market.told(TICKER)
+    assert (verdict["type"], verdict["code"]) == ("verdict", Code.TOO_MANY_TOPICS)
+
+
+# ---- refusals ----
+
+
+def test_a_refusal_is_told_and_the_others_notice_nothing(market: Market) -> None:
+    bad = "tickers.NOPE"
+    market.want(BOOK, bad, TICKER)
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    words = unknown_topic(bad)
+    market.frames(refusal(request_id, words))
+    assert market.told() == [envelopes.refused(group(bad), Code.REFUSED_BY_EXCHANGE, words)]
+    for request_id, _, args in market.requests():
+        market.frames(ack(request_id))
+        assert market.told() == [envelopes.confirmed(group(text)) for text in args]
+    assert [stream.is_confirmed for stream in market.supply.streams.values()] == [True, True]
+    assert list(market.supply.streams) == [BOOK, TICKER]
+
+
+def test_a_refused_topic_is_not_asked_for_again_for_a_minute(market: Market) -> None:
+    market.want(BOOK)
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    market.frames(refusal(request_id, unknown_topic(BOOK)))
+    told = market.told()
+    for _ in range(11):
+        market.pass_time(REFUSED_FOR / 12)
+        market.want(BOOK)
+        assert (market.supply.streams, market.told()) == ({}, told)
+    market.pass_time(REFUSED_FOR / 12)
+    market.want(BOOK)
+    market.open()
+    assert [(op, args) for _, op, args in market.requests()] == [("subscribe", [BOOK])]
+
+
+def test_option_verdicts_are_read_from_their_topics() -> None:
+    market = Market(Category.OPTION)
+    texts = ["tickers.BTC-6JAN23-17500-C", "tickers.BTC-NOPE"]
+    market.want(*texts)
+    market.open()
+    assert market.requests() == [("1", "subscribe", texts)]
+    market.frames(command_response([texts[0]], [texts[1]]).replace(b"false", b"true"))
+    kinds = [(e["group"].rsplit(".", 1)[-1], e["code"]) for e in market.told()]
+    assert kinds == [("BTC-6JAN23-17500-C", ""), ("BTC-NOPE", "refused_by_exchange")]
+
+
+# ---- messages ----
+
+
+def test_messages_are_published_byte_for_byte_and_together(market: Market) -> None:
+    market.follow(BOOK)
+    spaced = delta(5_001).replace(b'"u":', b'"u" : ')
+    market.frames(snapshot(5_000), spaced)
+    assert market.told() == [published(BOOK, 0, snapshot(5_000), spaced)]
+    market.frames(delta(5_002))
+    assert market.told() == [published(BOOK, 2, delta(5_002))]
+    assert market.supply.messages == 3
+
+
+def test_data_before_the_ack_is_published_and_confirms(market: Market) -> None:
+    market.want(BOOK)
+    market.open()
+    market.requests()
+    market.frames(snapshot(5_000), delta(5_001))
+    assert market.told() == [
+        envelopes.confirmed(group(BOOK)),
+        published(BOOK, 0, snapshot(5_000), delta(5_001)),
+    ]
+    market.frames(ack("1"))
+    assert market.told() == []
+
+
+def test_trades_are_live_from_the_ack_and_counted_one_by_one(market: Market) -> None:
+    market.follow(TRADES)
+    market.want(TRADES, process="q")
+    assert market.told() == [based(TRADES, 0, None)]
+    market.frames(trades(range(3)), trades([3]))
+    assert market.told() == [published(TRADES, 0, trades(range(3)), trades([3]))]
+    market.want(TRADES, process="q")
+    assert market.told() == [based(TRADES, 4, trades(range(4)))]
+
+
+def test_a_gap_is_told_as_stale_and_mended_by_subscribing_anew(market: Market) -> None:
+    market.follow(BOOK, TICKER)
+    market.frames(snapshot(5_000), ticker(lastPrice="1"))
+    market.told()
+    market.frames(delta(5_002), delta(5_003))
+    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    market.pass_time(0)
+    assert market.requests() == [("2", "unsubscribe", [BOOK])]
+    market.frames(ack("2", "unsubscribe"))
+    assert market.requests() == [("3", "subscribe", [BOOK])]
+    market.frames(ack("3"), snapshot(6_000), ticker("delta", markPrice="2"))
+    assert market.told(BOOK)[-1] == published(BOOK, 2, snapshot(6_000))
+    assert [stream.gaps for stream in market.supply.streams.values()] == [1, 0]
+
+
+def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), delta(5_002))
+    market.told()
+    market.want(BOOK, process="q")
+    assert market.told() == [envelopes.confirmed(group(BOOK))]
+
+
+def test_a_confirmed_topic_that_sends_nothing_is_asked_for_again(market: Market) -> None:
+    market.follow(TICKER)
+    for _ in range(int(SNAPSHOT_PATIENCE)):
+        assert market.requests() == []
+        market.pass_time(1)
+        market.want(TICKER)
+    assert market.requests() == [("2", "unsubscribe", [TICKER])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"garbage",
+        b"\xff\xfe",
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"topic":5}',
+        b'{"topic":"tickers.STRANGER","data":{}}',
+        b'{"success":null,"op":"dance"}',
+        b"x" * 10_000_000,
+        b'{"x":"' + b"y" * 10_000_000 + b'"}',
+    ],
+    ids=lambda text: repr(text[:30]),
+)
+def test_a_frame_that_is_not_understood_is_counted_and_costs_nothing(
+    market: Market, text: bytes
+) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.told()
+    market.frames(text, delta(5_001))
+    assert market.told() == [published(BOOK, 1, delta(5_001))]
+    assert market.supply.not_understood == 1
+    market.supply.binary(5)
+    assert market.supply.not_understood == 2
+
+
+@given(st.lists(st.binary(max_size=50) | st.sampled_from([
+    b'{"topic":"orderbook.50.BTCUSDT"}', b'{"topic":"orderbook.50.BTCUSDT","data":null}',
+    b'{"topic":"orderbook.50.BTCUSDT","type":"snapshot","data":{"s":"","b":[["x","1"]],"a":[],"u":1}}',
+    b'{"success":true}', b'{"success":false}', b'{"success":true,"req_id":"1"}',
+    b'{"success":false,"req_id":"1","op":"subscribe"}', b'{"op":"ping","ret_msg":"pong"}',
+]), max_size=8))  # fmt: skip
+def test_no_frames_whatever_end_the_worker(texts: list[bytes]) -> None:
+    market = Market()
+    market.want(BOOK, TICKER)
+    market.open()
+    market.requests()
+    market.frames(*texts)
+    for _ in range(10):
+        market.pass_time(1)
+        market.requests()
+        market.supply.beat()
+
+
+def test_pongs_are_told_apart(market: Market) -> None:
+    market.follow(BOOK)
+    line = market.supply.lines[0]
+    pongs = [ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}']
+    assert [market.supply.frame(line, text, market.now) for text in pongs] == [True, True]
+    assert not market.supply.frame(line, snapshot(), market.now)
+    assert market.supply.not_understood == 0
+
+
+@pytest.mark.xfail(strict=True, reason="data in flight of a topic that is leaving is counted")
+def test_data_on_its_way_while_a_topic_leaves_is_no_fault(market: Market) -> None:
+    market.follow(BOOK)
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
+    market.frames(snapshot(5_000), delta(5_001))
+    assert market.supply.not_understood == 0
+
+
+# ---- connections ----
+
+
+def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_them(
+    market: Market,
+) -> None:
+    market.follow(BOOK, TRADES, TICKER)
+    market.frames(snapshot(5_000), trades([1]))
+    market.told()
+    market.supply.closed(market.supply.lines[0], "gone")
+    assert market.told() == [
+        envelopes.stale(group(BOOK), EPOCH, 1),
+        envelopes.stale(group(TRADES), EPOCH, 1),
+    ]
+    market.open()
+    assert market.requests() == [("1", "subscribe", [BOOK, TRADES, TICKER])]
+    market.frames(snapshot(800), ack("1"), delta(801))
+    assert market.told(BOOK) == [
+        envelopes.confirmed(group(BOOK)),
+        published(BOOK, 2, snapshot(800), delta(801)),
+    ]
+
+
+def test_trades_begin_anew_where_they_were(market: Market) -> None:
+    market.follow(TRADES)
+    market.frames(trades(range(3)))
+    market.supply.closed(market.supply.lines[0], "gone")
+    market.told()
+    market.open()
+    market.requests()
+    market.frames(ack("1"))
+    assert market.told() == [based(TRADES, 3, trades(range(3)))]
+
+
+def test_the_state_follows_the_connections(market: Market) -> None:
+    assert market.supply.state is UpstreamState.IDLE
+    market.want(BOOK)
+    market.open()
+    assert market.states() == ["connecting", "live"]
+    market.supply.closed(market.supply.lines[0], "gone")
+    market.supply.closed(market.supply.lines[0], "gone again")
+    assert market.states() == ["down"]
+    market.open()
+    assert market.states() == ["live"]
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    assert market.states() == ["idle"]
+    market.supply.beat()
+    assert market.states() == ["idle"]
+
+
+def test_since_tells_when_the_state_began(market: Market) -> None:
+    market.follow(BOOK)
+    market.now += 5
+    market.supply.closed(market.supply.lines[0], "gone")
+    began = int(market.now * 1_000)
+    market.now += 5
+    market.supply.beat()
+    [*_, last] = market.supply.take_envelopes()[UPSTREAM_GROUP]
+    assert (last["state"], last["since"], last["epoch"]) == ("down", began, EPOCH)
+
+
+def test_a_connection_without_topics_is_given_up_after_a_while(market: Market) -> None:
+    market.follow(BOOK)
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    market.pass_time(LINE_LINGER - 0.1)
+    assert len(market.supply.lines) == 1
+    market.pass_time(0.2)
+    assert market.supply.lines == []
+
+
+def long_names(count: int) -> list[str]:
+    return [f"orderbook.50.{'X' * 30}{number:06}" for number in range(count)]
+
+
+def test_past_the_characters_of_one_connection_a_further_one_is_opened(market: Market) -> None:
+    names = long_names(1_000)
+    market.want(*names)
+    lines = market.supply.lines
+    assert len(lines) == 3
+    assert [text for line in lines for text in line.topics] == names
+    for line in lines:
+        assert len(json.dumps([*line.topics], separators=(",", ":"))) <= CHARACTERS_PER_CONNECTION
+
+
+def test_no_connection_of_option_carries_more_than_its_args_and_characters() -> None:
+    market = Market(Category.OPTION)
+    market.want(*[f"tickers.{number}" for number in range(4_000)])
+    for line in market.supply.lines:
+        assert len(line.topics) <= 2_000
+        assert sum(map(len, line.topics)) <= CHARACTERS_PER_CONNECTION
+    assert sum(len(line.topics) for line in market.supply.lines) == 4_000
+
+
+class Connected(Market):
+    """Answers every request of every connection at once, and watches what each one carries."""
+
+    def __init__(self) -> None:
+        super().__init__(linger=0.0)
+        self.carried: dict[int, set[str]] = {}
+
+    def run(self) -> None:
+        for line in self.supply.lines:
+            if line.ledger is None:
+                self.supply.opened(line, self.now)
+                self.carried[line.number] = set()
+            assert line.ledger is not None
+            carried = self.carried[line.number]
+            for text in line.ledger.requests(self.now):
+                body = json.loads(text)
+                args: Sequence[str] = body["args"]
+                if body["op"] == "subscribe":
+                    assert not carried & set(args)
+                    carried |= set(args)
+                else:
+                    assert carried >= set(args)
+                    carried -= set(args)
+                assert sum(map(len, carried)) <= CHARACTERS_PER_CONNECTION
+                self.supply.frame(line, ack(body["req_id"], body["op"]), self.now)
+                if body["op"] == "subscribe":
+                    for topic_text in args:
+                        self.supply.frame(line, snapshot(of=topic_text), self.now)
+            self.told()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1_199), st.integers(0, 400)), max_size=8))
+def test_whatever_comes_and_goes_each_wanted_topic_is_on_one_connection_within_its_limit(
+    spans: list[tuple[int, int]],
+) -> None:
+    market, names = Connected(), long_names(1_600)
+    for first, count in spans:
+        wanted = names[first : first + count]
+        market.want(*wanted, whole=True)
+        for _ in range(3):
+            market.pass_time(0.1)
+            market.run()
+        for _ in range(5):
+            market.pass_time(1)
+            market.run()
+        carried = [text for topics in market.carried.values() for text in topics]
+        assert sorted(carried) == wanted
+        assert sum(len(line.topics) for line in market.supply.lines) == len(wanted)
+
+
+# ---- envelopes ----
+
+
+def test_what_nobody_takes_is_bounded_and_counted(market: Market) -> None:
+    market.follow(TICKER)
+    text = ticker(padding="x" * 2**20)
+    for _ in range(70):
+        market.frames(text)
+    waiting = sum(len(e["texts"]) for e in market.told(TICKER))
+    assert waiting * len(text) <= MAX_WAITING_BYTES
+    assert market.supply.dropped > 0
+    market.frames(ticker())
+    [publication] = market.told(TICKER)
+    assert (publication["after"], publication["texts"]) == (70, [ticker()])
+
+
+def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
+    market.want(BOOK)
+    market.open()
+    market.requests()
+    market.frames(snapshot(5_000))
+    market.told()
+    market.pass_time(ACK_PATIENCE)
+    market.want(BOOK, at=(EPOCH, 1))
+    assert market.requests() == []
+    market.frames(delta(5_001))
+    assert market.told() == [published(BOOK, 1, delta(5_001))]
