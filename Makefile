@@ -8,19 +8,21 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTS_INSTALLED := .venv/.installed-tests
+BENCH_INSTALLED := .venv/.installed-bench
 
 # What a deployment sets; an empty variable hides the one in .env.
 PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRUSTED_ORIGINS= \
 	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= \
 	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
 
-.PHONY: help run demo test check format secret migrated
+.PHONY: help run demo test check bench format secret migrated
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
 	@echo "make demo   the same, fed by the bundled simulator: needs no internet"
 	@echo "make test   run every test (ARGS= for pytest)"
 	@echo "make check  format, lint, types, layers, migrations, deployment"
+	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
 	@echo "make format repair what make check says about format"
 
 # `exec`, so that make's signals reach the server and not a shell before it.
@@ -43,6 +45,9 @@ check: $(TESTS_INSTALLED)
 	$(BIN)/lint-imports
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+bench: $(BENCH_INSTALLED)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 format: $(TESTS_INSTALLED)
 	$(BIN)/ruff format .
@@ -68,4 +73,8 @@ $(INSTALLED): requirements.txt
 
 $(TESTS_INSTALLED): tests/requirements.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+$(BENCH_INSTALLED): benchmarks/requirements.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@

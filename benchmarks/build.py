@@ -32,11 +32,8 @@ def build() -> None:
         if subprocess.run(command, check=False).returncode:
             raise SystemExit(f"{source.name} does not compile")
     if shutil.which("node") and shutil.which("npm") and not has_node_package():
-        subprocess.run(
-            ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", FOLDER]
-            + [NODE_PACKAGE],
-            check=False,
-        )
+        options = ["--silent", "--no-fund", "--no-audit", "--prefix", str(FOLDER)]
+        subprocess.run(["npm", "install", *options, NODE_PACKAGE], check=False)
 
 
 def has_node_package() -> bool:

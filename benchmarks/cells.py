@@ -12,25 +12,16 @@ from benchmarks.programs import (
     SERVERS,
     TOPIC,
     BenchFault,
-    Marketfeed,
     Program,
     Server,
     start_exchange,
-    start_floor,
     start_load,
 )
 
 READY_LIMIT = 90.0  # seconds until every client must be ready
 DRAIN_LIMIT = 3.0  # seconds in which what was sent must arrive
-MESSAGE_BYTES = 560
 SAMPLE = 0.25  # seconds between looks at the memory
 FULL_DELIVERY = 0.995  # of what was offered; the rest is what the window's edges cut off
-
-
-def subscribe_text(*topics: str) -> str:
-    """Return Bybit's request for topics; `%` in a name becomes the client's number."""
-    names = ",".join(f'"{topic}"' for topic in topics)
-    return f'{{"op":"subscribe","args":[{names}]}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +30,18 @@ class Cell:
 
     Attributes:
         name: By which the report finds it.
-        server: One of `SERVERS`, or `floor`.
+        server: One of `SERVERS`.
         rate: Messages a second of the exchange, over all topics.
         topics: What each client subscribes; `%` becomes the client's number.
         shared: Messages in one write of the floor.
         deflate: Clients that offer permessage-deflate.
         stalled: Clients, among all, that never read after their subscription.
         probes: Clients that subscribe `probe_topic` one after the other within the window.
+        is_storm: All clients connect at once, and the time until they are ready is the figure.
+        measures_memory_from: Clients that are there before the memory is looked at, so that what
+            `clients` further ones cost is the figure; 0: the cell is about something else.
         warm_up: Seconds under load before the window.
+        seconds: Length of the window.
     """
 
     name: str
@@ -60,6 +55,7 @@ class Cell:
     probes: int = 0
     probe_topic: str = ""
     is_storm: bool = False
+    measures_memory_from: int = 0
     warm_up: float = 2.0
     seconds: float = 8.0
     environment: dict[str, str] = field(default_factory=dict, hash=False)
@@ -68,6 +64,11 @@ class Cell:
     def readers(self) -> int:
         """Clients that are to get everything."""
         return self.clients - self.stalled
+
+    @property
+    def has_one_topic(self) -> bool:
+        """Whether all clients read the same; else each has a topic of its own."""
+        return not any("%" in topic for topic in self.topics)
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ class Result:
     load_cpu: float = 0.0
     exchange_cpu: float = 0.0
     companions_cpu: float = 0.0
-    foreign_cpu: float = 0.0
+    foreign_cpu: float = 0.0  # of processes that are none of the bench's
     p50: float | None = None
     p99: float | None = None
     p999: float | None = None
@@ -91,10 +92,10 @@ class Result:
     lost: int = 0
     repeated: int = 0
     conflated: int = 0
-    held: int = 0
-    behind: int = 0
+    held: int = 0  # messages the exchange could not hand over
+    behind: int = 0  # messages that had not come when everything should have
     closed: int = 0
-    deflated: int = 0
+    deflated: int = 0  # clients whose offer to compress was accepted
     bytes_per_message: float | None = None  # of compressed messages
     reads: float = 0.0  # a second
     resident_before: int = 0
@@ -130,7 +131,7 @@ class Result:
 
 
 class _Usage:
-    """CPU of the processes of a cell between two moments."""
+    """CPU of the processes of a cell since it was made."""
 
     def __init__(self, groups: dict[str, list[Program]]) -> None:
         self._groups = groups
@@ -158,145 +159,165 @@ def measure(cell: Cell) -> Result:
     result = Result(cell)
     try:
         with ExitStack() as stack:
-            if cell.server == "floor":
-                floor, port = start_floor()
-                stack.callback(floor.end)
-                _run(cell, result, floor, None, floor, port, "/", stack)
+            stage = _Stage(cell, stack)
+            if cell.measures_memory_from:
+                stage.measure_memory(result)
+            elif cell.is_storm:
+                stage.measure_storm(result)
             else:
-                exchange, exchange_port = start_exchange()
-                stack.callback(exchange.end)
-                upstream = f"ws://127.0.0.1:{exchange_port}/v5/public"
-                server = SERVERS[cell.server](upstream, dict(cell.environment))
-                stack.callback(server.end)
-                _run(
-                    cell, result, exchange, server, server.program, server.port, server.path, stack
-                )
+                stage.measure_flow(result)
     except BenchFault as fault:
         result.fault = str(fault)
     return result
 
 
-def _run(
-    cell: Cell,
-    result: Result,
-    exchange: Program,
-    server: Server | None,
-    program: Program,
-    port: int,
-    path: str,
-    stack: ExitStack,
-) -> None:
-    """Connect, warm up, measure, drain. The stack ends the load before the server."""
-    greets = server is not None and server.greets
-    result.resident_before = program.resident_bytes()
-    if cell.is_storm:
-        exchange.ask(f"rate {cell.rate}")
-        # The topic is known before the storm: what is measured is the fan-in of clients.
-        _load("first", cell, port, path, stack, clients=1, greeting=greets).read(READY_LIMIT)
-    load = _load(
-        "load",
-        cell,
-        port,
-        path,
-        stack,
-        clients=cell.clients,
-        greeting=greets,
-        storm=cell.is_storm,
-        stalled=cell.stalled,
-        deflate=cell.deflate,
-    )
-    usage = _Usage({"server": [program]})
-    ready = load.read(READY_LIMIT)
-    loads = [load]
-    if cell.probes:
-        prober = _load(
+class _Stage:
+    """The processes of one cell. They end with `stack`, the load before the server."""
+
+    def __init__(self, cell: Cell, stack: ExitStack) -> None:
+        self._cell = cell
+        self._stack = stack
+        kind = SERVERS[cell.server]
+        upstream = ""
+        if not kind.makes_messages:
+            exchange, port = start_exchange()
+            stack.callback(exchange.end)
+            upstream = f"ws://127.0.0.1:{port}/v5/public"
+        self._server: Server = kind(upstream, dict(cell.environment))
+        stack.callback(self._server.end)
+        self._program = self._server.program
+        self._exchange = self._program if kind.makes_messages else exchange
+
+    def _load(self, name: str, clients: int, *topics: str, **options: Any) -> Program:
+        """Start clients that subscribe `topics`, in this order, by one request."""
+        server = self._server
+        if topics and server.takes_requests:
+            options |= {"subscribe": _request(*topics), "greeting": server.greets}
+        options |= {"clients": clients, "mixed": len(topics) > 1}
+        load = start_load(name, server.port, server.path, options)
+        self._stack.callback(load.end)
+        return load
+
+    def measure_memory(self, result: Result) -> None:
+        """Take the memory of the server twice, each time after some traffic."""
+        cell = self._cell
+        for name, clients in (("first", cell.measures_memory_from), ("load", cell.clients)):
+            result.resident_before = self._program.resident_bytes() if name == "load" else 0
+            self._load(name, clients, *cell.topics).read(READY_LIMIT)
+            self._exchange.ask(f"rate {cell.rate}")
+            time.sleep(cell.warm_up)
+            self._exchange.ask("rate 0")
+        result.resident_ready = self._program.resident_bytes()
+
+    def measure_storm(self, result: Result) -> None:
+        """Take the time until all clients of a storm have their snapshots.
+
+        One client is there before, so the topic is known and flows.
+        """
+        cell = self._cell
+        self._load("first", 1, *cell.topics).read(READY_LIMIT)
+        self._exchange.ask(f"rate {cell.rate}")
+        result.resident_before = self._program.resident_bytes()
+        usage = _Usage({"server": [self._program]})
+        load = self._load("load", cell.clients, *cell.topics, storm=True)
+        self._take_ready(result, load.read(READY_LIMIT))
+        result.cpu = usage.percent()["server"]
+
+    def measure_flow(self, result: Result) -> None:
+        """Connect, warm up, measure, drain."""
+        cell, exchange, server = self._cell, self._exchange, self._server
+        result.resident_before = self._program.resident_bytes()
+        load = self._load(
+            "load", cell.clients, *cell.topics, stalled=cell.stalled, deflate=cell.deflate
+        )
+        self._take_ready(result, load.read(READY_LIMIT))
+        loads = [load, *self._start_probes()]
+        self._wait_for_topics()
+        exchange.ask(f"rate {cell.rate} {cell.shared}")
+        time.sleep(cell.warm_up)
+
+        groups = {"server": [self._program], "load": loads, "companions": server.companions}
+        if exchange is not self._program:
+            groups["exchange"] = [exchange]
+        before = exchange.ask("report")
+        usage = _Usage(groups)
+        for each in loads:
+            each.ask("start")
+        until = time.monotonic() + cell.seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SAMPLE))
+            memory = self._program.resident_bytes()
+            result.resident_highest = max(result.resident_highest, memory)
+        window = load.ask("stop")
+        used = usage.percent()
+        after = exchange.ask("rate 0")
+        for probed in [each.ask("stop") for each in loads[1:]]:
+            result.probe, result.probe_after_ack = probed["probe"], probed["probe_after_ack"]
+        _fill(result, window, used)
+        # One reader for each topic (the probed one's is in a load of its own), or all on one.
+        times = cell.readers if cell.has_one_topic else cell.readers / after["topics"]
+        result.offered = (after["sent"] - before["sent"]) * times / result.seconds
+        result.held = after["held"] - before["held"]
+        self._drain(result, loads, after)
+
+    def _take_ready(self, result: Result, ready: dict[str, Any]) -> None:
+        if ready["failed"]:
+            raise BenchFault(f"{ready['failed']} clients could not connect")
+        result.all_ready = ready["all_ready_ms"]
+        result.ready_p99 = (ready["ready_times"] or {}).get("p99")
+        result.resident_ready = result.resident_highest = self._program.resident_bytes()
+
+    def _start_probes(self) -> list[Program]:
+        """Connect those who will subscribe within the window, and one reader of their topic."""
+        cell = self._cell
+        if not cell.probes:
+            return []
+        load = self._load(
             "prober",
-            cell,
-            port,
-            path,
-            stack,
-            clients=1,
-            greeting=greets,
-            subscribe=[subscribe_text(cell.probe_topic)],
+            1,
+            cell.probe_topic,
             probes=cell.probes,
             probe_every=max(1, round(cell.seconds * 1000 / (cell.probes + 1))),
-            probe_subscribe=subscribe_text(cell.probe_topic),
+            probe_subscribe=_request(cell.probe_topic),
         )
-        prober.read(READY_LIMIT)
-        loads.append(prober)
-    result.all_ready = ready["all_ready_ms"]
-    result.ready_p99 = (ready["ready_times"] or {}).get("p99")
-    result.resident_ready = result.resident_highest = program.resident_bytes()
-    if ready["failed"]:
-        raise BenchFault(f"{ready['failed']} of {cell.clients} clients could not connect")
-    if cell.is_storm:
-        result.cpu = usage.percent()["server"]
-        return
-    _wait_for_topics(exchange)
-    exchange.ask(f"rate {cell.rate} {cell.shared}")
-    time.sleep(cell.warm_up)
+        load.read(READY_LIMIT)
+        return [load]
 
-    groups = {"server": [program], "load": loads}
-    if server is not None:
-        groups |= {"exchange": [exchange], "companions": server.companions}
-    sent_before = exchange.ask("report")
-    usage = _Usage(groups)
-    for each in loads:
-        each.ask("start")
-    until = time.monotonic() + cell.seconds
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, SAMPLE))
-        result.resident_highest = max(result.resident_highest, program.resident_bytes())
-    window = load.ask("stop")
-    used = usage.percent()
-    sent = exchange.ask("rate 0")
-    _fill(result, window, used, sent_before, sent)
-    if cell.probes:
-        probed = loads[1].ask("stop")
-        result.probe, result.probe_after_ack = probed["probe"], probed["probe_after_ack"]
-    _drain(result, load, sent)
+    def _wait_for_topics(self) -> None:
+        until = time.monotonic() + DRAIN_LIMIT
+        while not self._exchange.ask("report")["topics"]:
+            if time.monotonic() > until:
+                raise BenchFault("the server has subscribed nothing")
+            time.sleep(0.05)
+
+    def _drain(self, result: Result, loads: list[Program], sent: dict[str, Any]) -> None:
+        """Wait for what is on its way; then everybody must stand where the exchange does."""
+        until = time.monotonic() + DRAIN_LIMIT
+        while True:
+            final = [load.ask("report") for load in loads]
+            have = sum(each["sum_of_u"] for each in final)
+            want = sent["sum_of_u"] * (final[0]["checked"] if self._cell.has_one_topic else 1)
+            result.behind = max(0, want - have)
+            if not result.behind or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        for name in ("lost", "repeated", "conflated", "closed"):
+            setattr(result, name, sum(each[name] for each in final))
 
 
-def _load(name: str, cell: Cell, port: int, path: str, stack: ExitStack, **options: Any) -> Program:
-    usual: dict[str, Any] = {"mixed": len(cell.topics) > 1}
-    if cell.topics:
-        usual["subscribe"] = [subscribe_text(*cell.topics)]
-    load = start_load(name, port, path, **(usual | options))
-    stack.callback(load.end)
-    return load
+def _request(*topics: str) -> str:
+    names = ",".join(f'"{topic}"' for topic in topics)
+    return f'{{"op":"subscribe","args":[{names}]}}'
 
 
-def _wait_for_topics(exchange: Program) -> None:
-    """Return when the server under test has subscribed something."""
-    until = time.monotonic() + DRAIN_LIMIT
-    while time.monotonic() < until:
-        if exchange.ask("report")["topics"]:
-            return
-        time.sleep(0.05)
-    raise BenchFault("the server has subscribed nothing")
-
-
-def _fill(
-    result: Result,
-    window: dict[str, Any],
-    used: dict[str, float],
-    before: dict[str, Any],
-    after: dict[str, Any],
-) -> None:
-    cell = result.cell
-    seconds = window["seconds"]
-    # One reader for each topic, or all readers on one.
-    per_message = 1 if "%" in "".join(cell.topics) else cell.readers
-    if cell.probes:  # the probed topic has its one reader in another load
-        per_message = cell.readers / (cell.readers + 1)
-    result.seconds = seconds
-    result.offered = (after["sent"] - before["sent"]) * per_message / seconds
-    result.held = after["held"] - before["held"]
+def _fill(result: Result, window: dict[str, Any], used: dict[str, float]) -> None:
+    """Take over what the load and the kernel have counted."""
+    result.seconds = seconds = window["seconds"]
     result.delivered = (window["delivered"] + window["deflate_frames"]) / seconds
     result.reads = window["reads"] / seconds
     result.cpu, result.load_cpu = used["server"], used["load"]
     result.exchange_cpu = used.get("exchange", 0.0)
-    result.companions_cpu = used.get("companions", 0.0)
+    result.companions_cpu = used["companions"]
     result.foreign_cpu = used["foreign"]
     latency = window["latency"] or {}
     result.p50, result.p99 = latency.get("p50"), latency.get("p99")
@@ -304,47 +325,3 @@ def _fill(
     result.deflated = window["deflated"]
     if window["deflate_frames"]:
         result.bytes_per_message = window["deflate_bytes"] / window["deflate_frames"]
-
-
-def _drain(result: Result, load: Program, sent: dict[str, Any]) -> None:
-    """Wait for what is on its way; then everybody must stand where the exchange does."""
-    until = time.monotonic() + DRAIN_LIMIT
-    while True:
-        final = load.ask("report")
-        is_single = "%" not in "".join(result.cell.topics) and len(result.cell.topics) == 1
-        if is_single:
-            result.behind = max(0, sent["last_u"][1] - final["last_u"][0])
-        else:
-            result.behind = max(0, sent["last_u"][0] - final["last_u"][0])
-        if not result.behind or time.monotonic() > until:
-            break
-        time.sleep(0.1)
-    result.lost, result.repeated = final["lost"], final["repeated"]
-    result.conflated, result.closed = final["conflated"], final["closed"]
-
-
-def measure_memory(cell: Cell, first: int) -> Result:
-    """Measure what a further client costs: from `first` clients to `cell.clients` more."""
-    result = Result(cell)
-    try:
-        with ExitStack() as stack:
-            exchange, exchange_port = start_exchange()
-            stack.callback(exchange.end)
-            upstream = f"ws://127.0.0.1:{exchange_port}/v5/public"
-            server = Marketfeed(upstream, dict(cell.environment))
-            stack.callback(server.end)
-            greets = bool(cell.topics)
-            for name, clients in (("first", first), ("load", cell.clients)):
-                load = _load(
-                    name, cell, server.port, server.path, stack, clients=clients, greeting=greets
-                )
-                load.read(READY_LIMIT)
-                exchange.ask(f"rate {cell.rate}")
-                time.sleep(cell.warm_up)
-                exchange.ask("rate 0")
-                if name == "first":
-                    result.resident_before = server.program.resident_bytes()
-            result.resident_ready = server.program.resident_bytes()
-    except BenchFault as fault:
-        result.fault = str(fault)
-    return result

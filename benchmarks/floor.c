@@ -83,9 +83,8 @@ static void command(void) {
         due_before = 0;
         set_timer(timer, rate ? NS_PER_SECOND * (uint64_t)shared / rate : 0);
     }
-    printf("{\"topics\": 1, \"sent\": %llu, \"held\": 0, \"cut\": %llu, \"last_u\": [%llu, %llu]}\n",
-           (unsigned long long)sent, (unsigned long long)cut, (unsigned long long)topic.u,
-           (unsigned long long)topic.u);
+    printf("{\"topics\": 1, \"sent\": %llu, \"held\": 0, \"cut\": %llu, \"sum_of_u\": %llu}\n",
+           (unsigned long long)sent, (unsigned long long)cut, (unsigned long long)topic.u);
     fflush(stdout);
 }
 

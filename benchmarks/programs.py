@@ -5,6 +5,7 @@ Each is started in a session of its own and ended with everything it has started
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -14,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,13 @@ class Program:
 
     def end(self) -> None:
         """End it and everything it has started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    continue
 
 
 def start_exchange() -> tuple[Program, int]:
@@ -132,27 +128,16 @@ def start_exchange() -> tuple[Program, int]:
     return program, program.read()["port"]
 
 
-def start_floor() -> tuple[Program, int]:
-    """Start the C send loop; return it and its port."""
-    program = Program("floor", [str(FOLDER / "floor")])
-    return program, program.read()["port"]
-
-
-def start_load(name: str, port: int, path: str, **options: Any) -> Program:
+def start_load(name: str, port: int, path: str, options: dict[str, Any]) -> Program:
     """Start the load generator with `options` as its command line has them.
 
     Its first line comes when every client is ready.
     """
     command = [str(FOLDER / "load"), "--port", str(port), "--path", path]
     for key, value in options.items():
-        flag = f"--{key.replace('_', '-')}"
-        if value is True:
-            command.append(flag)
-        elif isinstance(value, list | tuple):
-            for each in value:
-                command += [flag, each]
-        elif value:
-            command += [flag, str(value)]
+        if value:
+            flag = f"--{key.replace('_', '-')}"
+            command += [flag] if value is True else [flag, str(value)]
     return Program(name, command)
 
 
@@ -162,11 +147,15 @@ class Server:
     Attributes:
         path: Where its clients connect.
         greets: Whether a client that subscribes is sent a snapshot.
+        takes_requests: Whether a client may say anything.
+        makes_messages: Whether it needs no exchange, and is told the rate itself.
         companions: Processes it needs beside it, whose CPU is told apart.
     """
 
-    greets = False
     path = "/"
+    greets = False
+    takes_requests = True
+    makes_messages = False
 
     def __init__(self, upstream: str, environment: dict[str, str]) -> None:
         """Start it and wait until it listens.
@@ -187,6 +176,8 @@ class Server:
         try:
             self.program = self._start()
             self.program.wait_for_port(self.port)
+            if self.makes_messages:
+                self.program.read()
             self._start_companions()
         except BaseException:
             self.end()
@@ -213,6 +204,15 @@ def _daphne(port: int, application: str) -> list[str]:
     endpoint = f"tcp:port={port}:backlog=8192:interface={LOOPBACK}"
     daphne = [sys.executable, "-m", "daphne", "-e", endpoint, "-v", "0"]
     return [*daphne, "--access-log", os.devnull, application]
+
+
+class Floor(Server):
+    """The C send loop."""
+
+    makes_messages = True
+
+    def _start(self) -> Program:
+        return Program("floor", [str(FOLDER / "floor"), str(self.port)])
 
 
 class Marketfeed(Server):
@@ -306,6 +306,7 @@ class Nchan(Server):
     """nginx with the nchan module, and the pump that publishes to it."""
 
     path = "/sub"
+    takes_requests = False
 
     def _start(self) -> Program:
         folder = FOLDER / "nginx"
@@ -331,7 +332,8 @@ def _nchan() -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-SERVERS: dict[str, Callable[[str, dict[str, str]], Server]] = {
+SERVERS: dict[str, type[Server]] = {
+    "floor": Floor,
     "marketfeed": Marketfeed,
     "picows": Picows,
     "websockets": Websockets,
@@ -340,9 +342,3 @@ SERVERS: dict[str, Callable[[str, dict[str, str]], Server]] = {
     "textbook Channels, Redis": TextbookRedis,
     "nginx + nchan": Nchan,
 }
-
-
-def is_there(server: str) -> bool:
-    """Whether the machine can run a server of that name; the floor always runs."""
-    found = SERVERS.get(server)
-    return found is None or found.is_there()  # type: ignore[attr-defined]
