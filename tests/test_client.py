@@ -666,6 +666,20 @@ def test_who_comes_while_upstream_is_down_is_told_once(call: Call) -> None:
     assert (first["id"], told, second["id"]) == (1, status("down"), 2)
 
 
+@pytest.mark.xfail(strict=True, reason="what was told before it left counts as told for ever")
+def test_who_comes_back_while_upstream_is_down_is_told_again(call: Call) -> None:
+    upstream(call, UpstreamState.LIVE)
+    call.follow(BOOK)
+    upstream(call, UpstreamState.DOWN)
+    call.say(subscribe(method="unsubscribe"))
+    upstream(call, UpstreamState.LIVE)
+    upstream(call, UpstreamState.DOWN)
+    call.raw()
+    call.say(subscribe(id=1))
+    call.pass_time(MIN_ACK_DELAY)
+    assert call.heard()[1:] == [status("down")]
+
+
 def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> None:
     name = topic("publicTrade.A")
     for door in Door:

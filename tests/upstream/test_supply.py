@@ -368,6 +368,18 @@ def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
     assert market.told() == [envelopes.confirmed(group(BOOK))]
 
 
+@pytest.mark.xfail(strict=True, reason="a hub that is behind a broken topic is told nothing")
+def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), delta(5_002))
+    market.told()  # and lost on the way
+    market.supply.beat()
+    market.supply.beat()
+    market.told()
+    market.want(BOOK, at=(EPOCH, 1), whole=True)
+    assert [envelope["type"] for envelope in market.told()] == ["stale"]
+
+
 def test_a_confirmed_topic_that_sends_nothing_is_asked_for_again(market: Market) -> None:
     market.follow(TICKER)
     for _ in range(int(SNAPSHOT_PATIENCE)):
