@@ -283,9 +283,8 @@ class BookFeed:
 
     def restart(self, kind: str) -> str:
         """Begin the count at 1 again, as a restarted service does."""
-        text = self.snapshot()
         self.u, self.seq = 1, self.seq + 1
-        return self.snapshot().replace('"snapshot"', f'"{kind}"') if text else ""
+        return self.snapshot().replace('"snapshot"', f'"{kind}"')
 
     def crossed(self) -> str:
         """Return a delta whose bid is above the asks."""
@@ -328,6 +327,12 @@ class TickerFeed:
 
     def greeting(self) -> list[str]:
         return [self._write("snapshot", self._fields)]
+
+    def lose(self, name: str) -> str:
+        """Return a snapshot without a field that was there before."""
+        del self._fields[name]
+        self.cs += 1
+        return self._write("snapshot", self._fields)
 
     def delta(self) -> str:
         self.cs += self._random.randrange(1, 50)

@@ -294,11 +294,15 @@ async def test_a_restarted_service_is_followed_from_its_first_update(
     async with following(relay, book.topic) as one:
         await moves(exchange, "linear", book, 5)
         await assert_right(one, book)
-        await exchange.say("linear", book.topic, book.restart(kind))
+        restarted = book.restart(kind)
+        await exchange.say("linear", book.topic, restarted)
         await moves(exchange, "linear", book, 5)
         follower = one.followers[book.topic]
         await one.until(lambda: follower.position == book.u == 6, "u 6")
         await assert_right(one, book)
+        assert follower.texts[-6:] == exchange.said["linear", book.topic][-6:]
+        assert follower.texts[-6] == restarted
+        assert exchange.asked("subscribe", book.topic) == 1
         async with following(relay, book.topic) as late:
             await assert_right(late, book)
 
@@ -321,6 +325,24 @@ async def test_a_snapshot_in_the_middle_replaces_the_book_of_readers_and_of_the_
         async with following(relay, book.topic) as late:
             await assert_right(late, newer)
         assert exchange.asked("subscribe", book.topic) == 1
+
+
+async def test_a_ticker_snapshot_in_the_middle_leaves_nothing_of_the_old_one(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    ticker = TickerFeed("BTCUSDT")
+    listed(exchange, "linear", ticker)
+    async with following(relay, ticker.topic) as one:
+        await moves(exchange, "linear", ticker, 5)
+        await exchange.say("linear", ticker.topic, ticker.lose("deliveryTime"))
+        await moves(exchange, "linear", ticker, 2)
+        await one.until_at(ticker.topic, ticker.cs)
+        async with following(relay, ticker.topic) as late:
+            follower = await late.until_at(ticker.topic, ticker.cs)
+            truth = follow(ticker.topic, exchange.said["linear", ticker.topic]).state
+            assert follower.state.fields == truth.fields
+            assert "deliveryTime" not in truth.fields
 
 
 async def test_level_one_may_repeat_and_skip_its_updates(
