@@ -90,10 +90,10 @@ class Client:
             if door is Door.SHORT
             else conf.V5_MAX_TOPICS_PER_CONNECTION
         )
-        self._requests = TokenBucket(rate, rate * BURST, now)
-        self._flood = TokenBucket(rate * FLOOD, rate * FLOOD, now)
+        self._requests = TokenBucket(rate, max(1.0, rate * BURST), now)
+        self._flood = TokenBucket(rate * FLOOD, max(1.0, rate * FLOOD), now)
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
-        self._knows_down = False
+        self._down_since = 0  # Unix ms: the outage it was told of last
         self.is_lagging = False
         self.deliver: Callable[[Batch], bool]
 
@@ -308,14 +308,14 @@ class Client:
             self.close(CLOSE_SLOW, "slow", f"{dropped} trades of {topic.text} were dropped")
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
-        self._knows_down = state is UpstreamState.DOWN
+        self._down_since = since if state is UpstreamState.DOWN else 0
         if self.takes_notices:
             self._say(short_dialect.status(category, state.value, since))
 
     def _tell_if_down(self, category: Category) -> None:
         """Tell one who comes while upstream is down why there is no snapshot."""
         known = self._hub.categories[category]
-        if known.state is UpstreamState.DOWN and not self._knows_down:
+        if known.state is UpstreamState.DOWN and known.since != self._down_since:
             self.upstream_changed(category, known.state, known.since)
 
     # ---- the end ----

@@ -199,7 +199,9 @@ class Hub:
 
     def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
         """Have a reader no longer follow a topic; nothing of it is sent from here on."""
-        audience = self.audiences[topic.group]
+        audience = self.audiences.get(topic.group)
+        if audience is None:
+            return
         request = audience.waiting.get(reader)
         if request is not None:
             request.undecided.clear()

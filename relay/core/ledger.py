@@ -123,6 +123,10 @@ class Ledger:
         self._last_id += 1
         return str(self._last_id)
 
+    def __contains__(self, topic: str) -> bool:
+        """Whether data of the topic may come: it is subscribed, or was until the next ack."""
+        return topic in self._entries
+
     @property
     def has_work(self) -> bool:
         """Whether there are topics that may need a request."""

@@ -22,7 +22,7 @@ from relay.core.errors import BadFrame, Code, Refusal
 from relay.core.interest import Interest
 from relay.core.ledger import Ledger
 from relay.core.stream import Outcome, TopicStream
-from relay.core.topics import Category, Topic, shown
+from relay.core.topics import Category, Feed, Topic, shown
 from relay.envelopes import Demand, Envelope, UpstreamState
 
 logger = logging.getLogger(__name__)
@@ -168,6 +168,9 @@ class Supply:
         behind = position is None or (position[0], position[1]) < (self.epoch, stream.settled)
         if stream.is_live and behind:
             self._put_base(stream)
+        elif behind and position is not None and stream.topic.feed is not Feed.TRADES:
+            # It believes in an image that is stale: the word of that was lost.
+            self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset - 1))
         elif position is None and stream.is_confirmed:
             self._put(envelopes.confirmed(stream.topic.group))
 
@@ -231,8 +234,8 @@ class Supply:
         name = frame.topic or ""
         stream = self.streams.get(name)
         if stream is None:
-            # Data on its way while a topic was being unsubscribed is no fault.
-            if name not in self._refused:
+            # Data on its way while a topic is being unsubscribed is no fault.
+            if line.ledger is None or name not in line.ledger:
                 self._ignore(text, f"a topic that was not asked for: {shown(name)}")
             return
         if line.ledger is not None and line.ledger.saw(name):
