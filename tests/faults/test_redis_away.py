@@ -32,6 +32,8 @@ async def test_clients_outlive_a_redis_that_is_restarted_and_hold_the_right_book
             await assert_right(one, book)
         await asyncio.to_thread(getattr(redis_server, way))
         await moves(exchange, "linear", book, 5)
+        for _ in range(5):
+            await exchange.say("linear", trades.topic, trades.trade())
         request = {"method": "subscribe", "topic": "publicTrade", "symbol": "NEWUSDT"}
         await short.until(lambda: short.notices, "told that upstream is out of reach")
         reply = await short.ask(request)
@@ -45,9 +47,37 @@ async def test_clients_outlive_a_redis_that_is_restarted_and_hold_the_right_book
         for one in (short, bybit):
             await assert_right(one, book)
         await exchange.say("linear", trades.topic, trades.trade())
-        await bybit.until(lambda: bybit.followers[trades.topic].texts, "a trade")
+        for one in (short, bybit):  # those that Redis lost have been brought back
+            await one.until(lambda o=one: o.followers[trades.topic].position == 6, "six trades")
         late = await stack.enter_async_context(client(relay.url("/ws")))
         await late.subscribe(book.topic)
         await assert_right(late, book)
         assert bybit.notices == []
         assert exchange.asked("subscribe", book.topic) == exchange.opened["linear"] == 1
+
+
+async def test_trades_that_cannot_be_brought_back_are_counted(
+    exchange: StandIn, programs: Programs, redis_server: RedisServer
+) -> None:
+    trades = TradesFeed("BTCUSDT")
+    worker = programs.upstream(exchange.url, redis_server.url, **QUICK)
+    relay = await programs.daphne(exchange.url, REDIS_URL=redis_server.url, **QUICK)
+    worker.may_complain = relay.program.may_complain = True
+    async with client(relay.url("/ws")) as one:
+        await one.subscribe(trades.topic)
+        await exchange.say("linear", trades.topic, trades.trade())
+        await one.until(lambda: one.followers[trades.topic].position == 1, "a trade")
+        await asyncio.to_thread(redis_server.kill)
+        await one.until(lambda: statuses(one) == ["down"], "status down")
+        for _ in range(40):
+            await exchange.say("linear", trades.topic, trades.trade(rows=2))
+        await asyncio.to_thread(redis_server.start)
+        await one.until(lambda: statuses(one)[-1] == "live", "status live", 30)
+        await exchange.say("linear", trades.topic, trades.trade())
+
+        def accounted() -> int:
+            dropped = [n["dropped"] for n in one.notices if n["type"] == "gap"]
+            return (one.followers[trades.topic].position or 0) + sum(dropped)
+
+        await one.until(lambda: accounted() >= 82, "82 trades or word of them")
+        assert accounted() == 82
