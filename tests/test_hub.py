@@ -302,6 +302,14 @@ def test_who_comes_back_before_the_demand_was_told_is_asked_for_and_not_dropped(
     assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
 
 
+def test_who_leaves_before_the_demand_was_told_is_not_asked_for(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, BOOK)
+    town.hub.unsubscribe(reader, BOOK, town.now)
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [BOOK.text])
+
+
 # ---- what goes wrong on the way ----
 
 

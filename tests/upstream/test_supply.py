@@ -540,6 +540,16 @@ def test_past_the_characters_of_one_connection_a_further_one_is_opened(market: M
         assert len(json.dumps([*line.topics], separators=(",", ":"))) <= CHARACTERS_PER_CONNECTION
 
 
+def test_the_room_of_topics_that_left_is_used_again() -> None:
+    market = Market(linger=0.0)
+    for number in range(5):
+        names = [f"{name}{number}" for name in long_names(300)]
+        market.want(*names, whole=True)
+        market.pass_time(0)
+        assert list(market.supply.streams) == names
+    assert len(market.supply.lines) == 2  # one and the overlap while both were wanted
+
+
 def test_no_connection_of_option_carries_more_than_its_args_and_characters() -> None:
     market = Market(Category.OPTION)
     market.want(*[f"tickers.{number}" for number in range(4_000)])
