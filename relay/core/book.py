@@ -14,10 +14,6 @@ from relay.core.bybit import Level
 from relay.core.errors import BadFrame, SequenceGap
 
 
-def _canonical(price: str) -> str:
-    return price.rstrip("0").rstrip(".") if "." in price else price
-
-
 def _number(price: str) -> Decimal:
     try:
         number = Decimal(price)
@@ -44,20 +40,20 @@ class _Side:
         self.amend(levels)
 
     def amend(self, levels: Iterable[Level]) -> None:
-        held = self._levels
+        held, best = self._levels, self._best
         for level in levels:
             price, size = level
-            key = _canonical(price)
-            if not size.strip("0."):
-                gone = held.pop(key, None)
-                if gone is not None and self._best is not None and _number(price) == self._best:
-                    self._best = None
-            else:
-                if self._best is not None and key not in held:
+            # The canonical spelling, in place: this loop is most of what a message costs.
+            key = price.rstrip("0").rstrip(".") if "." in price else price
+            if size.strip("0."):
+                if best is not None and key not in held:
                     number = _number(price)
-                    if (number > self._best) if self._is_bid else (number < self._best):
-                        self._best = number
+                    if (number > best) if self._is_bid else (number < best):
+                        best = number
                 held[key] = level
+            elif held.pop(key, None) is not None and best is not None and _number(price) == best:
+                best = None
+        self._best = best
 
     def best(self) -> Decimal | None:
         if self._best is None and self._levels:
