@@ -37,6 +37,7 @@ CLOSE_FULL = 4100
 CLOSE_SLOW = 4108
 CLOSE_TOO_MANY_REQUESTS = 4129
 CLOSE_SHUTTING_DOWN = 4200
+CLOSE_DATA_LOST = 4201
 
 BURST = 5  # times the requests of a second may come at once
 FLOOD = 10  # times the requests of a second close the connection
@@ -301,11 +302,12 @@ class Client:
         else:
             self._say(short_dialect.refused(asked.id, refusal))
 
-    def missed_trades(self, topic: Topic, dropped: int) -> None:
+    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         if self.takes_notices:
             self._say(short_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
-            self.close(CLOSE_SLOW, "slow", f"{dropped} trades of {topic.text} were dropped")
+            code = CLOSE_SLOW if is_slow else CLOSE_DATA_LOST
+            self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         self._down_since = since if state is UpstreamState.DOWN else 0

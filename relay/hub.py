@@ -54,8 +54,8 @@ class Reader(Protocol):
     def revoked(self, topic: Topic, refusal: Refusal) -> None:
         """The exchange refused a topic after its ack had been sent."""
 
-    def missed_trades(self, topic: Topic, dropped: int) -> None:
-        """Trades were lost that nobody can bring back."""
+    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+        """Trades were lost that nobody can bring back: on the way, or because it is slow."""
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         """The connection of the reader's category went down or came back."""
@@ -343,7 +343,7 @@ class Hub:
         if step.lost:
             self._flush_audience(audience)
             for reader in audience.current:
-                reader.missed_trades(audience.topic, step.lost)
+                reader.missed_trades(audience.topic, step.lost, is_slow=False)
         if step.restart:
             audience.fresh.clear()
             audience.owed |= dict.fromkeys(audience.current)
@@ -454,12 +454,13 @@ class Hub:
             if reader.takes_notices:
                 audience.withheld[reader] = audience.withheld.get(reader, 0) + trades
             else:
-                reader.missed_trades(audience.topic, trades)
+                reader.missed_trades(audience.topic, trades, is_slow=True)
 
     def _tell_withheld(self, audience: Audience) -> None:
         for reader in list(audience.withheld):
             if reader.has_room():
-                reader.missed_trades(audience.topic, audience.withheld.pop(reader))
+                dropped = audience.withheld.pop(reader)
+                reader.missed_trades(audience.topic, dropped, is_slow=True)
 
     def _pay(self, audience: Audience) -> None:
         """Send what is owed to those who have room for it."""

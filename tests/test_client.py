@@ -689,7 +689,7 @@ def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> N
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
         else:
-            assert (call.raw(), call.outbound.closed) == ([], [CLOSE_SLOW])
+            assert (call.raw(), call.outbound.closed) == ([], [CLOSE_DATA_LOST])
 
 
 def test_nothing_is_said_after_the_close(call: Call) -> None:

@@ -47,7 +47,7 @@ class RecordingReader:
     def revoked(self, topic: Topic, refusal: Refusal) -> None:
         self.heard.append(("revoked", topic.text, refusal.message))
 
-    def missed_trades(self, topic: Topic, dropped: int) -> None:
+    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         self.heard.append(("missed", topic.text, dropped))
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:

@@ -226,7 +226,7 @@ class Client:
         self.asked.discard(topic.text)
         self.acked.discard(topic.text)
 
-    def missed_trades(self, topic, dropped) -> None:  # type: ignore[no-untyped-def]
+    def missed_trades(self, topic, dropped, *, is_slow) -> None:  # type: ignore[no-untyped-def]
         self.trades_dropped += dropped
         if not self.takes_notices:
             self.is_broken_off = True

@@ -74,6 +74,7 @@ class Ledger:
         self._splits: deque[list[str]] = deque()
         self._changed: dict[str, None] = {}  # topics that may need a request, oldest first
         self._tries: dict[str, int] = {}
+        self._is_splits_turn = False
         self._last_id = 0
         self._bucket = TokenBucket(REQUESTS_PER_SECOND, REQUEST_BURST, now)
         for topic in topics:
@@ -178,8 +179,14 @@ class Ledger:
                 self._entries[topic].state = _State.LEAVING
                 del self._changed[topic]
             return "unsubscribe", leaving
-        while not asking and self._splits:
-            asking = self._from_split(self._splits.popleft())
+        # In turns: neither may a flow of new topics delay the good ones of a refused batch, nor
+        # the other way round.
+        if self._is_splits_turn or not asking:
+            part: list[str] = []
+            while not part and self._splits:
+                part = self._from_split(self._splits.popleft())
+            asking = part or asking
+        self._is_splits_turn = not self._is_splits_turn
         for topic in asking:
             self._entries[topic].state = _State.ASKED
             self._changed.pop(topic, None)

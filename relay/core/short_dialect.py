@@ -144,8 +144,12 @@ def agreed(known: ShortId, topic: Topic, *, already: bool = False) -> bytes:
 
 def refused(known: ShortId, refusal: Refusal) -> bytes:
     """Return a refusal, which names the fault."""
-    error = {"code": refusal.code, "message": refusal.message}
-    return _encode(known, success=False, error=error)
+    body: dict[str, object] = {} if known.method is None else {"method": known.method}
+    body["success"] = False
+    if known.id is not None:
+        body["id"] = known.id
+    body["error"] = {"code": refusal.code, "message": refusal.message}
+    return msgspec.json.encode(body)
 
 
 def pong(known: ShortId) -> bytes:

@@ -25,6 +25,7 @@ class Outcome(Enum):
 
     PUBLISH = auto()
     IGNORE = auto()  # a delta before its snapshot
+    BAD = auto()  # not understood, and no later message builds on it
     BROKEN = auto()  # withheld: the topic needs a new snapshot
 
 
@@ -85,6 +86,9 @@ class TopicStream:
         except NoSnapshotYet:
             return Outcome.IGNORE
         except ExchangeFault as fault:
+            if not self.topic.is_amended:
+                self.fault = str(fault)
+                return Outcome.BAD
             self._break(str(fault), now, fraction)
             return Outcome.BROKEN
         self.offset += weight

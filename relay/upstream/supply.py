@@ -106,6 +106,7 @@ class Supply:
         self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
         self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
         self._waiting_bytes = 0
+        self._ignored_in = 0  # the second in which a bad frame was logged last
         self._next_line = 1
         # A topic that was let go and comes back must not repeat positions of this epoch.
         self._next_offset = 0
@@ -245,6 +246,8 @@ class Supply:
         outcome = stream.receive(text, frame, now, self._random())
         if outcome is Outcome.PUBLISH:
             self._publish(stream, before, text)
+        elif outcome is Outcome.BAD:
+            self._ignore(text, stream.fault)
         elif outcome is Outcome.BROKEN:
             logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
             if was_live:
@@ -273,9 +276,15 @@ class Supply:
             self._release(text, now)
 
     def _ignore(self, text: bytes, words: str) -> None:
+        """Count a frame that is not understood; of many in one second one is logged."""
         self.not_understood += 1
+        second = self._wall_ms() // 1000
+        if second == self._ignored_in:
+            return
+        self._ignored_in = second
         logger.warning(
-            "a frame of %s was not understood: %s: %s",
+            "%d frames of %s were not understood, the last: %s: %s",
+            self.not_understood,
             self.category,
             shown(words),
             text[:80].decode(errors="replace"),
