@@ -52,7 +52,7 @@ static int probes_done, next_probe;
 static uint64_t begun, all_ready_at, next_slow, next_probe_at, window_start, window_end;
 static uint64_t lost, repeated, conflated; /* since the beginning */
 static struct {
-    uint64_t delivered, to_slow, snapshots, bytes, deflate_frames, deflate_bytes, reads;
+    uint64_t delivered, snapshots, bytes, deflate_frames, deflate_bytes, reads;
 } window;
 static Histogram latency, ready_times, probe_times, probe_after_ack;
 
@@ -233,10 +233,7 @@ static void market_message(Client *c, const char *text, size_t length, uint64_t 
         else if (c->last_u && u != c->last_u + 1) lost += u - c->last_u - 1;
         if (u > c->last_u) c->last_u = u;
     }
-    if (c->kind != READER) {
-        window.to_slow++;
-        return;
-    }
+    if (c->kind != READER) return;
     window.delivered++;
     if (window_start && !window_end) record(&latency, now > made ? now - made : 0);
 }
@@ -244,6 +241,7 @@ static void market_message(Client *c, const char *text, size_t length, uint64_t 
 static void data_frame(Client *c, const char *text, size_t length, int is_compressed, uint64_t now) {
     if (is_compressed) { /* a message, an ack or a snapshot: only counted */
         if (c->state == WAITING) become_ready(c, now);
+        c->messages++;
         window.deflate_frames++;
         window.deflate_bytes += length;
     } else if (length > 10 && !memcmp(text, "{\"topic\":\"", 10)) {
@@ -360,13 +358,17 @@ static void on_event(Client *c, uint32_t events) {
 /* ---- the driver ---- */
 
 static void print_window(uint64_t now) {
-    uint64_t sum_of_u = 0, stalled_messages = 0;
+    uint64_t sum_of_u = 0, to_slow = 0, fewest = UINT64_MAX, most = 0;
     int deflated = 0, checked = 0, code = 0;
     for (int i = 0; i < client_count; i++) {
         const Client *c = clients + i;
         deflated += c->has_deflate;
         if (c->close_code) code = c->close_code;
-        if (c->kind == STALLED || c->kind == SLOW) stalled_messages += c->messages;
+        if (c->kind == STALLED || c->kind == SLOW) to_slow += c->messages;
+        if (c->kind == READER && c->has_deflate) {
+            if (c->messages < fewest) fewest = c->messages;
+            if (c->messages > most) most = c->messages;
+        }
         if (c->kind != READER || c->has_deflate) continue;
         checked++;
         sum_of_u += c->last_u;
@@ -375,13 +377,15 @@ static void print_window(uint64_t now) {
     printf("{\"seconds\": %.4f, \"ready\": %d, \"failed\": %d, \"closed\": %d, \"close_code\": %d, "
            "\"deflated\": %d, \"delivered\": %llu, \"snapshots\": %llu, \"bytes\": %llu, "
            "\"reads\": %llu, \"deflate_frames\": %llu, \"deflate_bytes\": %llu, \"lost\": %llu, "
-           "\"repeated\": %llu, \"conflated\": %llu, \"to_slow\": %llu, \"checked\": %d, \"sum_of_u\": %llu, ",
+           "\"repeated\": %llu, \"conflated\": %llu, \"to_slow\": %llu, \"checked\": %d, \"sum_of_u\": %llu, "
+           "\"deflate_spread\": %llu, ",
            seconds, ready, failed, closed, code, deflated, (unsigned long long)window.delivered,
            (unsigned long long)window.snapshots, (unsigned long long)window.bytes,
            (unsigned long long)window.reads, (unsigned long long)window.deflate_frames,
            (unsigned long long)window.deflate_bytes, (unsigned long long)lost,
            (unsigned long long)repeated, (unsigned long long)conflated,
-           (unsigned long long)stalled_messages, checked, (unsigned long long)sum_of_u);
+           (unsigned long long)to_slow, checked, (unsigned long long)sum_of_u,
+           (unsigned long long)(most > fewest ? most - fewest : 0));
     print_histogram("latency", &latency);
     printf(", ");
     print_histogram("ready_times", &ready_times);

@@ -124,4 +124,7 @@ def _write(folder: Path, results: report.Results, facts: dict[str, str]) -> None
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
