@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay import envelopes
-from relay.client import CLOSE_SLOW, CLOSE_TOO_MANY_REQUESTS, Client
+from relay.client import CLOSE_DATA_LOST, CLOSE_TOO_MANY_REQUESTS, Client
 from relay.core.errors import Code
 from relay.core.frames import Batch
 from relay.core.protocol import Door
