@@ -17,6 +17,7 @@ from typing import Any
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
+BEHIND = 500  # messages waiting in a channel, at which a sender lets the receiver run
 CAPACITY = 20_000  # messages a channel holds: a second of the busiest market
 
 
@@ -70,10 +71,18 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             self._groups.pop(group, None)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Put a message on every channel of a group; full ones miss it."""
+        """Put a message on every channel of a group; full ones miss it.
+
+        Waits a little for receivers that have fallen behind, so that a sender cannot outrun them.
+        """
+        is_behind = False
         for channel in self._groups.get(group, ()):
-            if not self._queues[channel].put(message, self.capacity):
+            queue = self._queues[channel]
+            if not queue.put(message, self.capacity):
                 self.dropped += 1
+            is_behind = is_behind or len(queue) > BEHIND
+        if is_behind:
+            await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Forget every channel and group."""
@@ -83,6 +92,9 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
 class _Queue:
     """Messages of one channel and whoever waits for them."""
+
+    def __len__(self) -> int:
+        return len(self._messages)
 
     __slots__ = ("_messages", "_waiter")
 

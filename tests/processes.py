@@ -20,6 +20,13 @@ from tests.settings import BLANK
 ROOT = Path(__file__).resolve().parent.parent
 DAPHNE = str(Path(sys.executable).with_name("daphne"))
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
+# Runs a command that the kernel kills with its parent: also a killed pytest leaves nothing.
+LEASH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, kept over exec
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 START_LIMIT = 20.0  # seconds: Django's start on a busy machine
 
 
@@ -85,7 +92,7 @@ class Program:
         self.may_complain = False  # whether a traceback in the log is what the test wants
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command,
+                (sys.executable, "-I", "-S", "-c", LEASH, *command),
                 env=environment(**variables),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ means that the connection is dead, whatever else it does.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -15,8 +16,8 @@ from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.frames import DATA_OPCODES, Opcode
 from websockets.frames import Frame as WireFrame
-from websockets.frames import Opcode
 from websockets.protocol import Event
 
 from relay.core.backoff import Backoff
@@ -32,6 +33,7 @@ FIRST_RETRY = 2.0  # seconds after a connection broke
 RETRY_CEILING = 30.0  # seconds
 STEADY_AFTER = 30.0  # seconds a connection must have lived for the backoff to start over
 UNANSWERED_PINGS = 3
+CROWDED_PAUSE = 0.005  # seconds between looks whether reading may go on
 MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
 CONNECTS = 450  # in CONNECTS_WINDOW seconds; Bybit allows 500 for an address
 CONNECTS_WINDOW = 300.0
@@ -40,24 +42,37 @@ CONNECT_FAULTS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, Connectio
 
 
 class _Socket(ClientConnection):
-    """A client connection that takes binary frames out of the stream of messages.
+    """A client connection that hands over whole text messages as they are read.
 
-    Messages are received undecoded, because bad UTF-8 must not cost the connection; text and
-    binary could not be told apart any more.
+    Received in the usual way, bad UTF-8 would cost the connection, or else text and binary could
+    not be told apart; and the queue in between costs as much as decoding a message.
     """
 
+    on_text: Callable[[bytes], None] | None = None
     on_binary: Callable[[int], None] | None = None
-    _skipping = False
+    _parts: list[bytes] | None = None  # of a fragmented message
+    _is_binary = False
 
     def process_event(self, event: Event) -> None:
-        if isinstance(event, WireFrame):
-            starts = event.opcode is Opcode.BINARY
-            if starts or (self._skipping and event.opcode is Opcode.CONT):
-                self._skipping = not event.fin
-                if self.on_binary is not None:
-                    self.on_binary(len(event.data))
+        if not isinstance(event, WireFrame) or event.opcode not in DATA_OPCODES:
+            super().process_event(event)
+            return
+        if event.opcode is Opcode.CONT and self._parts is not None:
+            self._parts.append(bytes(event.data))
+            if not event.fin:
                 return
-        super().process_event(event)
+            data, self._parts = b"".join(self._parts), None
+        else:
+            self._is_binary = event.opcode is Opcode.BINARY
+            data = bytes(event.data)
+            if not event.fin:
+                self._parts = [data]
+                return
+        if self._is_binary:
+            if self.on_binary is not None:
+                self.on_binary(len(data))
+        elif self.on_text is not None:
+            self.on_text(data)
 
 
 class Connection:
@@ -139,30 +154,46 @@ class Connection:
             compression=None,  # inflating costs more here than the bytes it saves
         ) as socket:
             assert isinstance(socket, _Socket)
-            socket.on_binary = self._supply.binary
             ledger = self._supply.opened(self._line, time.monotonic())
             self._on_envelopes()
             self._last_pong = time.monotonic()
+            socket.on_binary = self._supply.binary
+            socket.on_text = functools.partial(self._take, socket, ledger)
             speaking = asyncio.create_task(self._speak(socket, ledger))
             try:
-                await self._listen(socket, ledger)
+                await socket.wait_closed()
                 return speaking.done() and not speaking.cancelled() and speaking.result()
             finally:
+                socket.on_text = None
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
 
-    async def _listen(self, socket: ClientConnection, ledger: Ledger) -> None:
-        supply, line = self._supply, self._line
+    def _take(self, socket: ClientConnection, ledger: Ledger, text: bytes) -> None:
+        """Take one message of the exchange."""
         try:
-            while True:
-                text = await socket.recv(decode=False)
-                if supply.frame(line, text, time.monotonic()):
-                    self._last_pong = time.monotonic()
-                if ledger.has_work:
-                    self._wanted.set()
-                self._on_envelopes()
-        except ConnectionClosed:
+            if self._supply.frame(self._line, text, time.monotonic()):
+                self._last_pong = time.monotonic()
+        except Exception:
+            logger.exception("%s: a message could not be handled", self._supply.category)
+            socket.transport.abort()
             return
+        if ledger.has_work:
+            self._wanted.set()
+        self._on_envelopes()
+        if self._supply.is_crowded and socket.transport.is_reading():
+            socket.transport.pause_reading()
+            self._resume_later(socket.transport)
+
+    def _resume_later(self, transport: asyncio.Transport) -> None:
+        """Read on once the channel layer has taken what waits for it."""
+
+        def resume() -> None:
+            if self._supply.is_crowded:
+                self._resume_later(transport)
+            elif not transport.is_closing():
+                transport.resume_reading()
+
+        asyncio.get_running_loop().call_later(CROWDED_PAUSE, resume)
 
     async def _speak(self, socket: ClientConnection, ledger: Ledger) -> bool:
         """Send pings and requests; return True when the exchange has fallen silent."""

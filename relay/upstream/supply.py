@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
 LINE_LINGER = 60.0  # seconds a connection stays open without a topic
+CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
 
 
@@ -352,6 +353,11 @@ class Supply:
         """Return what is to be sent, by group, in order; it is then the caller's."""
         outbox, self._outbox, self._waiting_bytes = self._outbox, {}, 0
         return outbox
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits for the channel layer that the exchange should wait, too."""
+        return self._waiting_bytes > CROWDED_BYTES
 
     @property
     def has_envelopes(self) -> bool:
