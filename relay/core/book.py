@@ -1,8 +1,7 @@
 """An order book by Bybit's rules.
 
 Prices and sizes stay the strings that came; `Decimal` orders them, and never a float.
-Equal prices may be spelt differently ("1.0", "1.00"), so levels are found by a canonical
-spelling, which costs a fifth of hashing a Decimal.
+Equal prices may be spelt differently ("1.0", "1.00") and are one level all the same.
 """
 
 from __future__ import annotations
@@ -12,6 +11,14 @@ from decimal import Decimal, InvalidOperation
 
 from relay.core.bybit import Level
 from relay.core.errors import BadFrame, SequenceGap
+
+
+def _canonical(price: str) -> str:
+    return price.rstrip("0").rstrip(".") if "." in price else price
+
+
+def _decimals_of(price: str) -> int:
+    return len(price) - price.find(".") if "." in price else 0
 
 
 def _number(price: str) -> Decimal:
@@ -25,46 +32,74 @@ def _number(price: str) -> Decimal:
 
 
 class _Side:
-    """One side of a book. The best price is found when asked for, and kept while it lasts."""
+    """One side of a book. The best price is found when asked for, and kept while it lasts.
 
-    __slots__ = ("_best", "_is_bid", "_levels")
+    Levels are found by the price as it is spelt, which holds as long as all prices have the same
+    number of decimals, as they do in practice; the first that has not turns all keys canonical.
+    Few objects matter here: with thousands of books, memory that is not in the processor's cache
+    costs more than the work.
+    """
+
+    __slots__ = ("_best", "_decimals", "_is_bid", "_levels", "_spellings")
 
     def __init__(self, *, is_bid: bool) -> None:
         self._is_bid = is_bid
-        self._levels: dict[str, Level] = {}
+        self._levels: dict[str, str] = {}  # price -> size
         self._best: Decimal | None = None
+        self._decimals: int | None = None  # digits after the point in all prices; None: not known
+        self._spellings: dict[str, str] | None = None  # canonical price -> price, once they differ
 
     def replace(self, levels: Iterable[Level]) -> None:
         self._levels = {}
         self._best = None
+        self._decimals = None
+        self._spellings = None
         self.amend(levels)
 
     def amend(self, levels: Iterable[Level]) -> None:
-        held, best = self._levels, self._best
-        for level in levels:
-            price, size = level
-            # The canonical spelling, in place: this loop is most of what a message costs.
-            key = price.rstrip("0").rstrip(".") if "." in price else price
+        held, best, decimals = self._levels, self._best, self._decimals
+        for price, size in levels:
+            if self._spellings is None and _decimals_of(price) != decimals:
+                if decimals is None:
+                    decimals = self._decimals = _decimals_of(price)
+                else:
+                    self._make_canonical()
+                    held = self._levels
+            key = price if self._spellings is None else self._canonical(price)
             if size.strip("0."):
                 if best is not None and key not in held:
                     number = _number(price)
                     if (number > best) if self._is_bid else (number < best):
                         best = number
-                held[key] = level
+                held[key] = size
             elif held.pop(key, None) is not None and best is not None and _number(price) == best:
                 best = None
         self._best = best
 
+    def _canonical(self, price: str) -> str:
+        """Return the key of a price, and remember how it is spelt."""
+        key = _canonical(price)
+        assert self._spellings is not None
+        self._spellings[key] = price
+        return key
+
+    def _make_canonical(self) -> None:
+        self._spellings = {}
+        self._levels = {self._canonical(price): size for price, size in self._levels.items()}
+
     def best(self) -> Decimal | None:
         if self._best is None and self._levels:
-            numbers = (_number(price) for price, _ in self._levels.values())
+            numbers = map(_number, self._levels)
             self._best = max(numbers) if self._is_bid else min(numbers)
         return self._best
 
     def sorted(self, depth: int) -> list[Level]:
-        levels = sorted(
-            self._levels.values(), key=lambda level: _number(level[0]), reverse=self._is_bid
-        )
+        spellings = self._spellings
+        levels = [
+            (price if spellings is None else spellings[price], size)
+            for price, size in self._levels.items()
+        ]
+        levels.sort(key=lambda level: _number(level[0]), reverse=self._is_bid)
         return levels[:depth]
 
 

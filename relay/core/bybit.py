@@ -35,6 +35,7 @@ class Frame(msgspec.Struct, frozen=True):
     ts: int | None = None
     cts: int | None = None
     cs: int | None = None
+    id: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     op: str | None = None
     success: bool | None = None

@@ -16,7 +16,7 @@ import msgspec
 from relay.core.book import OrderBook
 from relay.core.bybit import Frame, decode_book, decode_fields, decode_rows
 from relay.core.errors import CrossedBook, NoSnapshotYet
-from relay.core.topics import Feed, Topic
+from relay.core.topics import Category, Feed, Topic
 
 TRADES_KEPT = 50  # trades that greet a late reader
 
@@ -81,6 +81,7 @@ class BookImage(Image):
         self._book = OrderBook()
         self._last = Frame()
         self._symbol = topic.symbol
+        self._depth = topic.depth or 0
         self._seq: int | None = None
 
     def apply(self, text: bytes, frame: Frame) -> int:
@@ -93,7 +94,9 @@ class BookImage(Image):
         else:
             self._book.amend(data.b, data.a, data.u)
         self._last, self._seq, self._symbol = frame, data.seq, data.s
-        self._greeting = None
+        # Until the next delta the exchange's own words greet best.
+        is_greeting = frame.type == "snapshot" and max(len(data.b), len(data.a)) <= self._depth
+        self._greeting = text if is_greeting else None
         return 1
 
     @property
@@ -106,13 +109,21 @@ class BookImage(Image):
             raise CrossedBook(f"crossed at u {self._book.update_id}")
 
     def _make_greeting(self) -> bytes:
-        bids, asks = self._book.levels(self.topic.depth or 0)
+        bids, asks = self._book.levels(self._depth)
         data = {"s": self._symbol, "b": bids, "a": asks, "u": self._book.update_id}
         if self._seq is not None:
             data["seq"] = self._seq
-        body = {"topic": self.topic.text, "type": "snapshot", "ts": self._last.ts, "data": data}
-        if self._last.cts is not None:
-            body["cts"] = self._last.cts
+        last = self._last
+        body: dict[str, object] = {"topic": self.topic.text}
+        if self.topic.category in (Category.SPOT, Category.OPTION):  # as the exchange orders them
+            body |= {"ts": last.ts, "type": "snapshot"}
+        else:
+            body |= {"type": "snapshot", "ts": last.ts}
+        if last.id is not None:
+            body["id"] = last.id
+        body["data"] = data
+        if last.cts is not None:
+            body["cts"] = last.cts
         return msgspec.json.encode(body)
 
 
@@ -134,7 +145,7 @@ class TickerImage(Image):
         for key, value in fields.items():
             self._fields[key] = value.copy()  # a copy lets go of the rest of the frame
         self._last = frame
-        self._greeting = None
+        self._greeting = text if frame.type == "snapshot" else None
         return 1
 
     def _make_greeting(self) -> bytes:

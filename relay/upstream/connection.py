@@ -32,7 +32,8 @@ OPEN_TIMEOUT = 5.0  # seconds for the handshake
 FIRST_RETRY = 2.0  # seconds after a connection broke
 RETRY_CEILING = 30.0  # seconds
 STEADY_AFTER = 30.0  # seconds a connection must have lived for the backoff to start over
-UNANSWERED_PINGS = 3
+# Ping intervals without an answer: three, less the time that a new connection needs.
+UNANSWERED_PINGS = 2.9
 CROWDED_PAUSE = 0.005  # seconds between looks whether reading may go on
 MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
 CONNECTS = 450  # in CONNECTS_WINDOW seconds; Bybit allows 500 for an address
