@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay import conf
@@ -80,7 +79,7 @@ class Client:
         self.idle_since: float | None = now
         self.is_closing = False
         self._hub = hub
-        self._outbound: Outbound
+        self.outbound: Outbound
         self._buffer_limit = settings.client_buffer
         self._slow_timeout = settings.slow_timeout
         self._accepted = 0  # bytes, when last looked at
@@ -96,12 +95,10 @@ class Client:
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
         self._down_since = 0  # Unix ms: the outage it was told of last
         self.is_lagging = False
-        self.deliver: Callable[[Batch], bool]
 
     def attach(self, outbound: Outbound) -> None:
         """Give it the way to send by."""
-        self._outbound = outbound
-        self.deliver = outbound.deliver
+        self.outbound = outbound
 
     # ---- what the client says ----
 
@@ -217,7 +214,7 @@ class Client:
     def _follow(self, topics: list[Topic], known: ShortId | BybitId) -> None:
         self.topics |= dict.fromkeys(topics, _Asked(known))
         if len(self.topics) > 1:
-            self._outbound.corked = self._hub.corked
+            self.outbound.corked = self._hub.corked
         if topics:
             self.category = topics[0].category
             self.idle_since = None
@@ -235,30 +232,30 @@ class Client:
 
     def has_room(self) -> bool:
         """Whether what was waiting has drained to a quarter of the limit."""
-        return self._outbound.unsent() <= self._buffer_limit // 4
+        return self.outbound.unsent() <= self._buffer_limit // 4
 
     def crowded(self, batch: Batch, size: int) -> bool:
         """Take messages although others are waiting, up to the limit; tell when it comes near."""
-        unsent = self._outbound.unsent() + size
+        unsent = self.outbound.unsent() + size
         if unsent > self._buffer_limit // 2 and not self.is_lagging:
             self.is_lagging = True
             if self.takes_notices:
                 self._say(short_dialect.lagging(unsent - size))
         if unsent > self._buffer_limit:
             return False
-        self._outbound.write(batch)
+        self.outbound.write(batch)
         return True
 
     def backlogged(self) -> None:
         """Have the progress of the socket watched."""
         if self.backlogged_in is not None and self not in self.backlogged_in:
             self.backlogged_in.add(self)
-            self._accepted = self._outbound.accepted()
+            self._accepted = self.outbound.accepted()
             self._progress_at = time.monotonic()
 
     def look_after_backlog(self, now: float) -> bool:
         """Close a client whose socket accepts nothing; return whether to look again later."""
-        unsent, accepted = self._outbound.unsent(), self._outbound.accepted()
+        unsent, accepted = self.outbound.unsent(), self.outbound.accepted()
         if accepted != self._accepted:
             self._accepted, self._progress_at = accepted, now
         if unsent <= self._buffer_limit // 4:
@@ -267,7 +264,7 @@ class Client:
             return False
         if now - self._progress_at > self._slow_timeout:
             if self.is_closing:
-                self._outbound.abort()
+                self.outbound.abort()
                 return False
             self.close(CLOSE_SLOW, "slow", f"nothing was read for {self._slow_timeout:g} s")
             self._progress_at = now - self._slow_timeout + ABORT_AFTER
@@ -328,15 +325,15 @@ class Client:
             return
         self.is_closing = True
         if self.takes_notices:
-            self._outbound.write(Batch([short_dialect.bye(word, message)]))
-        self._outbound.close(code, message)
+            self.outbound.write(Batch([short_dialect.bye(word, message)]))
+        self.outbound.close(code, message)
 
     def gone(self) -> None:
         """Forget everything: the connection has ended."""
         self.is_closing = True
         self._hub.leave(self, list(self.topics))
         self.topics.clear()
-        self._outbound.detach()
+        self.outbound.detach()
         if self.backlogged_in is not None:
             self.backlogged_in.discard(self)
 
@@ -344,11 +341,11 @@ class Client:
         """Send an answer or a notice; one who asks and never reads is not answered for ever."""
         if self.is_closing:
             return
-        if self._outbound.unsent() > 2 * self._buffer_limit:
+        if self.outbound.unsent() > 2 * self._buffer_limit:
             self.close(CLOSE_SLOW, "slow", "answers are not read")
-            self._outbound.abort()
+            self.outbound.abort()
         else:
-            self._outbound.write(Batch([text]))
+            self.outbound.write(Batch([text]))
 
 
 def _rate_limited() -> Refusal:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from relay import envelopes
 from relay.core.bybit import decode_frame, decode_rows
-from relay.core.errors import Code, Refusal
+from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Position, Replica, Step
 from relay.core.topics import Category, Feed, Topic
@@ -36,11 +36,19 @@ class Corked(Protocol):
         """Send what was held back."""
 
 
+class Deliverer(Protocol):
+    """A way to a client."""
+
+    def deliver(self, batch: Batch) -> bool:
+        """Send messages; False if there is no room for them, and then nothing was sent."""
+
+
 class Reader(Protocol):
     """What the hub needs of a client. None of these may raise or call the hub back."""
 
-    deliver: Callable[[Batch], bool]
-    """Sends messages; False if there is no room for them, and then nothing was sent."""
+    @property
+    def outbound(self) -> Deliverer:
+        """By which its market messages leave."""
 
     takes_notices: bool
     """Whether it understands more than Bybit's dialect: notices, and a greeting of trades."""
@@ -85,8 +93,8 @@ class Audience:
 
     Attributes:
         number: No other audience of this hub has it, not even an earlier one of the topic.
-        current: Readers that have everything up to the replica's position, with their `deliver`:
-            looking it up once for each delivery would cost as much as all else here.
+        current: Readers that have everything up to the replica's position, with their outbound,
+            so that a delivery need not look at the reader.
         owed: Readers to whom a snapshot is owed.
         waiting: Readers whose ack has not been sent, with their request.
         is_joined: Whether what arrives was sent since this audience began. What an earlier one
@@ -101,7 +109,7 @@ class Audience:
         self.replica = Replica(topic)
         self.is_joined = False
         self.is_confirmed = False
-        self.current: dict[Reader, Callable[[Batch], bool]] = {}
+        self.current: dict[Reader, Deliverer] = {}
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}
@@ -272,7 +280,7 @@ class Hub:
                 self._leave(audience, request.reader)
             elif topic.feed is Feed.TRADES and not request.reader.takes_notices:
                 self._flush_audience(audience)  # what was traded before is not its business
-                audience.current[request.reader] = request.reader.deliver
+                audience.current[request.reader] = request.reader.outbound
             else:
                 audience.owed[request.reader] = None
                 self._touch(audience)
@@ -434,8 +442,8 @@ class Hub:
         withheld = audience.withheld
         refused = [
             reader
-            for reader, deliver in audience.current.items()
-            if (withheld and reader in withheld) or not deliver(batch)
+            for reader, outbound in audience.current.items()
+            if (withheld and reader in withheld) or not outbound.deliver(batch)
         ]
         audience.deliveries += (len(audience.current) - len(refused)) * len(batch.texts)
         if refused:
@@ -467,12 +475,16 @@ class Hub:
         self._tell_withheld(audience)
         is_down = self.categories[audience.topic.category].state is UpstreamState.DOWN
         if audience.owed and audience.replica.is_live and not is_down:
-            greeting = audience.replica.greeting()
+            try:
+                greeting = audience.replica.greeting()
+            except ExchangeFault:
+                self._ask(audience)
+                return
             batch = Batch([greeting]) if greeting is not None else None
             for reader in list(audience.owed):
-                if batch is None or (reader.has_room() and reader.deliver(batch)):
+                if batch is None or (reader.has_room() and reader.outbound.deliver(batch)):
                     del audience.owed[reader]
-                    audience.current[reader] = reader.deliver
+                    audience.current[reader] = reader.outbound
                     audience.deliveries += batch is not None
             if audience.owed:
                 self._slow[audience] = None

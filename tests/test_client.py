@@ -48,6 +48,7 @@ class RecordingOutbound(Outbound):
     """Writes down what is sent; `waiting` bytes are said to be unsent."""
 
     def __init__(self) -> None:
+        self.corked = None
         self.texts: list[bytes] = []
         self.closed: list[int] = []
         self.waiting = 0

@@ -28,6 +28,7 @@ class RecordingReader:
         self.takes_notices = takes_notices
         self.is_full = False
         self.heard: list[Any] = []
+        self.outbound = self
 
     def taken(self) -> list[Any]:
         heard, self.heard = self.heard, []

@@ -198,6 +198,7 @@ class Client:
         self.first_trade = 0
         self.trades_seen = 0
         self.is_broken_off = False  # /v5 and slow: the relay closes it
+        self.outbound = self
 
     # what the hub says
 

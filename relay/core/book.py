@@ -6,7 +6,7 @@ Equal prices may be spelt differently ("1.0", "1.00") and are one level all the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from relay.core.bybit import Level
@@ -15,10 +15,6 @@ from relay.core.errors import BadFrame, SequenceGap
 
 def _canonical(price: str) -> str:
     return price.rstrip("0").rstrip(".") if "." in price else price
-
-
-def _decimals_of(price: str) -> int:
-    return len(price) - price.find(".") if "." in price else 0
 
 
 def _number(price: str) -> Decimal:
@@ -40,32 +36,28 @@ class _Side:
     costs more than the work.
     """
 
-    __slots__ = ("_best", "_decimals", "_is_bid", "_levels", "_spellings")
+    __slots__ = ("_best", "_is_bid", "_levels", "_point", "_spellings")
 
     def __init__(self, *, is_bid: bool) -> None:
         self._is_bid = is_bid
         self._levels: dict[str, str] = {}  # price -> size
         self._best: Decimal | None = None
-        self._decimals: int | None = None  # digits after the point in all prices; None: not known
+        self._point: int | None = None  # index of the point in all prices, from the end; 0: none
         self._spellings: dict[str, str] | None = None  # canonical price -> price, once they differ
 
-    def replace(self, levels: Iterable[Level]) -> None:
+    def replace(self, levels: Sequence[Level]) -> None:
         self._levels = {}
         self._best = None
-        self._decimals = None
+        self._point = None
         self._spellings = None
         self.amend(levels)
 
-    def amend(self, levels: Iterable[Level]) -> None:
-        held, best, decimals = self._levels, self._best, self._decimals
+    def amend(self, levels: Sequence[Level]) -> None:
+        if self._spellings is None and not self._is_spelt_alike(levels):
+            self._make_canonical()
+        held, best, spellings = self._levels, self._best, self._spellings
         for price, size in levels:
-            if self._spellings is None and _decimals_of(price) != decimals:
-                if decimals is None:
-                    decimals = self._decimals = _decimals_of(price)
-                else:
-                    self._make_canonical()
-                    held = self._levels
-            key = price if self._spellings is None else self._canonical(price)
+            key = price if spellings is None else self._canonical(price)
             if size.strip("0."):
                 if best is not None and key not in held:
                     number = _number(price)
@@ -75,6 +67,21 @@ class _Side:
             elif held.pop(key, None) is not None and best is not None and _number(price) == best:
                 best = None
         self._best = best
+
+    def _is_spelt_alike(self, levels: Sequence[Level]) -> bool:
+        """Whether all prices have as many decimals as those before."""
+        if not levels:
+            return True
+        if self._point is None:
+            price = levels[0][0]
+            self._point = price.find(".") - len(price) if "." in price else 0
+        point = self._point
+        if not point:
+            return not any("." in price for price, _ in levels)
+        try:
+            return all(price[point] == "." for price, _ in levels)
+        except IndexError:
+            return False
 
     def _canonical(self, price: str) -> str:
         """Return the key of a price, and remember how it is spelt."""
@@ -117,13 +124,13 @@ class OrderBook:
         self._asks = _Side(is_bid=False)
         self.update_id = 0
 
-    def replace(self, bids: Iterable[Level], asks: Iterable[Level], update_id: int) -> None:
+    def replace(self, bids: Sequence[Level], asks: Sequence[Level], update_id: int) -> None:
         """Start over from a snapshot; nothing of the old book stays."""
         self._bids.replace(bids)
         self._asks.replace(asks)
         self.update_id = update_id
 
-    def amend(self, bids: Iterable[Level], asks: Iterable[Level], update_id: int) -> None:
+    def amend(self, bids: Sequence[Level], asks: Sequence[Level], update_id: int) -> None:
         """Fold one delta into the book.
 
         Args:

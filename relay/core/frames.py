@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import cached_property
 
 _TEXT = 0x81  # final fragment, opcode 1
 _COMPRESSED = 0x40  # the first reserved bit: RFC 7692, section 6
@@ -36,24 +35,27 @@ class Batch:
 
     Attributes:
         texts: The messages, in order, as JSON text.
+        plain: All of them as WebSocket frames, for one write.
     """
+
+    __slots__ = ("_deflated", "plain", "texts")
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self.texts = texts
+        self.plain = b"".join([_header(_TEXT, len(text)) + text for text in texts])
+        self._deflated: bytes | None = None
 
-    @cached_property
-    def plain(self) -> bytes:
-        """All messages as WebSocket frames, for one write."""
-        return b"".join([_header(_TEXT, len(text)) + text for text in self.texts])
-
-    @cached_property
+    @property
     def deflated(self) -> bytes:
         """The same for clients that negotiated permessage-deflate, each message by itself.
 
         No message refers to an earlier one, so the bytes are right for any client with a whole
-        window, whatever it was sent before. What does not shrink is sent as it is.
+        window, whatever it was sent before. What does not shrink is sent as it is. Made when the
+        first client asks for it.
         """
-        return b"".join([_deflated_frame(text) for text in self.texts])
+        if self._deflated is None:
+            self._deflated = b"".join([_deflated_frame(text) for text in self.texts])
+        return self._deflated
 
 
 def _deflated_frame(text: bytes) -> bytes:

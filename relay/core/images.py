@@ -14,11 +14,13 @@ from itertools import islice
 import msgspec
 
 from relay.core.book import OrderBook
-from relay.core.bybit import Frame, decode_book, decode_fields, decode_rows
+from relay.core.bybit import BookData, Frame, decode_book, decode_fields, decode_rows
 from relay.core.errors import CrossedBook, NoSnapshotYet
 from relay.core.topics import Category, Feed, Topic
 
 TRADES_KEPT = 50  # trades that greet a late reader
+RESTARTED = 1  # a `u` that says: the exchange's service restarted, this is the whole book
+FOLDED_AT_ONCE = 16  # deltas; more would save little and keep more messages in memory
 
 
 class Image(ABC):
@@ -64,6 +66,9 @@ class Image(ABC):
         """Return a message that brings a late reader to this state; None if there is none.
 
         Made once per state, however many readers ask.
+
+        Raises:
+            SequenceGap, BadFrame: as `apply`, where that has put it off.
         """
         if self._greeting is None and self.is_live:
             self._greeting = self._make_greeting()
@@ -74,41 +79,77 @@ class Image(ABC):
 
 
 class BookImage(Image):
-    """An order book deeper than 1, kept by Bybit's rules."""
+    """An order book deeper than 1, kept by Bybit's rules.
+
+    Deltas are folded in a few at a time: a book that was just worked on is in the processor's
+    cache, and fetching it costs more than the work. So `SequenceGap` and `BadFrame` may come with
+    a later call than the message that is to blame, and with `greeting`.
+    """
 
     def __init__(self, topic: Topic) -> None:
         super().__init__(topic)
         self._book = OrderBook()
+        self._pending: list[Frame] = []
         self._last = Frame()
         self._symbol = topic.symbol
         self._depth = topic.depth or 0
         self._seq: int | None = None
 
     def apply(self, text: bytes, frame: Frame) -> int:
-        data = decode_book(frame)
-        if frame.type == "snapshot" or data.u == 1:  # u = 1: the service restarted
-            self._book.replace(data.b, data.a, data.u)
-            self.is_live = True
-        elif not self.is_live:
-            raise NoSnapshotYet
-        else:
-            self._book.amend(data.b, data.a, data.u)
-        self._last, self._seq, self._symbol = frame, data.seq, data.s
-        # Until the next delta the exchange's own words greet best.
-        is_greeting = frame.type == "snapshot" and max(len(data.b), len(data.a)) <= self._depth
-        self._greeting = text if is_greeting else None
+        if frame.type == "snapshot":
+            data = decode_book(frame)
+            self._replace(frame, data)
+            if max(len(data.b), len(data.a)) <= self._depth:
+                self._greeting = text  # until the next delta the exchange's own words greet best
+            return 1
+        if not self.is_live:
+            data = decode_book(frame)
+            if data.u != RESTARTED:
+                raise NoSnapshotYet
+            self._replace(frame, data)
+            return 1
+        self._pending.append(frame)
+        self._greeting = None
+        if len(self._pending) >= FOLDED_AT_ONCE:
+            self._fold()
         return 1
+
+    def _replace(self, frame: Frame, data: BookData) -> None:
+        self._pending.clear()
+        self._book.replace(data.b, data.a, data.u)
+        self._note(frame, data)
+        self.is_live = True
+
+    def _note(self, frame: Frame, data: BookData) -> None:
+        self._last, self._seq, self._symbol = frame, data.seq, data.s
+        self._greeting = None
+
+    def _fold(self) -> None:
+        pending, self._pending = self._pending, []
+        for frame in pending:
+            data = decode_book(frame)
+            if data.u == RESTARTED:
+                self._book.replace(data.b, data.a, data.u)
+            else:
+                self._book.amend(data.b, data.a, data.u)
+            self._note(frame, data)
+
+    def stop(self) -> None:
+        super().stop()
+        self._pending.clear()
 
     @property
     def update_id(self) -> int:
-        """Bybit's `u` of the last message."""
+        """Bybit's `u` of the last message that was folded in."""
         return self._book.update_id
 
     def verify(self) -> None:
+        self._fold()
         if self._book.is_crossed():
             raise CrossedBook(f"crossed at u {self._book.update_id}")
 
     def _make_greeting(self) -> bytes:
+        self._fold()
         bids, asks = self._book.levels(self._depth)
         data = {"s": self._symbol, "b": bids, "a": asks, "u": self._book.update_id}
         if self._seq is not None:

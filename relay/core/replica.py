@@ -60,8 +60,16 @@ class Replica:
         return None if self.is_broken else self.position
 
     def greeting(self) -> bytes | None:
-        """Return a message that brings a late reader here; None if there is nothing to tell."""
-        return self._image.greeting()
+        """Return a message that brings a late reader here; None if there is nothing to tell.
+
+        Raises:
+            ExchangeFault: the worker let through what it should not have; a base is needed.
+        """
+        try:
+            return self._image.greeting()
+        except ExchangeFault:
+            self.is_broken = True
+            raise
 
     def expect(self, epoch: int) -> None:
         """Take the word that a new worker serves: what an older one said may be outdated."""

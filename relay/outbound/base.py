@@ -27,7 +27,9 @@ class Peer(Protocol):
 class Outbound(ABC):
     """A way to one client. Nothing here waits, and nothing raises because a client is gone."""
 
-    corked: list[Any] | None = None
+    __slots__ = ("corked",)
+
+    corked: list[Any] | None
     """Where to leave itself when it holds bytes back for `uncork`, so that what leaves for a
     client in one flush leaves in one write; None for clients of a single topic."""
 

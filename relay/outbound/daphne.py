@@ -48,7 +48,25 @@ def protocol_of(send: Any) -> Any:
 
 
 class DaphneOutbound(Outbound):
-    """Writes frames to the client's socket, or to Twisted's buffer while that is not empty."""
+    """Writes frames to the client's socket, or to Twisted's buffer while that is not empty.
+
+    The usual delivery touches nothing but this object and the socket: with thousands of clients,
+    each further object costs more in memory that is not in the cache than the work on it.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_deflates",
+        "_held",
+        "_is_clear",
+        "_peer",
+        "_protocol",
+        "_queued",
+        "_send",
+        "_send_now",
+        "_tls",
+        "_transport",
+    )
 
     def __init__(
         self,
@@ -60,6 +78,9 @@ class DaphneOutbound(Outbound):
         send_buffer: int,
         compression: bool,
     ) -> None:
+        self.corked = None
+        # Whether the socket may be written to: open, and nothing waits in the transport.
+        self._is_clear = False
         self._send = send
         self._protocol = protocol
         self._peer = peer
@@ -101,6 +122,7 @@ class DaphneOutbound(Outbound):
         self._buffer.bufferSize = READ_SIZE
         if self._tls is None:
             self._send_now = handle.send
+            self._watch_output()
 
     def _accept_compression(self, offers: list[Any]) -> Any:
         """Accept the first offer that frames shared by all clients can serve.
@@ -121,6 +143,16 @@ class DaphneOutbound(Outbound):
                     no_context_takeover=True,
                 )
         return None
+
+    def _watch_output(self) -> None:
+        """Notice when anybody writes by the transport: pongs, the close frame, our own rests."""
+        write = self._transport.write
+
+        def on_write(data: bytes) -> None:
+            self._is_clear = False
+            write(data)
+
+        self._transport.write = on_write
 
     def _watch_input(self) -> None:
         """Take messages as they are read, without a queue, and count every frame."""
@@ -161,15 +193,8 @@ class DaphneOutbound(Outbound):
         await self._send({"type": "websocket.accept"})
 
     def deliver(self, batch: Batch) -> bool:
-        transport = self._buffer
-        if transport.dataBuffer or transport._tempDataBuffer or self._send_now is None:
-            data = batch.deflated if self._deflates else batch.plain
-            if self.unsent():
-                return self._peer.crowded(batch, len(data))
-            self._emit(data)
-            return True
-        if self._protocol.state != _OPEN:
-            return True
+        if not self._is_clear and not self._look_whether_clear():
+            return self._deliver_behind(batch)
         data = batch.deflated if self._deflates else batch.plain
         if self.corked is not None:
             if not self._held:
@@ -177,13 +202,28 @@ class DaphneOutbound(Outbound):
             self._held.append(data)
             return True
         try:
-            sent = self._send_now(data)
+            sent = self._send_now(data)  # type: ignore[misc]
         except BlockingIOError:
             sent = 0
         except OSError:
             return True  # Twisted will find out, and say so
         if sent != len(data):
             self._buffer_rest(data[sent:])
+        return True
+
+    def _look_whether_clear(self) -> bool:
+        self._is_clear = (
+            self._send_now is not None and self._protocol.state == _OPEN and not self._buffered()
+        )
+        return self._is_clear
+
+    def _deliver_behind(self, batch: Batch) -> bool:
+        if self._protocol.state != _OPEN:
+            return True
+        data = batch.deflated if self._deflates else batch.plain
+        if self.unsent():
+            return self._peer.crowded(batch, len(data))
+        self._emit(data)
         return True
 
     def write(self, batch: Batch) -> None:
@@ -196,16 +236,16 @@ class DaphneOutbound(Outbound):
             self._emit(data)
 
     def _emit(self, data: bytes) -> None:
-        if self._protocol.state != _OPEN:
-            return
         sent = 0
-        if self._send_now is not None and not self._buffered():
+        if self._is_clear or self._look_whether_clear():
             try:
-                sent = self._send_now(data)
+                sent = self._send_now(data)  # type: ignore[misc]
             except BlockingIOError:
                 sent = 0
             except OSError:
                 return
+        elif self._protocol.state != _OPEN:
+            return
         if sent != len(data):
             self._buffer_rest(data[sent:])
 

@@ -21,6 +21,7 @@ class PortableOutbound(Outbound):
     """A queue and the task that empties it. Its bound is kept by the peer: see `crowded`."""
 
     def __init__(self, send: Any, peer: Peer) -> None:
+        self.corked = None
         self._send = send
         self._peer = peer
         self._queue: deque[tuple[dict[str, Any], int]] = deque()

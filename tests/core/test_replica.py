@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.core.errors import SequenceGap
 from relay.core.replica import Replica, Step
 from tests.builders import (
     body_of,
@@ -156,11 +157,20 @@ def test_a_lost_stale_notice_shows_in_the_next_position() -> None:
     assert state(replica) == ((EPOCH, 12), True, snapshot(8_000))
 
 
-def test_a_message_that_is_no_right_step_is_a_hole() -> None:
+def test_nobody_is_greeted_from_a_book_with_a_message_that_is_no_right_step() -> None:
     replica = live_book()
-    step = replica.publication(EPOCH, 10, [delta(5_001), delta(9_999), delta(10_000)])
+    replica.publication(EPOCH, 10, [delta(5_001), delta(9_999), delta(10_000)])
+    with pytest.raises(SequenceGap):
+        replica.greeting()
+    assert (replica.is_live, replica.known) == (False, None)
+
+
+def test_many_messages_with_one_that_is_no_right_step_are_a_hole() -> None:
+    replica = live_book()
+    texts = [delta(5_001), delta(9_999), *(delta(u) for u in range(10_000, 10_020))]
+    step = replica.publication(EPOCH, 10, texts)
     assert (step.restart, step.ask, replica.is_live) == (True, True, False)
-    assert replica.position == (EPOCH, 13)
+    assert replica.position == (EPOCH, 10 + len(texts))
 
 
 def test_a_base_that_is_no_message_is_asked_for_again() -> None:
