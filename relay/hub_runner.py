@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 PATIENCE = 1.0  # seconds between tries while the channel layer is away
 ENVELOPES_PER_TURN = 200  # received before the event loop may do something else
 LONGEST_PAUSE = 0.02  # seconds between flushes under load
+PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half of the time
+BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
+PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
 SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
 
 
@@ -51,7 +54,9 @@ class HubRunner:
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._flush_handle: asyncio.Handle | None = None
-        self._next_flush = 0.0
+        self._flushed_at = 0.0
+        self._flush_took = 0.0  # seconds
+        self._pressure = 0.0  # from 0, rest between flushes, to 1, none for a while
         self._tasks: list[asyncio.Task[None]] = []
         self.reporter = Reporter(self.process, self.name)
         self.unreachable_since: float | None = None
@@ -169,16 +174,21 @@ class HubRunner:
         self._wanted.set()
 
     def _work(self) -> None:
-        """Have the hub flush at the end of this turn, or after a pause if it has just done so.
+        """Have the hub flush at the end of this turn, or after a pause if it does nothing else.
 
-        The pause is as long as the last flush took: idle, it is nothing; busy, it leaves the
-        loop half of the time for everything else, and messages share their writes.
+        With rest between flushes there is no pause. When one follows another the pause grows
+        towards the time that the last one took: the loop has time for everything else, messages
+        share their writes, and writes grow instead of queues.
         """
         if self.hub.has_fresh and self._flush_handle is None:
-            if self._loop.time() >= self._next_flush:
+            now = self._loop.time()
+            is_busy = now - self._flushed_at < BUSY_WITHIN
+            self._pressure = min(1.0, self._pressure + PRESSURE_STEP) if is_busy else 0.0
+            pause = min(self._flush_took * PAUSE_SHARE * self._pressure, LONGEST_PAUSE)
+            if self._flushed_at + pause <= now:
                 self._flush_handle = self._loop.call_soon(self._flush)
             else:
-                self._flush_handle = self._loop.call_at(self._next_flush, self._flush)
+                self._flush_handle = self._loop.call_at(self._flushed_at + pause, self._flush)
         due_at = self.hub.due_at()
         if due_at is not None and (self._timer is None or due_at < self._timer_at):
             if self._timer is not None:
@@ -190,8 +200,8 @@ class HubRunner:
         self._flush_handle = None
         started = self._loop.time()
         self.hub.flush()
-        ended = self._loop.time()
-        self._next_flush = ended + min(ended - started, LONGEST_PAUSE)
+        self._flushed_at = self._loop.time()
+        self._flush_took = self._flushed_at - started
         self._work()
 
     def _tick(self) -> None:
