@@ -27,6 +27,10 @@ def _number(price: str) -> Decimal:
     return number
 
 
+class _SpeltDifferently(Exception):
+    """A price has another number of decimals than those before."""
+
+
 class _Side:
     """One side of a book. The best price is found when asked for, and kept while it lasts.
 
@@ -53,35 +57,45 @@ class _Side:
         self.amend(levels)
 
     def amend(self, levels: Sequence[Level]) -> None:
-        if self._spellings is None and not self._is_spelt_alike(levels):
-            self._make_canonical()
-        held, best, spellings = self._levels, self._best, self._spellings
-        for price, size in levels:
-            key = price if spellings is None else self._canonical(price)
-            if size.strip("0."):
-                if best is not None and key not in held:
-                    number = _number(price)
-                    if (number > best) if self._is_bid else (number < best):
-                        best = number
-                held[key] = size
-            elif held.pop(key, None) is not None and best is not None and _number(price) == best:
-                best = None
-        self._best = best
+        if self._spellings is None and levels:
+            try:
+                self._amend_alike(levels)
+                return
+            except (IndexError, _SpeltDifferently):  # to do all again does no harm
+                self._make_canonical()
+        self._amend_canonical(levels)
 
-    def _is_spelt_alike(self, levels: Sequence[Level]) -> bool:
-        """Whether all prices have as many decimals as those before."""
-        if not levels:
-            return True
+    def _amend_alike(self, levels: Sequence[Level]) -> None:
+        """Amend while all prices have the same number of decimals; most of what a message costs."""
+        held, best = self._levels, self._best
         if self._point is None:
             price = levels[0][0]
             self._point = price.find(".") - len(price) if "." in price else 0
         point = self._point
-        if not point:
-            return not any("." in price for price, _ in levels)
-        try:
-            return all(price[point] == "." for price, _ in levels)
-        except IndexError:
-            return False
+        if not point and any("." in price for price, _ in levels):
+            raise _SpeltDifferently
+        for price, size in levels:
+            if point and price[point] != ".":
+                raise _SpeltDifferently
+            if size != "0" and (size[0] != "0" or size.strip("0.")):
+                if best is not None and price not in held:
+                    number = _number(price)
+                    if (number > best) if self._is_bid else (number < best):
+                        best = number
+                held[price] = size
+            elif held.pop(price, None) is not None and best is not None and _number(price) == best:
+                best = None
+        self._best = best
+
+    def _amend_canonical(self, levels: Sequence[Level]) -> None:
+        """Amend whatever the spelling."""
+        self._best = None
+        for price, size in levels:
+            key = self._canonical(price)
+            if size.strip("0."):
+                self._levels[key] = size
+            else:
+                self._levels.pop(key, None)
 
     def _canonical(self, price: str) -> str:
         """Return the key of a price, and remember how it is spelt."""
