@@ -7,6 +7,7 @@ with the first connection of any kind, and ends by a hook of Twisted's reactor.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import time
@@ -20,6 +21,9 @@ from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
 
+# Messages are decoded into many small values that die at once, without cycles: looking for cycles
+# each 700 of them took 9 % of the processor.
+GC_THRESHOLDS = (50_000, 20, 50)
 LOOK = 1.0  # seconds between looks at idle and at slow clients
 GOODBYE = 1.5  # seconds over which clients are closed, so that they do not return as one
 GOODBYE_STEP = 0.05  # seconds
@@ -46,6 +50,8 @@ class WebProcess:
     def start(self) -> None:
         """Start everything."""
         loop = asyncio.get_running_loop()
+        gc.freeze()  # what is there now stays for good
+        gc.set_threshold(*GC_THRESHOLDS)
         self.runner.start()
         self._tasks.append(
             loop.create_task(self._look_after_clients(), name="slow and idle clients")

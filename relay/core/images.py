@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from itertools import islice
+from zlib import crc32
 
 import msgspec
 
@@ -90,6 +91,8 @@ class BookImage(Image):
         super().__init__(topic)
         self._book = OrderBook()
         self._pending: list[Frame] = []
+        # The first time earlier or later, or all books of a steady market would be due at once.
+        self._folded_at = 1 + crc32(topic.text.encode()) % FOLDED_AT_ONCE
         self._last = Frame()
         self._symbol = topic.symbol
         self._depth = topic.depth or 0
@@ -110,7 +113,8 @@ class BookImage(Image):
             return 1
         self._pending.append(frame)
         self._greeting = None
-        if len(self._pending) >= FOLDED_AT_ONCE:
+        if len(self._pending) >= self._folded_at:
+            self._folded_at = FOLDED_AT_ONCE
             self._fold()
         return 1
 
