@@ -402,8 +402,10 @@ class Hub:
     # ---- fan-out ----
 
     def _touch(self, audience: Audience) -> None:
+        is_first = not self._dirty
         self._dirty[audience] = None
-        self._on_work()
+        if is_first:
+            self._on_work()
 
     @property
     def has_fresh(self) -> bool:

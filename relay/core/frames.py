@@ -42,7 +42,8 @@ class Batch:
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self.texts = texts
-        self.plain = b"".join([_header(_TEXT, len(text)) + text for text in texts])
+        frames = [_header(_TEXT, len(text)) + text for text in texts]
+        self.plain = frames[0] if len(frames) == 1 else b"".join(frames)
         self._deflated: bytes | None = None
 
     @property

@@ -108,6 +108,8 @@ class Ledger:
 
     def saw(self, topic: str) -> bool:
         """Note that data of the topic came; True if that confirms a subscription."""
+        if not self._pending:
+            return False  # nothing is asked for: the usual case
         entry = self._entries.get(topic)
         if entry is None or entry.state is not _State.ASKED:
             return False

@@ -52,7 +52,7 @@ class _CategoryWorker:
         self._url = f"{settings.upstream_url}/{category}"
         self._ping_interval = settings.ping_interval
         self._worker = worker
-        self._layer = worker.layer
+        self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
         self._something_to_send = asyncio.Event()
 
@@ -77,7 +77,7 @@ class _CategoryWorker:
             self._something_to_send.clear()
             for group, waiting in self.supply.take_envelopes().items():
                 for envelope in waiting:
-                    await self._layer.group_send(group, dict(envelope))
+                    await self._layer.group_send(group, envelope)
 
     async def tick(self) -> None:
         """Let time pass for the supply."""
