@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from relay import conf
+from relay.audience import Request
 from relay.core import bybit_dialect, short_dialect
 from relay.core.bybit_dialect import BybitDialect, BybitId
 from relay.core.errors import Code, Refusal
@@ -21,7 +22,7 @@ from relay.core.protocol import Door, Fields, decode_fields
 from relay.core.short_dialect import Method, ShortId
 from relay.core.topics import Category, Topic
 from relay.envelopes import UpstreamState
-from relay.hub import Hub, Request
+from relay.hub import Hub
 from relay.outbound import Outbound
 
 logger = logging.getLogger(__name__)

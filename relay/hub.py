@@ -3,125 +3,25 @@
 The hub is the one member of each topic's channel-layer group. It keeps the topic's image,
 frames a message once and hands the same bytes to every local reader. It does no I/O and
 starts no task: `hub_runner` brings it envelopes and the time, and takes its demand away.
-
-A reader of a topic is in one of three places: it waits for the ack, a snapshot is owed to it,
-or it is up to date. A new reader, one that was too slow and one whose messages were lost on
-the way are in the same place: a snapshot is owed, and paid when there is one and room for it.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from relay import envelopes
-from relay.core.bybit import decode_frame, decode_rows
+from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
-from relay.core.frames import Batch
-from relay.core.replica import Position, Replica, Step
+from relay.core.replica import Position, Step
 from relay.core.topics import Category, Feed, Topic
 from relay.envelopes import UpstreamState
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
-
-
-class Corked(Protocol):
-    """A way to a client that holds bytes back."""
-
-    def uncork(self) -> None:
-        """Send what was held back."""
-
-
-class Deliverer(Protocol):
-    """A way to a client."""
-
-    def deliver(self, batch: Batch) -> bool:
-        """Send messages; False if there is no room for them, and then nothing was sent."""
-
-
-class Reader(Protocol):
-    """What the hub needs of a client. None of these may raise or call the hub back."""
-
-    @property
-    def outbound(self) -> Deliverer:
-        """By which its market messages leave."""
-
-    takes_notices: bool
-    """Whether it understands more than Bybit's dialect: notices, and a greeting of trades."""
-
-    def has_room(self) -> bool:
-        """Whether a snapshot may be sent."""
-
-    def settled(self, request: Request, refusal: Refusal | None) -> None:
-        """A subscribe is decided: send the ack or the refusal."""
-
-    def revoked(self, topic: Topic, refusal: Refusal) -> None:
-        """The exchange refused a topic after its ack had been sent."""
-
-    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
-        """Trades were lost that nobody can bring back: on the way, or because it is slow."""
-
-    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
-        """The connection of the reader's category went down or came back."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One subscribe of one reader, which is decided as a whole.
-
-    Attributes:
-        id: As the reader gave it; the hub only hands it back.
-        undecided: Topics that the exchange has not spoken of yet.
-    """
-
-    reader: Reader
-    topics: tuple[Topic, ...]
-    id: object
-    not_before: float
-    deadline: float
-    undecided: set[Topic] = field(default_factory=set)
-    refusal: Refusal | None = None
-    is_settled: bool = False
-
-
-class Audience:
-    """The local readers of one topic.
-
-    Attributes:
-        number: No other audience of this hub has it, not even an earlier one of the topic.
-        current: Readers that have everything up to the replica's position, with their outbound,
-            so that a delivery need not look at the reader.
-        owed: Readers to whom a snapshot is owed.
-        waiting: Readers whose ack has not been sent, with their request.
-        is_joined: Whether what arrives was sent since this audience began. What an earlier one
-            left in the channel would bring a snapshot that the next message does not follow.
-        fresh: Messages that the current readers have not been sent yet.
-        withheld: Trades that slow readers were not sent, to be told when they have room.
-    """
-
-    def __init__(self, topic: Topic, number: int) -> None:
-        self.topic = topic
-        self.number = number
-        self.replica = Replica(topic)
-        self.is_joined = False
-        self.is_confirmed = False
-        self.current: dict[Reader, Deliverer] = {}
-        self.owed: dict[Reader, None] = {}
-        self.waiting: dict[Reader, Request] = {}
-        self.withheld: dict[Reader, int] = {}
-        self.fresh: list[bytes] = []
-        self.messages = 0
-        self.deliveries = 0
-        self.updated = 0.0  # time of the last message
-
-    @property
-    def subscribers(self) -> int:
-        """How many readers there are, acknowledged or not."""
-        return len(self.current) + len(self.owed) + len(self.waiting)
 
 
 @dataclass(slots=True)
@@ -231,10 +131,7 @@ class Hub:
         return reader in self.audiences[topic.group].waiting
 
     def _leave(self, audience: Audience, reader: Reader) -> None:
-        audience.current.pop(reader, None)
-        audience.owed.pop(reader, None)
-        audience.waiting.pop(reader, None)
-        audience.withheld.pop(reader, None)
+        audience.leave(reader)
         if not audience.subscribers:
             self._close(audience)
 
@@ -279,8 +176,10 @@ class Hub:
             if request.refusal is not None:
                 self._leave(audience, request.reader)
             elif topic.feed is Feed.TRADES and not request.reader.takes_notices:
-                self._flush_audience(audience)  # what was traded before is not its business
+                audience.flush()  # what was traded before is not its business
                 audience.current[request.reader] = request.reader.outbound
+                if audience.withheld:
+                    self._touch(audience)
             else:
                 audience.owed[request.reader] = None
                 self._touch(audience)
@@ -349,15 +248,13 @@ class Hub:
         if step.ask:
             self._ask(audience)
         if step.lost:
-            self._flush_audience(audience)
+            audience.flush()
             for reader in audience.current:
                 reader.missed_trades(audience.topic, step.lost, is_slow=False)
         if step.restart:
-            audience.fresh.clear()
-            audience.owed |= dict.fromkeys(audience.current)
-            audience.current.clear()
+            audience.restart()
         audience.fresh += step.forward
-        if audience.fresh or audience.owed:
+        if audience.fresh or audience.owed or audience.withheld:
             self._touch(audience)
 
     def _upstream(self, envelope: Any, now: float) -> None:
@@ -427,70 +324,20 @@ class Hub:
         """Send everything that waits, one batch a topic."""
         dirty, self._dirty = self._dirty, {}
         for audience in dirty:
-            self._flush_audience(audience)
+            audience.flush()
             if audience.owed or audience.withheld:
                 self._pay(audience)
         for outbound in self.corked:
             outbound.uncork()
         self.corked.clear()
 
-    def _flush_audience(self, audience: Audience) -> None:
-        if not audience.fresh:
-            return
-        batch = Batch(audience.fresh)
-        audience.fresh = []
-        if audience.withheld:
-            self._tell_withheld(audience)
-        withheld = audience.withheld
-        refused = [
-            reader
-            for reader, outbound in audience.current.items()
-            if (withheld and reader in withheld) or not outbound.deliver(batch)
-        ]
-        audience.deliveries += (len(audience.current) - len(refused)) * len(batch.texts)
-        if refused:
-            self._withhold(audience, refused, batch)
-
-    def _withhold(self, audience: Audience, readers: list[Reader], batch: Batch) -> None:
-        """Readers had no room: a snapshot will be owed to them; of trades, a count."""
-        self._slow[audience] = None
-        if audience.topic.feed is not Feed.TRADES:
-            for reader in readers:
-                del audience.current[reader]
-                audience.owed[reader] = None
-            return
-        trades = sum(len(decode_rows(decode_frame(text))) for text in batch.texts)
-        for reader in readers:
-            if reader.takes_notices:
-                audience.withheld[reader] = audience.withheld.get(reader, 0) + trades
-            else:
-                reader.missed_trades(audience.topic, trades, is_slow=True)
-
-    def _tell_withheld(self, audience: Audience) -> None:
-        for reader in list(audience.withheld):
-            if reader.has_room():
-                dropped = audience.withheld.pop(reader)
-                reader.missed_trades(audience.topic, dropped, is_slow=True)
-
     def _pay(self, audience: Audience) -> None:
-        """Send what is owed to those who have room for it."""
-        self._tell_withheld(audience)
         is_down = self.categories[audience.topic.category].state is UpstreamState.DOWN
-        if audience.owed and audience.replica.is_live and not is_down:
-            try:
-                greeting = audience.replica.greeting()
-            except ExchangeFault:
-                self._ask(audience)
-                return
-            batch = Batch([greeting]) if greeting is not None else None
-            for reader in list(audience.owed):
-                if batch is None or (reader.has_room() and reader.outbound.deliver(batch)):
-                    del audience.owed[reader]
-                    audience.current[reader] = reader.outbound
-                    audience.deliveries += batch is not None
-            if audience.owed:
-                self._slow[audience] = None
-        if audience.withheld:
+        try:
+            audience.pay(is_down=is_down)
+        except ExchangeFault:
+            self._ask(audience)
+        if audience.has_slow and not is_down:
             self._slow[audience] = None
 
     # ---- demand ----

@@ -6,8 +6,9 @@ all. A process that stops reporting is forgotten like a lease that runs out.
 
 from __future__ import annotations
 
+from relay.audience import Audience
 from relay.envelopes import Report, TopicReport, UpstreamState
-from relay.hub import Audience, Hub
+from relay.hub import Hub
 
 REPORT_LEASE = 6.0  # seconds without a report, after which a process is forgotten
 

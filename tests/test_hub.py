@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from relay import envelopes
+from relay.audience import Request
 from relay.core.errors import Code, Refusal
 from relay.core.frames import Batch
 from relay.core.topics import Category, Topic
 from relay.envelopes import SILENCE, UpstreamState
-from relay.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub, Request
+from relay.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
 from tests.builders import delta, snapshot, ticker, topic, trades
 
 EPOCH = 100

@@ -1,0 +1,186 @@
+"""Who reads one topic in this process, and how messages reach them.
+
+A reader of a topic is in one of three places: it waits for the ack, a snapshot is owed to it,
+or it is up to date. A new reader, one that was too slow and one whose messages were lost on
+the way are in the same place: a snapshot is owed, and paid when there is one and room for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from relay.core.bybit import decode_frame, decode_rows
+from relay.core.errors import Refusal
+from relay.core.frames import Batch
+from relay.core.replica import Replica
+from relay.core.topics import Category, Feed, Topic
+from relay.envelopes import UpstreamState
+
+
+class Corked(Protocol):
+    """A way to a client that holds bytes back."""
+
+    def uncork(self) -> None:
+        """Send what was held back."""
+
+
+class Deliverer(Protocol):
+    """A way to a client."""
+
+    def deliver(self, batch: Batch) -> bool:
+        """Send messages; False if there is no room for them, and then nothing was sent."""
+
+
+class Reader(Protocol):
+    """What the hub needs of a client. None of these may raise or call the hub back."""
+
+    @property
+    def outbound(self) -> Deliverer:
+        """By which its market messages leave."""
+
+    takes_notices: bool
+    """Whether it understands more than Bybit's dialect: notices, and a greeting of trades."""
+
+    def has_room(self) -> bool:
+        """Whether a snapshot may be sent."""
+
+    def settled(self, request: Request, refusal: Refusal | None) -> None:
+        """A subscribe is decided: send the ack or the refusal."""
+
+    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+        """The exchange refused a topic after its ack had been sent."""
+
+    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+        """Trades were lost that nobody can bring back: on the way, or because it is slow."""
+
+    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+        """The connection of the reader's category went down or came back."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One subscribe of one reader, which is decided as a whole.
+
+    Attributes:
+        id: As the reader gave it; the hub only hands it back.
+        undecided: Topics that the exchange has not spoken of yet.
+    """
+
+    reader: Reader
+    topics: tuple[Topic, ...]
+    id: object
+    not_before: float
+    deadline: float
+    undecided: set[Topic] = field(default_factory=set)
+    refusal: Refusal | None = None
+    is_settled: bool = False
+
+
+class Audience:
+    """The local readers of one topic.
+
+    Attributes:
+        number: No other audience of this hub has it, not even an earlier one of the topic.
+        current: Readers that have everything up to the replica's position, with their outbound,
+            so that a delivery need not look at the reader.
+        owed: Readers to whom a snapshot is owed.
+        waiting: Readers whose ack has not been sent, with their request.
+        is_joined: Whether what arrives was sent since this audience began. What an earlier one
+            left in the channel would bring a snapshot that the next message does not follow.
+        fresh: Messages that the current readers have not been sent yet.
+        withheld: Trades that slow readers were not sent, to be told when they have room.
+    """
+
+    def __init__(self, topic: Topic, number: int) -> None:
+        self.topic = topic
+        self.number = number
+        self.replica = Replica(topic)
+        self.is_joined = False
+        self.is_confirmed = False
+        self.current: dict[Reader, Deliverer] = {}
+        self.owed: dict[Reader, None] = {}
+        self.waiting: dict[Reader, Request] = {}
+        self.withheld: dict[Reader, int] = {}
+        self.fresh: list[bytes] = []
+        self.messages = 0
+        self.deliveries = 0
+        self.updated = 0.0  # time of the last message
+
+    @property
+    def subscribers(self) -> int:
+        """How many readers there are, acknowledged or not."""
+        return len(self.current) + len(self.owed) + len(self.waiting)
+
+    @property
+    def has_slow(self) -> bool:
+        """Whether readers wait for room, and for nothing else."""
+        return bool(self.withheld) or (bool(self.owed) and self.replica.is_live)
+
+    def flush(self) -> None:
+        """Send what is fresh to those who are current, one batch for all."""
+        if not self.fresh:
+            return
+        batch = Batch(self.fresh)
+        self.fresh = []
+        if self.withheld:
+            self._tell_withheld()
+        withheld = self.withheld
+        refused = [
+            reader
+            for reader, outbound in self.current.items()
+            if (withheld and reader in withheld) or not outbound.deliver(batch)
+        ]
+        self.deliveries += (len(self.current) - len(refused)) * len(batch.texts)
+        if refused:
+            self._withhold(refused, batch)
+
+    def _withhold(self, readers: list[Reader], batch: Batch) -> None:
+        """Readers had no room: a snapshot will be owed to them; of trades, a count."""
+        if self.topic.feed is not Feed.TRADES:
+            for reader in readers:
+                del self.current[reader]
+                self.owed[reader] = None
+            return
+        trades = sum(len(decode_rows(decode_frame(text))) for text in batch.texts)
+        for reader in readers:
+            if reader.takes_notices:
+                self.withheld[reader] = self.withheld.get(reader, 0) + trades
+            else:
+                reader.missed_trades(self.topic, trades, is_slow=True)
+
+    def _tell_withheld(self) -> None:
+        for reader in list(self.withheld):
+            if reader.has_room():
+                reader.missed_trades(self.topic, self.withheld.pop(reader), is_slow=True)
+
+    def pay(self, *, is_down: bool) -> None:
+        """Send what is owed to those who have room for it.
+
+        Args:
+            is_down: Upstream is: the image may be outdated, and is handed to nobody.
+
+        Raises:
+            ExchangeFault: The image turned out to be wrong; a base is needed.
+        """
+        self._tell_withheld()
+        if not self.owed or is_down or not self.replica.is_live:
+            return
+        greeting = self.replica.greeting()
+        batch = None if greeting is None else Batch([greeting])
+        for reader in list(self.owed):
+            if batch is None or (reader.has_room() and reader.outbound.deliver(batch)):
+                del self.owed[reader]
+                self.current[reader] = reader.outbound
+                self.deliveries += batch is not None
+
+    def restart(self) -> None:
+        """Owe a snapshot to everybody: those who were current have missed something."""
+        self.fresh.clear()
+        self.owed |= dict.fromkeys(self.current)
+        self.current.clear()
+
+    def leave(self, reader: Reader) -> None:
+        """Forget a reader."""
+        for place in (self.current, self.owed, self.waiting, self.withheld):
+            place.pop(reader, None)
