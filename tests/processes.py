@@ -110,6 +110,12 @@ class Program:
         """Send a signal to the process alone, as an operator does."""
         self.process.send_signal(number)
 
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether the process has a handler of its own for a signal."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) & 1 << number - 1)
+
     async def end(self, seconds: float = 10.0) -> int:
         """Wait until it has ended by itself; return its exit status."""
         await until(lambda: self.process.poll() is not None, seconds, "the process ends")
