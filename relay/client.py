@@ -65,7 +65,6 @@ class Client:
         door: Door,
         *,
         address: str | None = None,
-        user_agent: str = "",
     ) -> None:
         """Make a client that `attach` gives a way out."""
         settings = conf.current()
@@ -75,8 +74,6 @@ class Client:
         self.topics: dict[Topic, _Asked] = {}
         self.takes_notices = door is Door.SHORT
         self.address = address
-        self.user_agent = user_agent
-        self.connected_at = time.time()
         self.idle_since: float | None = now
         self.is_closing = False
         self._hub = hub

@@ -45,8 +45,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         settings = conf.current()
         address = scope["client"][0] if scope.get("client") else None
         headers = dict(scope["headers"])
-        user_agent = headers.get(b"user-agent", b"").decode("latin1")
-        client = Client(process.runner.hub, self.door, address=address, user_agent=user_agent)
+        client = Client(process.runner.hub, self.door, address=address)
         outbound = make_outbound(
             send,
             client,

@@ -470,7 +470,7 @@ class World:
     def drop(self, n: int) -> None:
         self.exchange.drop()
         for line in list(self.supply.lines):
-            self.supply.closed(line, "dropped")
+            self.supply.closed(line)
         self.faults += 1
 
     def reopen(self, n: int) -> None:

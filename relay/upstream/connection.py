@@ -139,7 +139,7 @@ class Connection:
                 error,
                 delay,
             )
-            self._supply.closed(self._line, error)
+            self._supply.closed(self._line)
             self._on_envelopes()
             await asyncio.sleep(delay)
 

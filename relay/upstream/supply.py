@@ -43,7 +43,6 @@ class Line:
         characters: What its topics count towards Bybit's limit.
         empty_since: When its last topic left; None while it has any.
         has_failed: Whether the last try to connect failed or the connection broke.
-        last_error: In words, for operators.
     """
 
     number: int
@@ -52,7 +51,6 @@ class Line:
     characters: int = 0
     empty_since: float | None = None
     has_failed: bool = False
-    last_error: str = ""
 
 
 class Supply:
@@ -191,11 +189,10 @@ class Supply:
         self._refresh_state()
         return line.ledger
 
-    def closed(self, line: Line, error: str) -> None:
+    def closed(self, line: Line) -> None:
         """Note that a connection broke or could not be made; its topics are stale."""
         line.ledger = None
         line.has_failed = True
-        line.last_error = error
         if not line.topics and line in self.lines:
             self.lines.remove(line)
         for text in line.topics:

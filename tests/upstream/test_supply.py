@@ -463,7 +463,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     market.follow(BOOK, TRADES, TICKER)
     market.frames(snapshot(5_000), trades([1]))
     market.told()
-    market.supply.closed(market.supply.lines[0], "gone")
+    market.supply.closed(market.supply.lines[0])
     assert market.told() == [
         envelopes.stale(group(BOOK), EPOCH, 1),
         envelopes.stale(group(TRADES), EPOCH, 1),
@@ -480,7 +480,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
 def test_trades_begin_anew_where_they_were(market: Market) -> None:
     market.follow(TRADES)
     market.frames(trades(range(3)))
-    market.supply.closed(market.supply.lines[0], "gone")
+    market.supply.closed(market.supply.lines[0])
     market.told()
     market.open()
     market.requests()
@@ -493,8 +493,8 @@ def test_the_state_follows_the_connections(market: Market) -> None:
     market.want(BOOK)
     market.open()
     assert market.states() == ["connecting", "live"]
-    market.supply.closed(market.supply.lines[0], "gone")
-    market.supply.closed(market.supply.lines[0], "gone again")
+    market.supply.closed(market.supply.lines[0])
+    market.supply.closed(market.supply.lines[0])
     assert market.states() == ["down"]
     market.open()
     assert market.states() == ["live"]
@@ -508,7 +508,7 @@ def test_the_state_follows_the_connections(market: Market) -> None:
 def test_since_tells_when_the_state_began(market: Market) -> None:
     market.follow(BOOK)
     market.now += 5
-    market.supply.closed(market.supply.lines[0], "gone")
+    market.supply.closed(market.supply.lines[0])
     began = int(market.now * 1_000)
     market.now += 5
     market.supply.beat()
