@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def start_load(name: str, port: int, path: str, options: dict[str, Any]) -> Prog
     return Program(name, command)
 
 
-class Server:
+class Server(ABC):
     """A server under test.
 
     Attributes:
@@ -183,10 +184,10 @@ class Server:
             self.end()
             raise
 
-    def _start(self) -> Program:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self) -> Program: ...
 
-    def _start_companions(self) -> None:
+    def _start_companions(self) -> None:  # noqa: B027 - most servers have none
         pass
 
     def end(self) -> None:

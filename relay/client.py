@@ -90,6 +90,7 @@ class Client:
         )
         self._requests = TokenBucket(rate, max(1.0, rate * BURST), now)
         self._flood = TokenBucket(rate * FLOOD, max(1.0, rate * FLOOD), now)
+        self._has_flooded = False
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
         self._down_since = 0  # Unix ms: the outage it was told of last
         self.is_lagging = False
@@ -102,9 +103,10 @@ class Client:
 
     def is_flooding(self) -> bool:
         """Count a frame; close the client, and return True, when there have been too many."""
-        if not self.is_closing and not self._flood.take(time.monotonic()):
+        if not self._has_flooded and not self._flood.take(time.monotonic()):
+            self._has_flooded = True
             self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
-        return self.is_closing
+        return self._has_flooded
 
     def heard(self, text: str | bytes | None) -> None:
         """Take one message of the client; None stands for a binary frame."""

@@ -31,6 +31,7 @@ from relay.outbound.base import Outbound, Peer
 _OPEN = WebSocketProtocol.STATE_OPEN
 
 READ_SIZE = 16 * 1024  # bytes read at once; autobahn handles all frames in them in one go
+HELD_AT_MOST = 64 * 1024  # bytes held back for one write; a longer one saves nothing
 WHOLE_WINDOW = (0, 15)  # bits a client may ask the server's window to have: no limit, or all of it
 
 # Seconds: a client that vanished without a word is found by the kernel. A ping of Daphne's would
@@ -58,6 +59,7 @@ class DaphneOutbound(Outbound):
         "_buffer",
         "_deflates",
         "_held",
+        "_held_bytes",
         "_is_clear",
         "_peer",
         "_protocol",
@@ -87,6 +89,7 @@ class DaphneOutbound(Outbound):
         self._transport = protocol.transport
         self._deflates = False
         self._held: list[bytes] = []  # until `uncork`
+        self._held_bytes = 0
         self._queued = 0  # bytes ever handed to the transport
         self._tls: Any = None
         self._buffer = self._transport
@@ -200,6 +203,9 @@ class DaphneOutbound(Outbound):
             if not self._held:
                 self.corked.append(self)
             self._held.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes > HELD_AT_MOST:
+                self.uncork()  # from here on the peer is asked, if the socket does not take it
             return True
         try:
             sent = self._send_now(data)  # type: ignore[misc]
@@ -233,6 +239,7 @@ class DaphneOutbound(Outbound):
         if self._held:
             data = b"".join(self._held)
             self._held = []
+            self._held_bytes = 0
             self._emit(data)
 
     def _emit(self, data: bytes) -> None:
@@ -262,7 +269,7 @@ class DaphneOutbound(Outbound):
         return unsent
 
     def unsent(self) -> int:
-        return self._buffered() + sum(map(len, self._held))
+        return self._buffered() + self._held_bytes
 
     def accepted(self) -> int:
         return self._queued - self._buffered()
