@@ -15,7 +15,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= \
 	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
 
-.PHONY: help run demo test check bench format secret migrated
+.PHONY: help run demo test check bench format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
@@ -35,8 +35,17 @@ demo: migrated
 	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE)
 
-test: $(TESTS_INSTALLED)
+test: $(TESTS_INSTALLED) chromium
 	$(BIN)/python -m pytest $(ARGS)
+
+# Only on Debian and only as root or with sudo that asks nothing; elsewhere these tests are skipped.
+chromium:
+	@command -v chromium > /dev/null || { \
+		export DEBIAN_FRONTEND=noninteractive; sudo="sudo -n"; [ "$$(id -u)" != 0 ] || sudo=; \
+		command -v apt-get > /dev/null && $$sudo true 2> /dev/null && \
+		$$sudo apt-get update -qq && \
+		$$sudo apt-get install -qq -y --no-install-recommends chromium; } || \
+		echo "chromium is missing: the tests in a browser are skipped"
 
 check: $(TESTS_INSTALLED)
 	$(BIN)/ruff format --check .
