@@ -40,6 +40,7 @@ import { Pacer } from "./pacer.js";
 import { Followed, Subscription, TopicState, complete, topicText } from "./subscription.js";
 import { Tape } from "./tape.js";
 import { Ticker } from "./ticker.js";
+import { Timers } from "./timers.js";
 
 export { OrderBook, Outcome, Tape, Ticker, TopicState };
 
@@ -72,7 +73,7 @@ export class MarketFeed extends EventTarget {
   #isUpstreamDown = false;
   #bye = null;
   #pacer;
-  #timers = new Map(); // name -> handle: one of each kind at a time
+  #timers;
   #pingedAt = null;
   #heardAt = null;
 
@@ -107,6 +108,7 @@ export class MarketFeed extends EventTarget {
       clearTimeout: (handle) => globalThis.clearTimeout(handle),
       ...environment,
     };
+    this.#timers = new Timers(this.#environment);
     this.#pacer = new Pacer();
   }
 
@@ -137,7 +139,7 @@ export class MarketFeed extends EventTarget {
   /** Connect now: at first, after `close`, after a refusal, or instead of waiting any longer. */
   connect() {
     if (this.#socket !== null) return;
-    this.#cancel("retry");
+    this.#timers.cancel("retry");
     const isFirst = this.state === FeedState.CLOSED;
     this.#open();
     this.#become(isFirst ? FeedState.CONNECTING : FeedState.RECONNECTING, this.reason);
@@ -165,11 +167,11 @@ export class MarketFeed extends EventTarget {
     socket.onopen = () => socket === this.#socket && this.#opened();
     socket.onmessage = (event) => socket === this.#socket && this.#received(event.data);
     socket.onclose = (event) => socket === this.#socket && this.#lost(event.code);
-    this.#after("silence", CONNECT_LIMIT, () => this.#giveUp("no answer from the relay"));
+    this.#timers.after("silence", CONNECT_LIMIT, () => this.#giveUp("no answer from the relay"));
   }
 
   #opened() {
-    this.#cancel("silence");
+    this.#timers.cancel("silence");
     this.#openedAt = this.#heardAt = this.#environment.now();
     this.#isUpstreamDown = false;
     this.#pacer.reset(this.#environment.now());
@@ -197,7 +199,7 @@ export class MarketFeed extends EventTarget {
     }
     const wait = delay(code, this.#failures, this.#environment.random());
     this.#failures += 1;
-    this.#after("retry", wait, () => this.connect());
+    this.#timers.after("retry", wait, () => this.connect());
     this.retryAt = now + wait;
     this.#become(FeedState.RECONNECTING, words);
   }
@@ -213,7 +215,7 @@ export class MarketFeed extends EventTarget {
     this.#socket = null;
     this.#openedAt = null;
     this.#requests.clear();
-    for (const name of [...this.#timers.keys()]) this.#cancel(name);
+    this.#timers.cancelAll();
     socket?.close();
   }
 
@@ -230,10 +232,10 @@ export class MarketFeed extends EventTarget {
     const pingedAt = this.#environment.now();
     this.#pingedAt = pingedAt;
     this.#transmit({ method: "ping" });
-    this.#after("silence", SILENCE_LIMIT, () => {
+    this.#timers.after("silence", SILENCE_LIMIT, () => {
       if (this.#heardAt < pingedAt) this.#giveUp("the relay fell silent");
     });
-    this.#after("ping", PING_INTERVAL, () => this.#ping());
+    this.#timers.after("ping", PING_INTERVAL, () => this.#ping());
   }
 
   // What is asked of the relay.
@@ -250,7 +252,7 @@ export class MarketFeed extends EventTarget {
     if (followed.subscriptions.size > 0 || this.#topics.get(followed.text) !== followed) return;
     this.#topics.delete(followed.text);
     this.#requests.delete(followed.id);
-    this.#cancel(`resync ${followed.text}`);
+    this.#timers.cancel(`resync ${followed.text}`);
     const wasRefused = followed.state === TopicState.REFUSED;
     if (this.#openedAt !== null && !wasRefused) this.#unsubscribe(followed);
   }
@@ -266,7 +268,7 @@ export class MarketFeed extends EventTarget {
     followed.brokenAt = now;
     const wait = followed.resyncs === 0 ? 0 : Math.min(LONGEST_RETRY, 500 * 2 ** followed.resyncs);
     followed.resyncs += 1;
-    this.#after(`resync ${followed.text}`, wait, () => {
+    this.#timers.after(`resync ${followed.text}`, wait, () => {
       if (followed.image.isLive || this.#openedAt === null) return;
       this.counts.resyncs += 1;
       this.#unsubscribe(followed);
@@ -282,7 +284,7 @@ export class MarketFeed extends EventTarget {
   #pump() {
     const { ready, wait } = this.#pacer.take(this.#environment.now());
     for (const request of ready) this.#transmit(request);
-    if (wait !== null) this.#after("pace", wait, () => this.#pump());
+    if (wait !== null) this.#timers.after("pace", wait, () => this.#pump());
   }
 
   #transmit(request) {
@@ -346,7 +348,7 @@ export class MarketFeed extends EventTarget {
     }
     const error = message.error ?? { code: "bad_request", message: "refused" };
     if (MOMENTARY.has(error.code)) {
-      this.#after(`resync ${followed.text}`, RETRY_REFUSED, () => this.#request(followed));
+      this.#timers.after(`resync ${followed.text}`, RETRY_REFUSED, () => this.#request(followed));
       return;
     }
     followed.error = error;
@@ -366,23 +368,6 @@ export class MarketFeed extends EventTarget {
       this.#bye = String(message.message ?? message.code);
     }
     this.dispatchEvent(new CustomEvent("notice", { detail: message }));
-  }
-
-  // Timers, one of each name.
-
-  #after(name, wait, callback) {
-    this.#cancel(name);
-    const handle = this.#environment.setTimeout(() => {
-      this.#timers.delete(name);
-      callback();
-    }, wait);
-    this.#timers.set(name, handle);
-  }
-
-  #cancel(name) {
-    if (!this.#timers.has(name)) return;
-    this.#environment.clearTimeout(this.#timers.get(name));
-    this.#timers.delete(name);
   }
 }
 
