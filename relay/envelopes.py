@@ -44,11 +44,13 @@ class Demand(TypedDict):
     """What one hub wants of one category.
 
     `want` maps topics to the hub's position there, None where it needs a base. With
-    `whole`, what is not in it is no longer wanted; else `drop` says what is not.
+    `whole`, what is not in it is no longer wanted; else `drop` says what is not. `epoch` is
+    the highest the hub has heard: it listens to no lower one.
     """
 
     type: str
     process: str
+    epoch: int
     whole: bool
     want: dict[str, list[int] | None]
     drop: list[str]
@@ -88,6 +90,7 @@ class VerdictEnvelope(TypedDict):
 
     type: str
     group: str
+    epoch: int
     code: str
     message: str
 
@@ -145,6 +148,7 @@ def demand(
     want: Mapping[str, Position | None],
     drop: Sequence[str] = (),
     *,
+    epoch: int,
     whole: bool = False,
 ) -> Demand:
     """Return what a hub tells the workers."""
@@ -152,6 +156,7 @@ def demand(
     return {
         "type": "demand",
         "process": process,
+        "epoch": epoch,
         "whole": whole,
         "want": positions,
         "drop": list(drop),
@@ -184,14 +189,20 @@ def stale(group: str, epoch: int, after: int) -> Stale:
     return {"type": "stale", "group": group, "epoch": epoch, "after": after}
 
 
-def confirmed(group: str) -> VerdictEnvelope:
+def confirmed(group: str, epoch: int) -> VerdictEnvelope:
     """Return the word that the exchange agreed to a topic."""
-    return {"type": "verdict", "group": group, "code": "", "message": ""}
+    return {"type": "verdict", "group": group, "epoch": epoch, "code": "", "message": ""}
 
 
-def refused(group: str, code: Code, message: str) -> VerdictEnvelope:
+def refused(group: str, epoch: int, code: Code, message: str) -> VerdictEnvelope:
     """Return the word that a topic was refused."""
-    return {"type": "verdict", "group": group, "code": code.value, "message": message}
+    return {
+        "type": "verdict",
+        "group": group,
+        "epoch": epoch,
+        "code": code.value,
+        "message": message,
+    }
 
 
 def upstream(

@@ -213,6 +213,8 @@ class Hub:
         audience = self.audiences.get(envelope["group"])
         if audience is None or not audience.is_joined:
             return  # on its way while the last reader left
+        if envelope["epoch"] < self.categories[audience.topic.category].epoch:
+            return  # of a worker that was replaced and does not know it
         if kind == "publication":
             audience.messages += len(envelope["texts"])
             audience.updated = now
@@ -266,6 +268,8 @@ class Hub:
         known.heard = now
         known.worker = envelope["worker"]
         if epoch > known.epoch:
+            if known.state is UpstreamState.LIVE:  # what was sent until the new one listens is lost
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms())
             known.epoch = epoch
             for audience in self._of(category):
                 audience.replica.expect(epoch)

@@ -8,13 +8,14 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from channels.layers import get_channel_layer
 
 from relay import envelopes
 from relay.core.interest import RENEWAL
+from relay.core.replica import Position
 from relay.core.topics import Category
 from relay.hub import Hub
 from relay.reports import Reporter
@@ -80,7 +81,7 @@ class HubRunner:
             async with asyncio.timeout(PATIENCE):
                 for category in Category:
                     if self.hub.interest(category):
-                        await self._send(category, envelopes.demand(self.process, {}, whole=True))
+                        await self._send(category, {}, whole=True)
         except Exception:  # the lease will run out
             logger.warning("could not take the demand back", exc_info=True)
 
@@ -146,11 +147,20 @@ class HubRunner:
         if is_renewal:
             whole = self.hub.interest(category)
             if whole or dropped:
-                await self._send(category, envelopes.demand(self.process, whole, whole=True))
+                await self._send(category, whole, whole=True)
         elif asked or dropped:
-            await self._send(category, envelopes.demand(self.process, asked, dropped))
+            await self._send(category, asked, dropped)
 
-    async def _send(self, category: Category, demand: envelopes.Demand) -> None:
+    async def _send(
+        self,
+        category: Category,
+        want: Mapping[str, Position | None],
+        drop: Sequence[str] = (),
+        *,
+        whole: bool = False,
+    ) -> None:
+        epoch = self.hub.categories[category].epoch
+        demand = envelopes.demand(self.process, want, drop, epoch=epoch, whole=whole)
         await self._layer.group_send(envelopes.demand_group(category), dict(demand))
 
     async def _watch(self) -> None:

@@ -117,9 +117,9 @@ class Call:
         self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.clock.now)
         code = Code.REFUSED_BY_EXCHANGE
         self.receive(
-            envelopes.refused(topic.group, code, refusal)
+            envelopes.refused(topic.group, EPOCH, code, refusal)
             if refusal
-            else envelopes.confirmed(topic.group)
+            else envelopes.confirmed(topic.group, EPOCH)
         )
         self.pass_time(MIN_ACK_DELAY)
 
@@ -376,7 +376,7 @@ def test_bybit_requests_may_unsubscribe_what_was_just_refused(clock: Clock) -> N
     args = ["tickers.A", "tickers.B"]
     call.say({"op": "subscribe", "args": args, "req_id": "1"})
     call.receive(envelopes.joined(call.hub.unjoined()))
-    call.receive(envelopes.refused(topic("tickers.B").group, Code.REFUSED_BY_EXCHANGE, "no"))
+    call.receive(envelopes.refused(topic("tickers.B").group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     call.say({"op": "unsubscribe", "args": args, "req_id": "2"})
     assert [(a["op"], a["success"], a["req_id"]) for a in call.heard()] == [
         ("subscribe", False, "1"),

@@ -150,10 +150,10 @@ def test_a_new_topic_waits_for_the_verdict_but_not_for_ever(
 
 def test_the_exchange_s_word_ends_the_wait(town: Town, reader: RecordingReader) -> None:
     town.subscribe(reader, BOOK, TRADES)
-    town.receive(envelopes.confirmed(BOOK.group))
+    town.receive(envelopes.confirmed(BOOK.group, EPOCH))
     town.pass_time(0.1)
     assert reader.heard == []
-    town.receive(envelopes.confirmed(TRADES.group))
+    town.receive(envelopes.confirmed(TRADES.group, EPOCH))
     town.pass_time(0.1)
     assert reader.heard == [("ack", 7)]
 
@@ -174,8 +174,8 @@ def test_a_refusal_reaches_exactly_those_who_asked(town: Town, reader: Recording
     other = RecordingReader()
     town.subscribe(reader, BOOK, id="mine")
     town.subscribe(other, TICKER, id="other")
-    town.receive(envelopes.refused(BOOK.group, Code.REFUSED_BY_EXCHANGE, "no"))
-    town.receive(envelopes.confirmed(TICKER.group))
+    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.confirmed(TICKER.group, EPOCH))
     town.pass_time(MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, "mine")]
     assert other.heard == [("ack", "other")]
@@ -186,8 +186,8 @@ def test_a_request_with_one_refused_topic_is_refused_whole(
     town: Town, reader: RecordingReader
 ) -> None:
     town.subscribe(reader, BOOK, TICKER)
-    town.receive(envelopes.confirmed(BOOK.group))
-    town.receive(envelopes.refused(TICKER.group, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.confirmed(BOOK.group, EPOCH))
+    town.receive(envelopes.refused(TICKER.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     town.pass_time(MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
     assert town.hub.audiences == {}
@@ -197,7 +197,7 @@ def test_a_late_refusal_revokes_what_was_acknowledged(town: Town, reader: Record
     town.subscribe(reader, BOOK)
     town.pass_time(MAX_ACK_DELAY)
     reader.taken()
-    town.receive(envelopes.refused(BOOK.group, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     assert reader.heard == [("revoked", BOOK.text, "no")]
     assert town.hub.audiences == {}
 
@@ -393,6 +393,33 @@ def test_a_new_worker_is_asked_for_everything(town: Town, reader: RecordingReade
     assert reader.heard[-1] == snapshot(6_000)
     town.upstream("down", EPOCH)
     assert town.hub.categories[Category.LINEAR].state is UpstreamState.LIVE
+
+
+def test_nothing_of_a_replaced_worker_is_listened_to(town: Town, reader: RecordingReader) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    town.upstream("live", EPOCH + 1)
+    reader.taken()
+    town.publish(BOOK, 10, snapshot(8_000))
+    town.base(BOOK, 12, snapshot(8_001))
+    town.receive(envelopes.stale(BOOK.group, EPOCH, 12))
+    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.hub.flush()
+    assert reader.taken() == []
+    town.publish(BOOK, 0, snapshot(9_000), epoch=EPOCH + 1)
+    town.hub.flush()
+    assert reader.heard[-1] == snapshot(9_000)
+
+
+def test_readers_are_told_of_a_new_worker_even_if_there_was_no_silence(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot(5_000)))
+    reader.taken()
+    town.upstream("idle", EPOCH + 1)
+    town.upstream("live", EPOCH + 1)
+    assert [word[0] for word in reader.taken()] == ["down", "live"]
 
 
 # ---- upstream's state ----

@@ -321,9 +321,17 @@ class Process:
             self.next_renewal = self.world.now + RENEWAL
             whole = self.hub.interest(Category.LINEAR)
             if whole or dropped:
-                self.world.demands.append(envelopes.demand(self.name, whole, whole=True))
+                self._demand(envelopes.demand(self.name, whole, epoch=self._epoch, whole=True))
         elif asked or dropped:
-            self.world.demands.append(envelopes.demand(self.name, asked, dropped))
+            self._demand(envelopes.demand(self.name, asked, dropped, epoch=self._epoch))
+
+    @property
+    def _epoch(self) -> int:
+        return self.hub.categories[Category.LINEAR].epoch
+
+    def _demand(self, demand: envelopes.Demand) -> None:
+        self.world.demands.append(demand)
+        self.world.last_demand = demand
 
     def receive(self, count: int = 10_000) -> None:
         for _ in range(min(count, len(self.queue))):
@@ -343,6 +351,9 @@ class World:
         self.epoch = 1
         self.supply = self._new_supply()
         self.demands: deque[envelopes.Demand] = deque()
+        self.last_demand: envelopes.Demand | None = None
+        self.frozen: Supply | None = None  # a worker that was replaced and does not know it
+        self.frozen_inbox: deque[bytes] = deque()
         self.processes = [Process(self, "a"), Process(self, "b")]
         self.next_beat = 0.0
         self.faults = 0
@@ -423,7 +434,10 @@ class World:
         self._connect()
 
     def publish(self, n: int = 0) -> None:
-        for group, waiting in self.supply.take_envelopes().items():
+        self._send(self.supply)
+
+    def _send(self, supply: Supply) -> None:
+        for group, waiting in supply.take_envelopes().items():
             for envelope in waiting:
                 for process in self.processes:
                     if group == envelopes.UPSTREAM_GROUP or group in process.joined:
@@ -498,11 +512,30 @@ class World:
         """The worker is killed and another starts; what the old one sent may arrive later."""
         if n % 2:
             self.publish()
+        self.frozen, self.frozen_inbox = self.supply, deque(self.exchange.inbox)
         self.exchange.drop()
         self.exchange.is_open = True
         self.epoch += 1
         self.supply = self._new_supply()
         self.demands.clear()
+        self.faults += 1
+
+    def wake(self, n: int) -> None:
+        """A worker that was frozen and replaced goes on as if nothing had been."""
+        if self.frozen is None:
+            return
+        for _ in range(min(n, len(self.frozen_inbox))):
+            if self.frozen.lines:
+                frame = self.frozen_inbox.popleft()
+                self.frozen.frame(self.frozen.lines[0], frame, self.now)
+        if n % 3 == 0:
+            self.frozen.beat()
+        if n % 5 == 0:
+            for line in list(self.frozen.lines):
+                self.frozen.closed(line)
+        if n % 7 == 0 and self.last_demand is not None:
+            self.frozen.demand(self.last_demand, self.now)
+        self._send(self.frozen)
         self.faults += 1
 
     def kill(self, n: int) -> None:
@@ -553,7 +586,7 @@ STEPS = (
 )
 FAULTS = (
     *("gap", "cross", "restart", "lose_ack", "drop", "reopen", "lose", "lose_demand"),
-    *("repeat", "replace_worker", "kill", "slow"),
+    *("repeat", "replace_worker", "wake", "wake", "kill", "slow"),
 )
 
 

@@ -135,11 +135,11 @@ class Supply:
             return False
         until, words = self._refused.get(text, (0.0, ""))
         if now < until:
-            self._put(envelopes.refused(topic.group, Code.REFUSED_BY_EXCHANGE, words))
+            self._put(envelopes.refused(topic.group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             return False
         if self._max_topics() <= 0:
             words = "the relay carries as many topics as it may"
-            self._put(envelopes.refused(topic.group, Code.TOO_MANY_TOPICS, words))
+            self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
             return False
         self.streams[text] = TopicStream(topic, self._next_offset)
         line = self._line_for(text)
@@ -172,7 +172,7 @@ class Supply:
             # It believes in an image that is stale: the word of that was lost.
             self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset - 1))
         elif position is None and stream.is_confirmed:
-            self._put(envelopes.confirmed(stream.topic.group))
+            self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
     def _put_base(self, stream: TopicStream) -> None:
         envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.greeting())
@@ -260,7 +260,7 @@ class Supply:
         if stream.is_live and not was_live:
             self._put_base(stream)  # trades begin here, also for hubs that know older ones
         else:
-            self._put(envelopes.confirmed(stream.topic.group))
+            self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
     def _refuse(self, text: str, words: str, now: float) -> None:
         logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
@@ -270,7 +270,8 @@ class Supply:
         self._refused[text] = (now + REFUSED_FOR, words)
         stream = self.streams.get(text)
         if stream is not None:
-            self._put(envelopes.refused(stream.topic.group, Code.REFUSED_BY_EXCHANGE, words))
+            group = stream.topic.group
+            self._put(envelopes.refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             self._release(text, now)
 
     def _ignore(self, text: bytes, words: str) -> None:

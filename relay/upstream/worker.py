@@ -1,18 +1,19 @@
-"""The upstream worker: carries demand, frames and envelopes for the categories it serves.
+"""The upstream worker: carries demand, frames and envelopes for the categories it leads.
 
-It decides nothing: `Supply` does. It runs as a process of its own (`run_upstream`) or inside
-the web process, over whatever channel layer there is.
+It decides nothing: `Supply` does, and `leadership` says who serves. It runs as a process of its
+own (`run_upstream`), any number of times, or inside the web process where there is no Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -21,7 +22,9 @@ from relay import conf, envelopes
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
+from relay.upstream import leadership
 from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
+from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
 from relay.upstream.supply import Line, Supply
 
 logger = logging.getLogger(__name__)
@@ -35,42 +38,51 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _CategoryWorker:
-    """One category: its supply and the tasks that serve it."""
+class _Term:
+    """One category for as long as this worker leads it: its supply and the tasks that serve it."""
 
-    def __init__(self, worker: UpstreamWorker, category: Category) -> None:
+    def __init__(self, worker: UpstreamWorker, supply: Supply, leadership: Leadership) -> None:
         settings = conf.current()
-        self.supply = Supply(
-            category,
-            epoch=worker.epoch,
-            worker=worker.name,
-            linger=settings.linger,
-            max_topics=worker.topics_left,
-            wall_ms=wall_ms,
-            random=random.random,
-        )
-        self._url = f"{settings.upstream_url}/{category}"
+        self.supply = supply
+        self._url = f"{settings.upstream_url}/{supply.category}"
         self._ping_interval = settings.ping_interval
         self._worker = worker
+        self._leadership = leadership
         self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
         self._something_to_send = asyncio.Event()
+        self._group = asyncio.TaskGroup()
 
-    def notice(self) -> None:
-        """Have what waits in the supply published."""
-        if self.supply.has_envelopes:
-            self._something_to_send.set()
+    async def serve(self) -> None:
+        """Serve until the lead is lost; say why in the log."""
+        steps = (self._listen, self._publish, self._tick)
+        async with self._group:
+            tasks = [self._start(_persist(step), step.__name__) for step in steps]
+            words = await self._leadership.keep()
+            logger.warning("%s: stands by, for %s", self.supply.category, words)
+            for task in (*tasks, *(task for _, task in self._connections.values())):
+                task.cancel()
 
-    async def listen(self) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self._group.create_task(work, name=f"upstream {self.supply.category} {name}")
+
+    async def _listen(self) -> None:
         """Take the demand of the hubs."""
+        group = envelopes.demand_group(self.supply.category)
         channel = await self._layer.new_channel()
-        await self._layer.group_add(envelopes.demand_group(self.supply.category), channel)
-        while True:
-            message: Any = await self._layer.receive(channel)
-            self.supply.demand(message, time.monotonic())
-            self._settle()
+        await self._layer.group_add(group, channel)
+        try:
+            while True:
+                message: Any = await self._layer.receive(channel)
+                self._leadership.heard(message["epoch"])
+                self.supply.demand(message, time.monotonic())
+                self._settle()
+        finally:
+            # A Redis that is away must not keep the term from ending.
+            with contextlib.suppress(Exception):
+                await self._layer.group_discard(group, channel)
 
-    async def publish(self) -> None:
+    async def _publish(self) -> None:
         """Send what the supply has to say, in order; messages that wait together go together."""
         while True:
             await self._something_to_send.wait()
@@ -79,7 +91,7 @@ class _CategoryWorker:
                 for envelope in waiting:
                     await self._layer.group_send(group, envelope)
 
-    async def tick(self) -> None:
+    async def _tick(self) -> None:
         """Let time pass for the supply."""
         next_beat = time.monotonic()
         while True:
@@ -102,7 +114,7 @@ class _CategoryWorker:
                 self._connect(number, line)
         for connection, _ in self._connections.values():
             connection.wake()
-        self.notice()
+        self._notice()
 
     def _connect(self, number: int, line: Line) -> None:
         connection = Connection(
@@ -111,13 +123,18 @@ class _CategoryWorker:
             url=self._url,
             ping_interval=self._ping_interval,
             connects=self._worker.connects,
-            on_envelopes=self.notice,
+            on_envelopes=self._notice,
         )
-        task = self._worker.start(connection.run(), f"connection {number}")
+        task = self._start(connection.run(), f"connection {number}")
         self._connections[number] = (connection, task)
 
+    def _notice(self) -> None:
+        """Have what waits in the supply published."""
+        if self.supply.has_envelopes:
+            self._something_to_send.set()
+
     async def say_goodbye(self) -> None:
-        """Tell the hubs that nobody serves the category any more."""
+        """Tell the hubs that this worker serves the category no more."""
         if self.supply.state is UpstreamState.IDLE:
             return
         last = envelopes.upstream(
@@ -131,58 +148,78 @@ class _CategoryWorker:
 
 
 class UpstreamWorker:
-    """Serves categories until it is cancelled.
+    """Competes for categories and serves those it leads, until it is cancelled.
 
     Attributes:
-        epoch: Higher than that of any worker before: Unix ms at the start.
         name: Host and process, for operators.
+        categories: Those it competes for.
+        supplies: The categories it leads.
+        connects: Counts its connects to the exchange, over all categories.
     """
 
     def __init__(self, categories: Iterable[Category] = tuple(Category)) -> None:
         self.layer = get_channel_layer()
-        self.epoch = wall_ms()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.categories = tuple(categories)
+        self.supplies: dict[Category, Supply] = {}
         self.connects = Window(CONNECTS, CONNECTS_WINDOW)
-        self._group: asyncio.TaskGroup | None = None
-        self._categories = tuple(categories)
-        self._workers: list[_CategoryWorker] = []
-
-    @property
-    def supplies(self) -> list[Supply]:
-        """The categories that are served."""
-        return [worker.supply for worker in self._workers]
 
     def topics_left(self) -> int:
         """Return how many further topics may be subscribed, over all categories."""
-        return conf.current().max_topics - sum(len(supply.streams) for supply in self.supplies)
-
-    def start(self, work: Any, name: str) -> asyncio.Task[None]:
-        """Run `work` for as long as the worker runs."""
-        assert self._group is not None
-        return self._group.create_task(work, name=f"upstream {name}")
+        used = sum(len(supply.streams) for supply in self.supplies.values())
+        return conf.current().max_topics - used
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        self._workers = [_CategoryWorker(self, category) for category in self._categories]
+        urls = conf.current().redis_urls
+        redis = leadership.connect(urls[0]) if urls else None
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
-                for worker in self._workers:
-                    for step in (worker.listen, worker.publish, worker.tick):
-                        self.start(_persist(step), f"{worker.supply.category} {step.__name__}")
+                for category in self.categories:
+                    lead: Leadership = (
+                        AloneLeadership(wall_ms)
+                        if redis is None
+                        else LeaseLeadership(redis, category, wall_ms)
+                    )
+                    group.create_task(self._compete(category, lead), name=f"upstream {category}")
         finally:
-            await self._say_goodbye()
+            if redis is not None:
+                await redis.aclose()
 
-    async def _say_goodbye(self) -> None:
+    async def _compete(self, category: Category, lead: Leadership) -> None:
+        """Serve a category whenever it is this worker's turn."""
+        settings = conf.current()
+        while True:
+            epoch = await lead.win()
+            logger.info("%s: leads, epoch %d", category, epoch)
+            supply = self.supplies[category] = Supply(
+                category,
+                epoch=epoch,
+                worker=self.name,
+                linger=settings.linger,
+                max_topics=self.topics_left,
+                wall_ms=wall_ms,
+                random=random.random,
+            )
+            term = _Term(self, supply, lead)
+            try:
+                await term.serve()
+            except asyncio.CancelledError:
+                await self._say_goodbye(term)
+                raise
+            finally:
+                del self.supplies[category]
+                await lead.leave()
+
+    async def _say_goodbye(self, term: _Term) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                for worker in self._workers:
-                    await worker.say_goodbye()
+                await term.say_goodbye()
         except Exception:  # the layer may be what ended the worker
             logger.warning("could not tell the hubs goodbye", exc_info=True)
 
 
-async def _persist(step: Any) -> None:
+async def _persist(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a step for ever: while the channel layer is away, try again each second."""
     while True:
         try:

@@ -58,11 +58,11 @@ class Market:
         )
 
     def want(self, *topics: str, process: str = "p", at: Any = None, whole: bool = False) -> None:
-        envelope = envelopes.demand(process, dict.fromkeys(topics, at), whole=whole)
+        envelope = envelopes.demand(process, dict.fromkeys(topics, at), epoch=0, whole=whole)
         self.supply.demand(envelope, self.now)
 
     def drop(self, *topics: str, process: str = "p") -> None:
-        self.supply.demand(envelopes.demand(process, {}, topics), self.now)
+        self.supply.demand(envelopes.demand(process, {}, topics, epoch=0), self.now)
 
     def open(self, number: int = 0) -> Line:
         line = self.supply.lines[number]
@@ -131,7 +131,7 @@ def test_a_wanted_topic_is_subscribed_and_its_ack_told(market: Market) -> None:
     assert market.requests() == [("1", "subscribe", [BOOK])]
     assert market.told() == []
     market.frames(ack("1"))
-    assert market.told() == [envelopes.confirmed(group(BOOK))]
+    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
 
 
 def test_who_comes_later_gets_a_base(market: Market) -> None:
@@ -158,7 +158,7 @@ def test_a_confirmed_topic_without_a_snapshot_is_confirmed_to_who_comes_later(
 ) -> None:
     market.follow(BOOK)
     market.want(BOOK, process="q")
-    assert market.told() == [envelopes.confirmed(group(BOOK))]
+    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
 
 
 def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> None:
@@ -219,7 +219,7 @@ def test_a_topic_wanted_again_before_it_could_leave_is_seen_from_a_new_snapshot(
     assert (op, args) == ("subscribe", [BOOK])
     market.frames(ack(request_id), snapshot(5_002))
     confirmed, publication = market.told(BOOK)
-    assert confirmed == envelopes.confirmed(group(BOOK))
+    assert confirmed == envelopes.confirmed(group(BOOK), EPOCH)
     assert publication["texts"] == [snapshot(5_002)]
 
 
@@ -274,10 +274,10 @@ def test_a_refusal_is_told_and_the_others_notice_nothing(market: Market) -> None
     [(request_id, _, _)] = market.requests()
     words = unknown_topic(bad)
     market.frames(refusal(request_id, words))
-    assert market.told() == [envelopes.refused(group(bad), Code.REFUSED_BY_EXCHANGE, words)]
+    assert market.told() == [envelopes.refused(group(bad), EPOCH, Code.REFUSED_BY_EXCHANGE, words)]
     for request_id, _, args in market.requests():
         market.frames(ack(request_id))
-        assert market.told() == [envelopes.confirmed(group(text)) for text in args]
+        assert market.told() == [envelopes.confirmed(group(text), EPOCH) for text in args]
     assert [stream.is_confirmed for stream in market.supply.streams.values()] == [True, True]
     assert list(market.supply.streams) == [BOOK, TICKER]
 
@@ -328,7 +328,7 @@ def test_data_before_the_ack_is_published_and_confirms(market: Market) -> None:
     market.requests()
     market.frames(snapshot(5_000), delta(5_001))
     assert market.told() == [
-        envelopes.confirmed(group(BOOK)),
+        envelopes.confirmed(group(BOOK), EPOCH),
         published(BOOK, 0, snapshot(5_000), delta(5_001)),
     ]
     market.frames(ack("1"))
@@ -365,7 +365,7 @@ def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
     market.frames(snapshot(5_000), delta(5_002))
     market.told()
     market.want(BOOK, process="q")
-    assert market.told() == [envelopes.confirmed(group(BOOK))]
+    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
 
 
 def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -> None:
@@ -472,7 +472,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     assert market.requests() == [("1", "subscribe", [BOOK, TRADES, TICKER])]
     market.frames(snapshot(800), ack("1"), delta(801))
     assert market.told(BOOK) == [
-        envelopes.confirmed(group(BOOK)),
+        envelopes.confirmed(group(BOOK), EPOCH),
         published(BOOK, 2, snapshot(800), delta(801)),
     ]
 

@@ -1,0 +1,194 @@
+"""Who serves a category: one worker leads, however many were started, and each term has a number.
+
+The lead is a lease: redis-py's `Lock` on a key in the first Redis of `REDIS_URL`, renewed four
+times in its life. A leader that dies, freezes or is cut off lets it run out, and the next one
+that asks gets it. A lease alone does not silence a leader that was frozen and wakes, and Redis
+cannot fence a PUBLISH: so each term has a number of its own, the epoch, which every envelope
+carries, and hubs refuse what is older than the newest they have heard.
+
+A leader that cannot reach Redis goes on: nothing it publishes arrives, or else the hubs refuse
+it, and if nobody has led meanwhile its term simply continues when Redis is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from redis.asyncio import Redis
+from redis.asyncio.lock import Lock
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import LockError, LockNotOwnedError, RedisError
+
+from relay.core.topics import Category
+
+logger = logging.getLogger(__name__)
+
+LEASE = 2.0  # seconds a leader may say nothing: with RETRY, the longest a category goes unserved
+RENEWAL = 0.5  # seconds between renewals
+RETRY = 0.25  # seconds between tries to become leader
+ANSWER_LIMIT = 1.0  # seconds Redis may take for one of these
+
+REDIS_FAULTS = (RedisError, OSError, TimeoutError)
+
+# Both ask whether the caller still holds the lock in the same step: a worker that froze in
+# between must not get a higher number than the one that leads by then.
+_BEGIN = """
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return nil end
+local epoch = math.max(tonumber(redis.call('get', KEYS[2]) or '0') + 1, tonumber(ARGV[2]))
+redis.call('set', KEYS[2], string.format('%d', epoch))
+return epoch
+"""
+_CONTINUE = """
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+local last = redis.call('get', KEYS[2])
+if last == ARGV[2] then return 1 end
+if last then return 0 end
+redis.call('set', KEYS[2], ARGV[2])
+return 1
+"""
+
+
+class Leadership(Protocol):
+    """How a worker comes to serve a category."""
+
+    async def win(self) -> int:
+        """Wait until this worker is to serve; return the epoch of its term."""
+
+    async def keep(self) -> str:
+        """Hold on to the term until it is over; return in words why it is."""
+
+    async def leave(self) -> None:
+        """End the term, so that another worker may begin at once."""
+
+    def heard(self, epoch: int) -> None:
+        """Take note of an epoch that hubs know: the own must not be lower."""
+
+
+class AloneLeadership:
+    """Where there can be no other worker: the one in the web process leads for ever."""
+
+    def __init__(self, wall_ms: Callable[[], int]) -> None:
+        """Start; `wall_ms` tells Unix ms."""
+        self._wall_ms = wall_ms
+
+    async def win(self) -> int:
+        """Return at once."""
+        return self._wall_ms()
+
+    async def keep(self) -> str:
+        """Never return."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def leave(self) -> None:
+        """Do nothing: nobody waits."""
+
+    def heard(self, epoch: int) -> None:
+        """Do nothing: nobody else gives numbers."""
+
+
+class LeaseLeadership:
+    """Leads by a lease in Redis.
+
+    The epoch is higher than any before: than the last in Redis, than any that hubs have told,
+    and at least Unix ms, so that a flushed Redis cannot turn it back.
+    """
+
+    def __init__(self, redis: Redis, category: Category, wall_ms: Callable[[], int]) -> None:
+        """Compete for a category.
+
+        Args:
+            redis: A client with short timeouts, such as `connect` makes.
+            wall_ms: The time of day, Unix ms.
+        """
+        self._category = category
+        self._wall_ms = wall_ms
+        self._lock = Lock(redis, f"marketfeed:leader:{category}", timeout=LEASE, thread_local=False)
+        self._keys = [f"marketfeed:leader:{category}", f"marketfeed:epoch:{category}"]
+        self._begin = redis.register_script(_BEGIN)
+        self._continue = redis.register_script(_CONTINUE)
+        self._epoch = 0
+        self._highest_heard = 0
+        self._is_in_doubt = False  # Redis did not answer when it was asked last
+
+    async def win(self) -> int:
+        """Wait until the lease is this worker's; return the epoch of its term."""
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    won = await self._lock.acquire(blocking=False)
+                    epoch = await self._take_number() if won else None
+                self._answered()
+                if epoch is not None:
+                    self._epoch = epoch
+                    return epoch
+            except REDIS_FAULTS as fault:
+                self._failed(fault, "cannot be told who leads")
+            await asyncio.sleep(RETRY)
+
+    async def _take_number(self) -> int | None:
+        at_least = max(self._wall_ms(), self._highest_heard + 1)
+        number = await self._begin(self._keys, [self._lock.local.token, at_least])
+        return None if number is None else int(number)
+
+    async def keep(self) -> str:
+        """Renew the lease until the term is over; return in words why it is."""
+        while True:
+            await asyncio.sleep(RENEWAL)
+            if self._highest_heard > self._epoch:
+                return f"a newer epoch, {self._highest_heard}, is known to the web processes"
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    is_kept = await self._renew()
+                self._answered()
+            except REDIS_FAULTS as fault:
+                self._failed(fault, "lead cannot be renewed; goes on in doubt")
+                continue
+            if not is_kept:
+                return "another worker leads"
+
+    async def _renew(self) -> bool:
+        try:
+            await self._lock.extend(LEASE, replace_ttl=True)
+        except LockNotOwnedError:  # it ran out, or Redis was flushed or restarted
+            if not await self._lock.acquire(blocking=False):
+                return False
+        return bool(await self._continue(self._keys, [self._lock.local.token, self._epoch]))
+
+    async def leave(self) -> None:
+        """Give the lease back, if it is still held and Redis can be told."""
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                await self._lock.release()
+        except LockError:
+            pass  # lost before
+        except REDIS_FAULTS:
+            logger.warning("%s: the lease could not be given back: it runs out", self._category)
+
+    def heard(self, epoch: int) -> None:
+        """Take note of an epoch that hubs know; a term below it ends, for they would not listen."""
+        self._highest_heard = max(self._highest_heard, epoch)
+
+    def _answered(self) -> None:
+        if self._is_in_doubt:
+            self._is_in_doubt = False
+            logger.info("%s: Redis answers again", self._category)
+
+    def _failed(self, fault: Exception, words: str) -> None:
+        if not self._is_in_doubt:
+            self._is_in_doubt = True
+            logger.warning("%s: %s: %s", self._category, words, fault or type(fault).__name__)
+
+
+def connect(url: str) -> Redis:
+    """Return a client for leases: it answers within `ANSWER_LIMIT` or raises."""
+    return Redis.from_url(
+        url,
+        socket_timeout=ANSWER_LIMIT,
+        socket_connect_timeout=ANSWER_LIMIT,
+        retry=Retry(NoBackoff(), 1),  # one more: a connection may have died while it was idle
+    )

@@ -1,0 +1,131 @@
+"""Who leads, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.core.topics import Category
+from relay.upstream.leadership import LEASE, LeaseLeadership, connect
+from tests.redis_server import RedisServer
+
+NOW = 1_700_000_000_000
+LEADER, EPOCH = "marketfeed:leader:linear", "marketfeed:epoch:linear"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+def candidate(redis: Redis, now: int = NOW) -> LeaseLeadership:
+    return LeaseLeadership(redis, Category.LINEAR, lambda: now)
+
+
+async def soon(task: asyncio.Task[object]) -> object:
+    return await asyncio.wait_for(task, 10)
+
+
+async def test_one_leads_and_the_other_follows_at_once_when_it_leaves(redis: Redis) -> None:
+    one, other = candidate(redis), candidate(redis)
+    assert await one.win() == NOW
+    waiting = asyncio.create_task(other.win())
+    await asyncio.sleep(LEASE + 1)  # the lease is renewed by `keep` alone
+    assert await soon(waiting) == NOW + 1
+    assert await soon(asyncio.create_task(one.keep())) == "another worker leads"
+    await one.leave()  # takes nothing from the one that leads now
+    keeping = asyncio.create_task(other.keep())
+    third = asyncio.create_task(candidate(redis).win())
+    await asyncio.sleep(LEASE + 1)
+    assert not third.done()
+    assert not keeping.done()
+    keeping.cancel()
+    await other.leave()
+    assert await soon(third) == NOW + 2
+
+
+async def test_categories_are_led_apart(redis: Redis) -> None:
+    assert await candidate(redis).win() == NOW
+    spot = LeaseLeadership(redis, Category.SPOT, lambda: NOW)
+    assert await soon(asyncio.create_task(spot.win())) == NOW
+
+
+@pytest.mark.parametrize("forget", ["FLUSHALL", f"DEL {LEADER}", f"DEL {EPOCH}"])
+async def test_a_term_outlives_what_redis_forgets(forget: str, redis: Redis) -> None:
+    one = candidate(redis)
+    epoch = await one.win()
+    keeping = asyncio.create_task(one.keep())
+    await redis.execute_command(*forget.split())
+    await asyncio.sleep(1.2)
+    assert not keeping.done()
+    assert await redis.get(EPOCH) == str(epoch).encode()
+    assert await redis.exists(LEADER)
+    keeping.cancel()
+
+
+async def test_a_flushed_redis_and_a_slow_clock_do_not_turn_the_epoch_back(redis: Redis) -> None:
+    one = candidate(redis, NOW)
+    epoch = await one.win()
+    await redis.flushall()
+    other = candidate(redis, NOW - 60_000)
+    behind = await other.win()
+    assert behind < epoch
+    other.heard(epoch)  # from the first web process that tells what it wants
+    words = await soon(asyncio.create_task(other.keep()))
+    assert str(epoch) in str(words)
+    await other.leave()
+    assert await other.win() == epoch + 1
+
+
+async def test_whoever_led_between_ends_the_term_even_if_it_is_gone(redis: Redis) -> None:
+    one, other = candidate(redis), candidate(redis)
+    await one.win()
+    await redis.delete(LEADER)
+    await other.win()
+    await other.leave()
+    assert await soon(asyncio.create_task(one.keep())) == "another worker leads"
+
+
+async def test_a_worker_that_froze_on_its_way_to_the_lead_gets_no_number(redis: Redis) -> None:
+    frozen, other = candidate(redis), candidate(redis)
+    take_number = frozen._take_number
+
+    async def freeze() -> int | None:
+        frozen._take_number = take_number  # type: ignore[method-assign]
+        await redis.delete(LEADER)  # its lease runs out while it is frozen
+        assert await other.win() == NOW
+        return await take_number()
+
+    frozen._take_number = freeze  # type: ignore[method-assign]
+    waking = asyncio.create_task(frozen.win())
+    await asyncio.sleep(0.6)
+    assert not waking.done()
+    assert await redis.get(EPOCH) == str(NOW).encode()
+    await other.leave()
+    assert await soon(waking) == NOW + 1
+
+
+async def test_a_term_outlives_a_redis_that_is_away(redis_server: RedisServer) -> None:
+    redis = connect(redis_server.url)
+    one = candidate(redis)
+    epoch = await one.win()
+    keeping = asyncio.create_task(one.keep())
+    await asyncio.to_thread(redis_server.kill)
+    await asyncio.sleep(LEASE + 1)
+    assert not keeping.done()
+    await asyncio.to_thread(redis_server.start)
+    other = asyncio.create_task(candidate(redis).win())
+    done, _ = await asyncio.wait([keeping, other], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    if other in done:  # it was faster: then the first must stand by
+        assert other.result() > epoch
+        assert await soon(keeping) == "another worker leads"
+    else:
+        assert await redis.get(EPOCH) == str(epoch).encode()
+    for task in (keeping, other):
+        task.cancel()
+    await redis.aclose()
