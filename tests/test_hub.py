@@ -419,7 +419,7 @@ def test_readers_are_told_of_a_new_worker_even_if_there_was_no_silence(
     reader.taken()
     town.upstream("idle", EPOCH + 1)
     town.upstream("live", EPOCH + 1)
-    assert [word[0] for word in reader.taken()] == ["down", "live"]
+    assert [word[1] for word in reader.taken()] == ["down", "live"]
 
 
 # ---- upstream's state ----
