@@ -12,7 +12,7 @@ BENCH_INSTALLED := .venv/.installed-bench
 
 # What a deployment sets; an empty variable hides the one in .env.
 PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRUSTED_ORIGINS= \
-	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= \
+	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= RELAY_MAX_CONNECTIONS=500 \
 	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
 
 .PHONY: help run demo test check bench format secret migrated chromium

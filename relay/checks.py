@@ -9,6 +9,19 @@
 | relay.E005 | REDIS_URL cannot be used |
 | relay.E006 | a `RELAY_` variable cannot be used |
 | relay.W001 | a `RELAY_` variable that does not exist |
+
+With `--deploy` also, in `relay.deploy_checks`:
+
+| id | says |
+|---|---|
+| relay.W002 | Redis's `client-output-buffer-limit pubsub` is too small for RELAY_MAX_TOPICS |
+| relay.W003 | Redis may evict the keys that say which worker leads |
+| relay.W004 | too few open files for RELAY_MAX_CONNECTIONS |
+| relay.W005 | the channel layer is not one that the relay was made for |
+| relay.W006 | ALLOWED_HOSTS names nobody, or everybody |
+| relay.W007 | Redis refuses the user or the password of REDIS_URL |
+| relay.I001 | Redis cannot be reached, its settings are unchecked |
+| relay.I002 | Redis does not tell its settings, as managed ones do not |
 """
 
 from __future__ import annotations
