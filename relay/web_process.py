@@ -7,9 +7,11 @@ with the first connection of any kind, and ends by a hook of Twisted's reactor.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import math
+import resource
 import time
 from collections import Counter
 
@@ -52,6 +54,7 @@ class WebProcess:
         loop = asyncio.get_running_loop()
         gc.freeze()  # what is there now stays for good
         gc.set_threshold(*GC_THRESHOLDS)
+        _allow_many_files()
         self.runner.start()
         self._tasks.append(
             loop.create_task(self._look_after_clients(), name="slow and idle clients")
@@ -123,6 +126,13 @@ class WebProcess:
             latest = now - conf.current().idle_timeout
             for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
                 client.close(CLOSE_IDLE, "idle", "no subscription for too long")
+
+
+def _allow_many_files() -> None:
+    """Use all open files the system grants: the soft limit, often 1,024, is for `select`."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # macOS grants less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 _processes: dict[asyncio.AbstractEventLoop, WebProcess] = {}
