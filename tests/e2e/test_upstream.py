@@ -284,6 +284,32 @@ async def test_a_faulty_topic_alone_is_subscribed_anew_and_its_readers_start_ove
         assert exchange.opened["linear"] == 1
 
 
+async def test_a_storm_of_gaps_is_resynchronised_in_a_few_requests(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, **QUICK)
+    books = [BookFeed(f"T{n}USDT") for n in range(120)]
+    listed(exchange, "linear", *books)
+    topics = [book.topic for book in books]
+    async with following(relay, *topics, path="/v5/public/linear") as one:
+        for book in books:
+            await assert_right(one, book)
+        before = len(exchange.heard)
+        for book in books:
+            book.delta()  # that nobody is told of
+            await exchange.say("linear", book.topic, book.delta())
+        for book in books:
+            await exchange.until(
+                lambda topic=book.topic: exchange.asked("subscribe", topic) == 2, "a resync"
+            )
+        for book in books:
+            await assert_right(one, book)
+        asked = [heard for heard in exchange.heard[before:] if heard.op != "ping"]
+        assert sum(len(heard.args) for heard in asked) == 2 * len(books)
+        assert len(asked) <= len(books) / 3
+        assert exchange.opened["linear"] == 1
+
+
 @pytest.mark.parametrize("kind", ["snapshot", "delta"])
 async def test_a_restarted_service_is_followed_from_its_first_update(
     kind: str, exchange: StandIn, programs: Programs
