@@ -87,6 +87,33 @@ test("a gap makes one topic stale and asks for its snapshot again", () => {
   assert.deepEqual([feed.counts.gaps, feed.counts.resyncs], [1, 1]);
 });
 
+test("a snapshot in the midst of a book counts as a resync, and as a gap where it jumps", () => {
+  const { stage, feed, subscription } = connected(BOOK);
+  const counted = () => [feed.counts.gaps, feed.counts.resyncs];
+  stage.socket.receive(book("snapshot", 10));
+  assert.deepEqual(counted(), [0, 0]);
+  stage.socket.receive(book("snapshot", 11));
+  assert.deepEqual(counted(), [0, 1]);
+  stage.socket.receive(book("snapshot", 20));
+  assert.deepEqual(counted(), [1, 2]);
+  stage.socket.receive(book("snapshot", 1)); // the exchange began anew: nothing was missed
+  assert.deepEqual(counted(), [1, 2]);
+  assert.equal(subscription.state, "live");
+});
+
+test("a feed that is disconnected on purpose waits for connect and knows its topics", () => {
+  const { stage, feed, subscription } = connected(BOOK);
+  stage.socket.receive(book("snapshot", 10));
+  feed.disconnect();
+  assert.deepEqual([feed.state, feed.reason, subscription.state], ["closed", "paused", "stale"]);
+  assert.deepEqual([stage.timers.size, stage.socket.isClosed], [0, true]);
+  feed.connect();
+  stage.socket.open();
+  assert.deepEqual(stage.socket.requests.map(({ topic }) => topic), ["orderbook"]);
+  stage.socket.receive(book("snapshot", 90));
+  assert.deepEqual([feed.state, feed.reason, subscription.state], ["live", null, "live"]);
+});
+
 test("a topic that was given up is not resynchronised", () => {
   const { stage, subscription } = connected(BOOK);
   stage.socket.receive(book("snapshot", 10));
@@ -194,8 +221,8 @@ test("a relay that does not answer the ping is given up", () => {
   const { stage, feed } = connected(BOOK);
   stage.socket.receive({ method: "pong" });
   const first = stage.socket;
-  stage.advance(15_000); // the next ping
-  stage.advance(9_999);
+  stage.advance(5_000); // the next ping
+  stage.advance(4_999);
   assert.equal(feed.state, "live");
   stage.advance(1);
   assert.deepEqual([feed.state, first.isClosed], ["reconnecting", true]);

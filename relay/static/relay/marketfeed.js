@@ -16,7 +16,7 @@
  *
  * | `feed.state` | meaning |
  * |---|---|
- * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe |
+ * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe; `reason` says why, where there is a why |
  * | `connecting` | the first attempt is under way |
  * | `live` | connected, and the relay is connected to the exchange |
  * | `stale` | connected, but the relay has lost the exchange: images are the last ones known |
@@ -53,8 +53,8 @@ export const FeedState = Object.freeze({
   RECONNECTING: "reconnecting",
 });
 
-const PING_INTERVAL = 15_000; // ms
-const SILENCE_LIMIT = 10_000; // ms after a ping: a relay that lives answers in a round trip
+const PING_INTERVAL = 5_000; // ms
+const SILENCE_LIMIT = 5_000; // ms after a ping: a relay that lives answers in a round trip
 const CONNECT_LIMIT = 10_000; // ms
 const OF_USE_AFTER = 5_000; // ms: a connection that held so long ends a series of failures
 const RETRY_REFUSED = 2_000; // ms: for refusals that are about the moment, not about the topic
@@ -98,7 +98,11 @@ export class MarketFeed extends EventTarget {
     this.retryAt = null;
     /** Round trip to the relay in ms, from the last ping; null before the first. */
     this.roundTrip = null;
-    /** What this client counted: messages of topics, gaps, resyncs, and connections made. */
+    /**
+     * What this client counted: messages of topics; gaps, holes in a sequence whoever noticed
+     * them; resyncs, snapshots that replaced a running book or were asked for after a gap;
+     * connections made; messages that could not be read.
+     */
     this.counts = { messages: 0, gaps: 0, resyncs: 0, connections: 0, unreadable: 0 };
     this.#environment = {
       WebSocket: globalThis.WebSocket,
@@ -142,7 +146,19 @@ export class MarketFeed extends EventTarget {
     this.#timers.cancel("retry");
     const isFirst = this.state === FeedState.CLOSED;
     this.#open();
-    this.#become(isFirst ? FeedState.CONNECTING : FeedState.RECONNECTING, this.reason);
+    if (isFirst) this.#become(FeedState.CONNECTING, null);
+    else this.#become(FeedState.RECONNECTING, this.reason);
+  }
+
+  /**
+   * Close the connection and keep the subscriptions, such as while nobody looks; `connect()` goes
+   * on. Until then everything is stale, and `reason` says these words.
+   */
+  disconnect(words = "paused") {
+    this.#drop();
+    for (const followed of this.#topics.values()) followed.interrupt();
+    this.#failures = 0;
+    this.#become(FeedState.CLOSED, words);
   }
 
   /** Close the connection and forget every subscription. */
@@ -319,6 +335,7 @@ export class MarketFeed extends EventTarget {
     const followed = this.#topics.get(message.topic);
     if (followed === undefined) return; // still on its way when its topic was given up
     this.counts.messages += 1;
+    this.#countHealing(followed.image, message);
     let outcome;
     try {
       outcome = followed.image.apply(message);
@@ -333,6 +350,15 @@ export class MarketFeed extends EventTarget {
     } else if (outcome === Outcome.APPLIED) {
       followed.applied(message, this.#isUpstreamDown);
     }
+  }
+
+  /** A snapshot in the midst of a book is the relay's way to heal what it missed or withheld. */
+  #countHealing(image, message) {
+    const isCounted = image instanceof OrderBook && image.depth > 1 && image.isLive;
+    const updateId = message.data?.u;
+    if (!isCounted || message.type !== "snapshot" || updateId === 1) return;
+    this.counts.resyncs += 1;
+    if (updateId !== image.updateId + 1) this.counts.gaps += 1;
   }
 
   #answered(message) {
