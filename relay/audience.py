@@ -15,6 +15,7 @@ from relay.core.errors import Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Replica
 from relay.core.topics import Category, Feed, Topic
+from relay.counters import counters
 from relay.envelopes import UpstreamState
 
 
@@ -90,6 +91,7 @@ class Audience:
             left in the channel would bring a snapshot that the next message does not follow.
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
+        crowded: How many readers had no room for the snapshot owed to them, when last tried.
     """
 
     def __init__(self, topic: Topic, number: int) -> None:
@@ -102,6 +104,7 @@ class Audience:
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}
+        self.crowded = 0
         self.fresh: list[bytes] = []
         self.messages = 0
         self.deliveries = 0
@@ -131,13 +134,23 @@ class Audience:
             for reader, outbound in self.current.items()
             if (withheld and reader in withheld) or not outbound.deliver(batch)
         ]
-        self.deliveries += (len(self.current) - len(refused)) * len(batch.texts)
+        if self.crowded:
+            counters.conflated += min(self.crowded, len(self.owed)) * len(batch.texts)
+        self._count(batch, len(self.current) - len(refused))
         if refused:
             self._withhold(refused, batch)
+
+    def _count(self, batch: Batch, readers: int) -> None:
+        """Count what so many readers were sent."""
+        deliveries = readers * len(batch.texts)
+        self.deliveries += deliveries
+        counters.deliveries += deliveries
+        counters.bytes_out += batch.size_for(readers)
 
     def _withhold(self, readers: list[Reader], batch: Batch) -> None:
         """Readers had no room: a snapshot will be owed to them; of trades, a count."""
         if self.topic.feed is not Feed.TRADES:
+            counters.conflated += len(readers) * len(batch.texts)
             for reader in readers:
                 del self.current[reader]
                 self.owed[reader] = None
@@ -168,11 +181,15 @@ class Audience:
             return
         greeting = self.replica.greeting()
         batch = None if greeting is None else Batch([greeting])
+        before = len(self.owed)
         for reader in list(self.owed):
             if batch is None or (reader.has_room() and reader.outbound.deliver(batch)):
                 del self.owed[reader]
                 self.current[reader] = reader.outbound
-                self.deliveries += batch is not None
+        self.crowded = len(self.owed)
+        if batch is not None:
+            self._count(batch, before - self.crowded)
+            counters.snapshots += before - self.crowded
 
     def restart(self) -> None:
         """Owe a snapshot to everybody: those who were current have missed something."""

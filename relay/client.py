@@ -21,6 +21,7 @@ from relay.core.limits import TokenBucket
 from relay.core.protocol import Door, Fields, decode_fields
 from relay.core.short_dialect import Method, ShortId
 from relay.core.topics import Category, Topic
+from relay.counters import counters
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
 from relay.outbound import Outbound
@@ -127,6 +128,7 @@ class Client:
             self._short(fields, now, is_allowed=is_allowed)
 
     def _answer_unread(self, text: str | bytes | None, refusal: Refusal) -> None:
+        counters.refusals[refusal.code] += 1
         if self.takes_notices:
             self._say(short_dialect.refused(ShortId(), refusal))
         else:
@@ -155,6 +157,7 @@ class Client:
                     self._unsubscribe(topic, now)
                     self._say(short_dialect.agreed(known, topic))
         except Refusal as refusal:
+            counters.refusals[refusal.code] += 1
             self._say(short_dialect.refused(known, refusal))
 
     def _short_subscribe(self, known: ShortId, fields: Fields, now: float) -> None:
@@ -178,11 +181,11 @@ class Client:
         args = bybit_dialect.read_args(fields)
         try:
             if not is_allowed:
-                raise ValueError("error:too many requests")
+                raise ValueError("error:too many requests") from _rate_limited()
             if known.op == "ping":
                 self._say(self._dialect.pong(known, time.time_ns() // 1_000_000))
             elif known.op not in ("subscribe", "unsubscribe"):
-                raise ValueError("error:invalid op")
+                raise ValueError("error:invalid op") from Refusal(Code.UNKNOWN_METHOD, known.op)
             elif args is None:
                 raise ValueError("error:args must be a list of topics")
             elif known.op == "subscribe":
@@ -190,13 +193,16 @@ class Client:
             else:
                 self._bybit_unsubscribe(known, args, now)
         except ValueError as error:
+            cause = error.__cause__
+            counters.refusals[cause.code if isinstance(cause, Refusal) else Code.BAD_REQUEST] += 1
             self._say(self._dialect.refused(known, str(error), args))
 
     def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
         held = frozenset(topic.text for topic in self.topics)
         topics = self._dialect.read_topics(args, held)
         if len(held) + len(topics) > self._max_topics:
-            raise ValueError(f"error:too many topics,limit:{self._max_topics}")
+            words = f"error:too many topics,limit:{self._max_topics}"
+            raise ValueError(words) from Refusal(Code.TOO_MANY_TOPICS, words)
         try:
             self._hub.subscribe(self, topics, known, now)
         except Refusal as refusal:
@@ -239,6 +245,7 @@ class Client:
         unsent = self.outbound.unsent() + size
         if unsent > self._buffer_limit // 2 and not self.is_lagging:
             self.is_lagging = True
+            counters.lagging += 1
             if self.takes_notices:
                 self._say(short_dialect.lagging(unsent - size))
         if unsent > self._buffer_limit:
@@ -273,6 +280,7 @@ class Client:
     def settled(self, request: Request, refusal: Refusal | None) -> None:
         known = request.id
         if refusal is not None:
+            counters.refusals[refusal.code] += 1
             for topic in request.topics:
                 self._forget(topic)
         if isinstance(known, BybitId):
@@ -294,12 +302,15 @@ class Client:
         if asked is None:
             return
         self._forget(topic)
+        counters.refusals[refusal.code] += 1
         if isinstance(asked.id, BybitId):
             self._say(self._dialect.refused(asked.id, _bybit_words(refusal), [topic.text]))
         else:
             self._say(short_dialect.refused(asked.id, refusal))
 
     def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+        counters.gaps += 1
+        counters.trades_dropped += dropped
         if self.takes_notices:
             self._say(short_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
@@ -324,6 +335,7 @@ class Client:
         if self.is_closing:
             return
         self.is_closing = True
+        counters.closes[code] += 1
         if self.takes_notices:
             self.outbound.write(Batch([short_dialect.bye(word, message)]))
         self.outbound.close(code, message)
@@ -345,7 +357,9 @@ class Client:
             self.close(CLOSE_SLOW, "slow", "answers are not read")
             self.outbound.abort()
         else:
-            self.outbound.write(Batch([text]))
+            batch = Batch([text])
+            self.outbound.write(batch)
+            counters.bytes_out += batch.size_for(1)
 
 
 def _rate_limited() -> Refusal:

@@ -26,11 +26,15 @@ from relay.client import (
 from relay.core.errors import Refusal
 from relay.core.protocol import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
 from relay.core.topics import Category, parse_category
+from relay.counters import counters
 from relay.origins import is_welcome
 from relay.outbound import make_outbound
 from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
+
+CLIENT_CODES = frozenset(range(1000, 1016))  # RFC 6455, section 7.4.1, and the registry it began
+OTHER_CODE = 0  # any other that a client has sent
 
 
 class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -87,12 +91,15 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 client.close(CLOSE_BAD_REQUEST, refusal.code, refusal.message)
             else:
                 process.add(client)
+                counters.connections[self.door.value] += 1
 
     async def _read(self, client: Client, receive: Any) -> None:
         """Take messages until the end; past Daphne they come another way, and only the end here."""
         while True:
             message = await receive()
             if message["type"] != "websocket.receive":
+                if not client.is_closing:
+                    counters.closes[_known(message.get("code"))] += 1
                 return
             text = message.get("text")
             sent = (message.get("bytes") or b"") if text is None else text
@@ -109,6 +116,11 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         """
         query = parse_qs(scope["query_string"].decode("latin1"), keep_blank_values=True)
         return parse_category(query["category"][-1]) if "category" in query else None
+
+
+def _known(code: int | None) -> int:
+    """Return a close code as it is counted: clients must not be able to make up new ones."""
+    return code if code in CLIENT_CODES else OTHER_CODE
 
 
 def _size(sent: str | bytes) -> int:
@@ -140,5 +152,6 @@ class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
         await receive()
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": CLOSE_NOT_FOUND, "reason": "no such path"})
+        counters.closes[CLOSE_NOT_FOUND] += 1
         while (await receive())["type"] != "websocket.disconnect":
             pass

@@ -18,6 +18,7 @@ from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.replica import Position, Step
 from relay.core.topics import Category, Feed, Topic
+from relay.counters import counters
 from relay.envelopes import UpstreamState
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
@@ -216,7 +217,9 @@ class Hub:
         if envelope["epoch"] < self.categories[audience.topic.category].epoch:
             return  # of a worker that was replaced and does not know it
         if kind == "publication":
-            audience.messages += len(envelope["texts"])
+            messages = len(envelope["texts"])
+            audience.messages += messages
+            counters.messages_in += messages
             audience.updated = now
             step = audience.replica.publication(
                 envelope["epoch"], envelope["after"], envelope["texts"]
@@ -248,6 +251,7 @@ class Hub:
 
     def _apply(self, audience: Audience, step: Step) -> None:
         if step.ask:
+            counters.holes += 1
             self._ask(audience)
         if step.lost:
             audience.flush()

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.counters import counters
 from tests.redis_server import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _counters_from_zero() -> None:
+    counters.__init__()  # type: ignore[misc]  # in place: who counts holds on to the object
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,8 @@ class BybitDialect:
         for text in args:
             try:
                 topic = Topic.parse(self.category, text)
-            except Refusal:
-                raise ValueError(self.unknown(text)) from None
+            except Refusal as refusal:
+                raise ValueError(self.unknown(text)) from refusal
             if text in held or text in topics:
                 raise ValueError(f"error:already subscribed,topic:{text}")
             topics[text] = topic

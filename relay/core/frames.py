@@ -36,15 +36,22 @@ class Batch:
     Attributes:
         texts: The messages, in order, as JSON text.
         plain: All of them as WebSocket frames, for one write.
+        deflated_to: How many clients took them compressed, as outbounds count.
     """
 
-    __slots__ = ("_deflated", "plain", "texts")
+    __slots__ = ("_deflated", "deflated_to", "plain", "texts")
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self.texts = texts
         frames = [_header(_TEXT, len(text)) + text for text in texts]
         self.plain = frames[0] if len(frames) == 1 else b"".join(frames)
         self._deflated: bytes | None = None
+        self.deflated_to = 0
+
+    def size_for(self, readers: int) -> int:
+        """Return how many bytes so many clients were sent, `deflated_to` of them compressed."""
+        saved = self.deflated_to and len(self.plain) - len(self.deflated)
+        return readers * len(self.plain) - self.deflated_to * saved
 
     @property
     def deflated(self) -> bytes:

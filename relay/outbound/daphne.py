@@ -198,7 +198,7 @@ class DaphneOutbound(Outbound):
     def deliver(self, batch: Batch) -> bool:
         if not self._is_clear and not self._look_whether_clear():
             return self._deliver_behind(batch)
-        data = batch.deflated if self._deflates else batch.plain
+        data = self._frames(batch) if self._deflates else batch.plain
         if self.corked is not None:
             if not self._held:
                 self.corked.append(self)
@@ -226,14 +226,20 @@ class DaphneOutbound(Outbound):
     def _deliver_behind(self, batch: Batch) -> bool:
         if self._protocol.state != _OPEN:
             return True
-        data = batch.deflated if self._deflates else batch.plain
         if self.unsent():
+            data = batch.deflated if self._deflates else batch.plain
             return self._peer.crowded(batch, len(data))
-        self._emit(data)
+        self.write(batch)
         return True
 
     def write(self, batch: Batch) -> None:
-        self._emit(batch.deflated if self._deflates else batch.plain)
+        self._emit(self._frames(batch))
+
+    def _frames(self, batch: Batch) -> bytes:
+        if self._deflates:
+            batch.deflated_to += 1
+            return batch.deflated
+        return batch.plain
 
     def uncork(self) -> None:
         if self._held:

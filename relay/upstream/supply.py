@@ -23,6 +23,7 @@ from relay.core.interest import Interest
 from relay.core.ledger import Ledger
 from relay.core.stream import Outcome, TopicStream
 from relay.core.topics import Category, Feed, Topic, shown
+from relay.counters import counters
 from relay.envelopes import Demand, Envelope, UpstreamState
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,7 @@ class Supply:
         since: When that began, Unix ms.
         streams: The topics that are subscribed or about to be, by Bybit's text.
         lines: The connections there should be.
-        not_understood: Frames that were counted and otherwise ignored.
-        dropped: Envelopes that were dropped because the channel layer did not take them.
+        counted: What this process has counted of the category, also before this supply.
     """
 
     def __init__(
@@ -92,9 +92,7 @@ class Supply:
         self.since = wall_ms()
         self.streams: dict[str, TopicStream] = {}
         self.lines: list[Line] = []
-        self.messages = 0
-        self.not_understood = 0
-        self.dropped = 0
+        self.counted = counters.upstream[category]
         self._worker = worker
         self._linger = linger
         self._max_topics = max_topics
@@ -185,6 +183,7 @@ class Supply:
     def opened(self, line: Line, now: float) -> Ledger:
         """Note that a connection is open; return its ledger, which wants all its topics."""
         line.ledger = Ledger(self.category, line.topics, now)
+        self.counted.reconnects += line.has_failed
         line.has_failed = False
         self._refresh_state()
         return line.ledger
@@ -193,6 +192,7 @@ class Supply:
         """Note that a connection broke or could not be made; its topics are stale."""
         line.ledger = None
         line.has_failed = True
+        self.counted.breaks += 1
         if not line.topics and line in self.lines:
             self.lines.remove(line)
         for text in line.topics:
@@ -239,7 +239,8 @@ class Supply:
             return
         if line.ledger is not None and line.ledger.saw(name):
             self._confirm(name, now)
-        self.messages += 1
+        self.counted.messages += 1
+        self.counted.bytes += len(text)
         before, was_live = stream.offset, stream.is_live
         outcome = stream.receive(text, frame, now, self._random())
         if outcome is Outcome.PUBLISH:
@@ -247,6 +248,7 @@ class Supply:
         elif outcome is Outcome.BAD:
             self._ignore(text, stream.fault)
         elif outcome is Outcome.BROKEN:
+            self.counted.gaps += 1
             logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
             if was_live:
                 self._put_stale(stream)
@@ -263,6 +265,7 @@ class Supply:
             self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
     def _refuse(self, text: str, words: str, now: float) -> None:
+        self.counted.refusals += 1
         logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
         if len(self._refused) >= MAX_REFUSALS:
             del self._refused[next(iter(self._refused))]
@@ -276,14 +279,14 @@ class Supply:
 
     def _ignore(self, text: bytes, words: str) -> None:
         """Count a frame that is not understood; of many in one second one is logged."""
-        self.not_understood += 1
+        self.counted.not_understood += 1
         second = self._wall_ms() // 1000
         if second == self._ignored_in:
             return
         self._ignored_in = second
         logger.warning(
             "%d frames of %s were not understood, the last: %s: %s",
-            self.not_understood,
+            self.counted.not_understood,
             self.category,
             shown(words),
             text[:80].decode(errors="replace"),
@@ -305,6 +308,7 @@ class Supply:
         for text, stream in self.streams.items():
             ledger = self._line_of[text].ledger
             if ledger is not None and stream.is_resync_due(now):
+                self.counted.resyncs += 1
                 ledger.resync(text)
                 stream.resynced(now, self._random())
 
@@ -396,6 +400,6 @@ class Supply:
         """Bound what waits: the hubs see the hole and ask for what they lack."""
         self._waiting_bytes += size
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            self.dropped += sum(map(len, self._outbox.values()))
+            self.counted.dropped += sum(map(len, self._outbox.values()))
             logger.error("the channel layer does not keep up; dropped what waited for it")
             self.take_envelopes()

@@ -319,7 +319,7 @@ def test_messages_are_published_byte_for_byte_and_together(market: Market) -> No
     assert market.told() == [published(BOOK, 0, snapshot(5_000), spaced)]
     market.frames(delta(5_002))
     assert market.told() == [published(BOOK, 2, delta(5_002))]
-    assert market.supply.messages == 3
+    assert market.supply.counted.messages == 3
 
 
 def test_data_before_the_ack_is_published_and_confirms(market: Market) -> None:
@@ -413,9 +413,9 @@ def test_a_frame_that_is_not_understood_is_counted_and_costs_nothing(
     market.told()
     market.frames(text, delta(5_001))
     assert market.told() == [published(BOOK, 1, delta(5_001))]
-    assert market.supply.not_understood == 1
+    assert market.supply.counted.not_understood == 1
     market.supply.binary(5)
-    assert market.supply.not_understood == 2
+    assert market.supply.counted.not_understood == 2
 
 
 @given(st.lists(st.binary(max_size=50) | st.sampled_from([
@@ -442,7 +442,7 @@ def test_pongs_are_told_apart(market: Market) -> None:
     pongs = [ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}']
     assert [market.supply.frame(line, text, market.now) for text in pongs] == [True, True]
     assert not market.supply.frame(line, snapshot(), market.now)
-    assert market.supply.not_understood == 0
+    assert market.supply.counted.not_understood == 0
 
 
 def test_data_on_its_way_while_a_topic_leaves_is_no_fault(market: Market) -> None:
@@ -451,7 +451,7 @@ def test_data_on_its_way_while_a_topic_leaves_is_no_fault(market: Market) -> Non
     market.pass_time(LINGER)
     assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
     market.frames(snapshot(5_000), delta(5_001))
-    assert market.supply.not_understood == 0
+    assert market.supply.counted.not_understood == 0
 
 
 # ---- connections ----
@@ -620,7 +620,7 @@ def test_what_nobody_takes_is_bounded_and_counted(market: Market) -> None:
         market.frames(text)
     waiting = sum(len(e["texts"]) for e in market.told(TICKER))
     assert waiting * len(text) <= MAX_WAITING_BYTES
-    assert market.supply.dropped > 0
+    assert market.supply.counted.dropped > 0
     market.frames(ticker())
     [publication] = market.told(TICKER)
     assert (publication["after"], publication["texts"]) == (70, [ticker()])
