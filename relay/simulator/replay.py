@@ -53,11 +53,11 @@ class Recording:
     session writes its own.
     """
 
-    def __init__(self, lines: Iterable[bytes], category: Category = Category.LINEAR) -> None:
+    def __init__(self, lines: Iterable[bytes], category: Category | None = Category.LINEAR) -> None:
         """Read the lines.
 
         Args:
-            category: Of frames that do not say theirs.
+            category: Of frames that do not say theirs; None plays them in every category.
 
         Raises:
             RecordingError: A line is not JSON, or no line has a topic.
@@ -77,7 +77,7 @@ class Recording:
 
     @classmethod
     def read(cls, path: Path, category: Category | None = None) -> Recording:
-        """Read a file; a raw one is of the category that its name mentions, or linear.
+        """Read a file; a raw one is of the category that its name mentions, or of every one.
 
         Raises:
             RecordingError: As the constructor, or the file cannot be read.
@@ -86,22 +86,23 @@ class Recording:
         opened = gzip.open if path.name.endswith(".gz") else open
         try:
             with opened(path, "rb") as file:
-                return cls(file, category or next(guesses, Category.LINEAR))
+                return cls(file, category or next(guesses, None))
         except (OSError, EOFError) as fault:
             raise RecordingError(f"cannot be read: {fault}") from None
 
-    def _add(self, position: int, line: bytes, category: Category) -> None:
+    def _add(self, position: int, line: bytes, category: Category | None) -> None:
         frame = msgspec.json.decode(line, type=_Line)
         if bytes(frame.message):
-            category = Category(frame.category or category)
+            category = Category(frame.category) if frame.category else category
             line = bytes(frame.message)
             frame = msgspec.json.decode(line, type=_Line)
         if frame.topic is None:
             return
-        clock = self._clocks.get(category, 0)
-        due = self._clocks[category] = max(clock, frame.ts or 0)
-        topics = self.topics.setdefault(category, {})
-        topics.setdefault(frame.topic, []).append(Recorded(position, due, line))
+        for played_in in (category,) if category else Category:
+            clock = self._clocks.get(played_in, 0)
+            due = self._clocks[played_in] = max(clock, frame.ts or 0)
+            topics = self.topics.setdefault(played_in, {})
+            topics.setdefault(frame.topic, []).append(Recorded(position, due, line))
 
 
 class Player:

@@ -124,18 +124,18 @@ def test_a_wrapped_recording_gives_each_frame_to_its_category(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "category"),
+    ("name", "given", "categories"),
     [
-        ("spot-session.jsonl", None, Category.SPOT),
-        ("session.jsonl", None, Category.LINEAR),
-        ("spot-session.jsonl", Category.INVERSE, Category.INVERSE),
+        ("spot-session.jsonl", None, [Category.SPOT]),
+        ("session.jsonl", None, list(Category)),
+        ("spot-session.jsonl", Category.INVERSE, [Category.INVERSE]),
     ],
 )
 def test_the_category_of_a_raw_recording_is_given_or_guessed(
-    tmp_path: Path, name: str, given: Category | None, category: Category
+    tmp_path: Path, name: str, given: Category | None, categories: list[Category]
 ) -> None:
     (tmp_path / name).write_bytes(b"\n".join(LINES))
-    assert list(Recording.read(tmp_path / name, given).topics) == [category]
+    assert list(Recording.read(tmp_path / name, given).topics) == categories
 
 
 @pytest.mark.parametrize(

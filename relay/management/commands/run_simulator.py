@@ -71,7 +71,7 @@ class Command(RelayCommand):
         add(
             "--category",
             type=_category,
-            help="of a raw recording (default: from its file name, or linear)",
+            help="of a raw recording (default: from its file name, or every one)",
         )
         add(
             "--fault",
