@@ -7,7 +7,8 @@
             self.run_until_stopped(serve(options["port"]))
 
 Settings that cannot be used, and whatever a command raises as `CannotStart`, end it with one
-sentence on standard error and exit status 2. SIGINT and SIGTERM end it with status 0.
+sentence on standard error and exit status 2; `CannotContinue` is status 1. SIGINT and
+SIGTERM end it with status 0.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class CannotStart(Exception):
     """The user's fault, said in one sentence: a setting, an argument, a port that is taken."""
 
 
+class CannotContinue(Exception):
+    """Nobody's argument: what ran cannot go on, said in one sentence."""
+
+
 class RelayCommand(BaseCommand):
     """A command that starts with usable settings only and never shows a user a traceback."""
 
@@ -58,6 +63,9 @@ class RelayCommand(BaseCommand):
         except CannotStart as fault:
             self.stderr.write(str(fault))
             sys.exit(2)
+        except CannotContinue as fault:
+            self.stderr.write(str(fault))
+            sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(0)
 

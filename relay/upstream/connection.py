@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -24,7 +25,8 @@ from relay.core.backoff import Backoff
 from relay.core.bybit import encode_ping
 from relay.core.ledger import Ledger
 from relay.core.limits import Window
-from relay.upstream.supply import Line, Supply
+from relay.core.topics import Category
+from relay.upstream.supply import Line
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +78,34 @@ class _Socket(ClientConnection):
             self.on_text(data)
 
 
+class Receiver(Protocol):
+    """What takes the frames of connections: `Supply`, or a recorder."""
+
+    category: Category
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether reading should pause."""
+
+    def opened(self, line: Line, now: float) -> Ledger:
+        """Note that the connection is open; return what it is to ask for."""
+
+    def closed(self, line: Line) -> None:
+        """Note that the connection broke or could not be made."""
+
+    def frame(self, line: Line, text: bytes, now: float) -> bool:
+        """Take one frame; return whether it was a pong."""
+
+    def binary(self, size: int) -> None:
+        """Take note of a binary frame."""
+
+
 class Connection:
     """Keeps one line of a category connected for as long as it runs."""
 
     def __init__(
         self,
-        supply: Supply,
+        supply: Receiver,
         line: Line,
         *,
         url: str,

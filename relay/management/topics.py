@@ -1,0 +1,28 @@
+"""Topics as the commands take them: `orderbook.50.BTCUSDT`, `spot:publicTrade.BTCUSDT`."""
+
+from __future__ import annotations
+
+from django.core.management.base import CommandParser
+
+from relay.core.errors import Refusal
+from relay.core.topics import Topic
+from relay.management.base import CannotStart
+
+
+def add_topics(parser: CommandParser, what: str) -> None:
+    """Declare the topics of a command, as its arguments."""
+    parser.add_argument(
+        "topics",
+        nargs="+",
+        metavar="TOPIC",
+        type=_topic,
+        help=f"{what}, such as orderbook.50.BTCUSDT (linear) or spot:tickers.BTCUSDT",
+    )
+
+
+def _topic(text: str) -> Topic:
+    try:
+        return Topic.parse_qualified(text)
+    except Refusal as refusal:
+        words = refusal.message
+        raise CannotStart(f"{words[:1].upper()}{words[1:]}.") from None

@@ -1,0 +1,266 @@
+"""The exchange's own words, kept in a file.
+
+The file is right at every moment: it grows by whole lines, or by whole gzip members, and a write
+that fails is taken back. So it can be played (`relay.simulator.replay`) whatever ended it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from relay.core.bybit import (
+    ARGS_PER_CONNECTION,
+    CHARACTERS_PER_CONNECTION,
+    argument_length,
+    decode_frame,
+)
+from relay.core.errors import BadFrame
+from relay.core.ledger import Ledger
+from relay.core.topics import Category, Topic, shown
+from relay.upstream.supply import Line
+
+logger = logging.getLogger(__name__)
+
+BLOCK_BYTES = 2**20  # written together at most: compressing that takes about 40 ms
+CROWDED_BYTES = 8 * 2**20  # waiting to be written, at which the exchange should wait, too
+FLUSH_INTERVAL = 1.0  # seconds a line waits at most
+MEMBER_INTERVAL = 10.0  # seconds the same with gzip: short members compress badly
+
+
+class FrameFile:
+    """A file of lines, compressed if its name ends in `.gz`.
+
+    Attributes:
+        path: Where it is.
+        flush_interval: Seconds in which `flush` should be called.
+        waiting: Bytes that are not written yet.
+        written: Bytes in the file.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        """Open the file.
+
+        Raises:
+            OSError: it cannot be written, is being written by another recorder, or (as
+                `FileExistsError`) holds something already.
+        """
+        self.path = path
+        self._is_gzip = path.name.endswith(".gz")
+        self.flush_interval = MEMBER_INTERVAL if self._is_gzip else FLUSH_INTERVAL
+        self.waiting = 0
+        self.written = 0
+        self._lines: list[bytes] = []
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            status = os.fstat(self._fd)
+            self._is_regular = stat.S_ISREG(status.st_mode)
+            if self._is_regular:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if status.st_size and not overwrite:
+                    raise FileExistsError
+                os.ftruncate(self._fd, 0)
+        except OSError:
+            os.close(self._fd)
+            raise
+
+    def add(self, line: bytes) -> None:
+        """Keep a line, to be written with the next `flush`."""
+        self._lines.append(line + b"\n")
+        self.waiting += len(line) + 1
+
+    def flush(self) -> None:
+        """Write what waits, whole or not at all.
+
+        Raises:
+            OSError: the disk is full or gone.
+        """
+        if self._lines:
+            block, self._lines, self.waiting = b"".join(self._lines), [], 0
+            self._write(gzip.compress(block, mtime=0) if self._is_gzip else block)
+
+    def close(self) -> None:
+        """Write what waits and see it reach the disk.
+
+        Raises:
+            OSError: as `flush`.
+        """
+        try:
+            self.flush()
+            if self._is_gzip and not self.written:
+                self._write(gzip.compress(b"", mtime=0))
+            if self._is_regular:
+                os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
+
+    def discard(self) -> None:
+        """Forget what waits, and the file if nothing was written."""
+        self._lines, self.waiting = [], 0
+        if self._is_regular and not self.written:
+            with suppress(OSError):
+                self.path.unlink()
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError:
+            if self._is_regular:
+                os.ftruncate(self._fd, self.written)
+                os.lseek(self._fd, self.written, os.SEEK_SET)
+            raise
+        self.written += len(data)
+
+
+class CategoryRecorder:
+    """The topics of one category on their way into a file.
+
+    Attributes:
+        lines: The connections there should be.
+        messages: Frames of topics that were kept; answers are kept as well, and not counted.
+        size: Of those messages, in bytes as the exchange sent them.
+        refused: The exchange's words for each topic that it does not have.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[Topic],
+        keep: Callable[[Category, bytes], None],
+        is_crowded: Callable[[], bool],
+    ) -> None:
+        """Share the topics among as few connections as the exchange allows.
+
+        Args:
+            topics: All of one category; at least one.
+            keep: Takes each frame.
+            is_crowded: Whether `keep` should be given a pause.
+        """
+        self.lines: list[Line] = []
+        self.messages = 0
+        self.size = 0
+        self.refused: dict[str, str] = {}
+        self._keep = keep
+        self._is_crowded = is_crowded
+        for topic in topics:
+            self.category = topic.category
+            line = self._line_for(topic.text)
+            line.topics[topic.text] = None
+            line.characters += argument_length(topic.text)
+
+    def _line_for(self, text: str) -> Line:
+        most = ARGS_PER_CONNECTION.get(self.category, CHARACTERS_PER_CONNECTION)
+        if self.lines:
+            last = self.lines[-1]
+            fits = last.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
+            if fits and len(last.topics) < most:
+                return last
+        self.lines.append(Line(len(self.lines) + 1))
+        return self.lines[-1]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether reading should pause."""
+        return self._is_crowded()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all its connections are open."""
+        return all(line.ledger is not None for line in self.lines)
+
+    def opened(self, line: Line, now: float) -> Ledger:
+        """Note that a connection is open; return its ledger, which wants all its topics."""
+        line.ledger = Ledger(self.category, (t for t in line.topics if t not in self.refused), now)
+        logger.info("%s: connection %d is open", self.category, line.number)
+        return line.ledger
+
+    def closed(self, line: Line) -> None:
+        """Note that a connection broke or could not be made."""
+        line.ledger = None
+
+    def frame(self, line: Line, text: bytes, now: float) -> bool:
+        """Keep one frame of the exchange as it is; return whether it was a pong."""
+        try:
+            frame = decode_frame(text)
+        except BadFrame as fault:
+            self._leave_out(str(fault), text)
+            return False
+        if b"\n" in text or b"\r" in text:
+            self._leave_out("more than one line", text)
+            return False
+        self._keep(self.category, text)
+        if frame.topic is not None:
+            self.messages += 1
+            self.size += len(text)
+            if line.ledger is not None:
+                line.ledger.saw(frame.topic)
+        elif frame.is_pong:
+            return True
+        elif frame.is_ack and line.ledger is not None:
+            for verdict in line.ledger.reply(frame):
+                if not verdict.is_confirmed:
+                    self.refused[verdict.topic] = verdict.words
+                    words = shown(verdict.words)
+                    logger.warning("%s:%s was refused: %s", self.category, verdict.topic, words)
+        return False
+
+    def binary(self, size: int) -> None:
+        """Take note of a binary frame, which Bybit does not send here."""
+        self._leave_out(f"binary, {size} bytes", b"")
+
+    def _leave_out(self, why: str, text: bytes) -> None:
+        beginning = text[:80].decode(errors="replace")
+        logger.warning("%s: a frame was left out: %s: %s", self.category, shown(why), beginning)
+
+
+class Recorder:
+    """Topics of any categories on their way into one file.
+
+    Frames of one category are written as they came; of several, each is wrapped with the name
+    of its category, because Bybit's messages do not tell theirs.
+
+    Attributes:
+        categories: The parts, one a category.
+    """
+
+    def __init__(self, topics: Iterable[Topic], file: FrameFile) -> None:
+        by_category: dict[Category, list[Topic]] = {}
+        for topic in dict.fromkeys(topics):
+            by_category.setdefault(topic.category, []).append(topic)
+        keep = self._keep if len(by_category) == 1 else self._keep_wrapped
+        self.categories = [
+            CategoryRecorder(its_topics, keep, lambda: file.waiting > CROWDED_BYTES)
+            for its_topics in by_category.values()
+        ]
+        self._file = file
+
+    @property
+    def messages(self) -> int:
+        """Frames of topics that were kept."""
+        return sum(part.messages for part in self.categories)
+
+    @property
+    def size(self) -> int:
+        """Of those messages, in bytes as the exchange sent them."""
+        return sum(part.size for part in self.categories)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the exchange has refused every topic."""
+        return all(
+            len(part.refused) == sum(len(line.topics) for line in part.lines)
+            for part in self.categories
+        )
+
+    def _keep(self, category: Category, text: bytes) -> None:
+        self._file.add(text)
+
+    def _keep_wrapped(self, category: Category, text: bytes) -> None:
+        self._file.add(b'{"category":"%s","message":%s}' % (category.encode(), text))
