@@ -125,6 +125,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "marketfeed.probes.ProbesMiddleware",  # first: probes call the host by any name
     "django.middleware.security.SecurityMiddleware",
     "marketfeed.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -204,7 +205,6 @@ SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 # Behind a proxy that ends TLS, `daphne --proxy-headers` tells Django the scheme.
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes speak plain HTTP to the port itself
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0  # a year, what browsers' preload lists ask
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS

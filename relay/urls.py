@@ -1,4 +1,4 @@
-"""What the relay serves over HTTP."""
+"""What the relay serves over HTTP, beside what `marketfeed.probes` answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,4 @@ from relay import views
 urlpatterns: list[URLPattern] = [
     path("", views.demo, name="demo"),
     path("favicon.ico", views.favicon, name="favicon"),
-    path("healthz", views.healthz, name="healthz"),
-    path("readyz", views.readyz, name="readyz"),
 ]

@@ -12,6 +12,7 @@ from django.core.management import call_command
 from relay import stats
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+PROBES = ["/healthz", "/readyz"]
 LIVE_PAGE = "/admin/relay/livetopic/"
 LIVE_JSON = "/admin/relay/livetopic/live.json"
 PICTURE = {
@@ -118,7 +119,7 @@ def test_a_hostile_symbol_in_the_address_is_not_repeated_as_markup(client):
     assert HOSTILE not in html
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/", *PROBES])
 def test_pages_for_everybody_answer_get_and_head_alone(client, path):
     assert client.get(path).status_code == 200
     head = client.head(path)
@@ -158,6 +159,21 @@ async def test_healthz_answers_ok_while_the_process_lives(async_client):
     assert response.content.strip() == b"ok"
     assert response["Content-Type"].startswith("text/plain")
     assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("host", ["10.1.2.3:8000", "[fd00::1]", "feed.internal", "not a host", ""])
+async def test_probes_may_call_the_host_by_any_name(async_client, settings, path, host):
+    settings.SECURE_SSL_REDIRECT = True
+    response = await async_client.get(path, headers={"host": host})
+    assert response.status_code == 200
+    assert response["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_every_other_page_asks_for_an_allowed_host(async_client):
+    for path in ("/", "/healthz/", "/favicon.ico", "/admin/login/", "/nothing"):
+        response = await async_client.get(path, headers={"host": "10.1.2.3:8000"})
+        assert response.status_code == 400, path
 
 
 @pytest.mark.parametrize(
