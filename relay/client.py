@@ -318,14 +318,15 @@ class Client:
             self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
-        self._down_since = since if state is UpstreamState.DOWN else 0
+        self._down_since = since if state.is_interrupted else 0
         if self.takes_notices:
-            self._say(short_dialect.status(category, state.value, since))
+            word = UpstreamState.DOWN if state.is_interrupted else state
+            self._say(short_dialect.status(category, word.value, since))
 
     def _tell_if_down(self, category: Category) -> None:
         """Tell one who comes while upstream is down why there is no snapshot."""
         known = self._hub.categories[category]
-        if known.state is UpstreamState.DOWN and known.since != self._down_since:
+        if known.state.is_interrupted and known.since != self._down_since:
             self.upstream_changed(category, known.state, known.since)
 
     # ---- the end ----

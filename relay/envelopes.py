@@ -37,7 +37,13 @@ class UpstreamState(StrEnum):
     IDLE = "idle"  # nobody wants anything
     CONNECTING = "connecting"  # the first try
     LIVE = "live"
+    PARTIAL = "partial"  # one of several connections is down: its topics are stale, others live
     DOWN = "down"
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether any reader may be missing something."""
+        return self in (UpstreamState.PARTIAL, UpstreamState.DOWN)
 
 
 class Demand(TypedDict):

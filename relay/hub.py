@@ -287,11 +287,13 @@ class Hub:
         if before is state:
             return
         # A new worker is idle and connecting first: between "down" and "live" it is no news.
-        is_news = state is UpstreamState.DOWN or (
-            state is UpstreamState.LIVE and known.is_told_down
+        is_news = (
+            not before.is_interrupted
+            if state.is_interrupted
+            else state is UpstreamState.LIVE and known.is_told_down
         )
         if is_news:
-            known.is_told_down = state is UpstreamState.DOWN
+            known.is_told_down = state.is_interrupted
         readers: dict[Reader, None] = {}
         for audience in self._of(category):
             if state is UpstreamState.DOWN:

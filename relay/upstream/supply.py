@@ -338,7 +338,8 @@ class Supply:
         elif all(line.ledger is not None for line in self.lines):
             state = UpstreamState.LIVE
         elif any(line.has_failed for line in self.lines):
-            state = UpstreamState.DOWN
+            is_any_open = any(line.ledger is not None for line in self.lines)
+            state = UpstreamState.PARTIAL if is_any_open else UpstreamState.DOWN
         elif self.state is UpstreamState.LIVE:
             return  # a further connection is being opened; the others work
         else:

@@ -602,12 +602,20 @@ async def test_past_the_character_limit_a_second_connection_carries_the_rest(
         line = exchange.of("linear")[1]
         first, second = (next(iter(line.topics)) for line in exchange.of("linear"))
         reader = await stack.enter_async_context(following(relay, first, second))
-        for topic in (first, second):
-            feed = BookFeed(topic.rpartition(".")[2])
+        feeds = {topic: BookFeed(topic.rpartition(".")[2]) for topic in (first, second)}
+        for topic, feed in feeds.items():
             await exchange.say("linear", topic, feed.snapshot())
             await moves(exchange, "linear", feed, 3)
             await assert_right(reader, feed)
+        exchange.is_shut = True
         line.cut()  # one of two: the other's topics notice nothing
+        await reader.until(lambda: statuses(reader) == ["down"], "told of the interruption")
+        await moves(exchange, "linear", feeds[first], 3)
+        async with following(relay, first, second) as late:
+            await assert_right(late, feeds[first])
+            assert late.followers[second].texts == []
+            assert statuses(late) == ["down"]
+        exchange.is_shut = False
         await exchange.until(lambda: exchange.opened["linear"] == 3, "a third connection")
         await exchange.until_followed("linear", *topics)
         assert all(heard.args.count(first) == 0 for heard in exchange.heard if heard.line == 2)
