@@ -19,10 +19,10 @@ from relay.core.replica import Position
 from relay.core.topics import Category
 from relay.hub import Hub
 from relay.reports import Reporter
+from relay.steps import PATIENCE, repeat
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 1.0  # seconds between tries while the channel layer is away
 ENVELOPES_PER_TURN = 200  # received before the event loop may do something else
 LONGEST_PAUSE = 0.02  # seconds between flushes under load
 PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half of the time
@@ -64,9 +64,10 @@ class HubRunner:
 
     def start(self) -> None:
         """Start serving the hub; `stop` ends it."""
+        steps = {"listen": self._listen, "tell": self._tell, "watch": self._watch}
         self._tasks = [
-            self._loop.create_task(_persist(step), name=f"hub {step.__name__}")
-            for step in (self._listen, self._tell, self._watch)
+            self._loop.create_task(repeat(step, f"hub: {name}"), name=f"hub {name}")
+            for name, step in steps.items()
         ]
 
     async def stop(self) -> None:
@@ -222,13 +223,3 @@ class HubRunner:
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-async def _persist(step: Any) -> None:
-    """Run a step for ever: while the channel layer is away, try again each second."""
-    while True:
-        try:
-            await step()
-        except Exception:
-            logger.exception("hub %s failed; again in %.0f s", step.__name__, PATIENCE)
-        await asyncio.sleep(PATIENCE)

@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -22,6 +22,7 @@ from relay import conf, envelopes
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
+from relay.steps import PATIENCE, repeat
 from relay.upstream import leadership
 from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
@@ -30,7 +31,6 @@ from relay.upstream.supply import Line, Supply
 logger = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between looks at what is due
-PATIENCE = 1.0  # seconds between tries while the channel layer is away
 
 
 def wall_ms() -> int:
@@ -55,9 +55,12 @@ class _Term:
 
     async def serve(self) -> None:
         """Serve until the lead is lost; say why in the log."""
-        steps = (self._listen, self._publish, self._tick)
+        steps = {"listen": self._listen, "publish": self._publish, "tick": self._tick}
         async with self._group:
-            tasks = [self._start(_persist(step), step.__name__) for step in steps]
+            tasks = [
+                self._start(repeat(step, f"{self.supply.category}: {name}"), name)
+                for name, step in steps.items()
+            ]
             words = await self._leadership.keep()
             logger.warning("%s: stands by, for %s", self.supply.category, words)
             for task in (*tasks, *(task for _, task in self._connections.values())):
@@ -217,13 +220,3 @@ class UpstreamWorker:
                 await term.say_goodbye()
         except Exception:  # the layer may be what ended the worker
             logger.warning("could not tell the hubs goodbye", exc_info=True)
-
-
-async def _persist(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a step for ever: while the channel layer is away, try again each second."""
-    while True:
-        try:
-            await step()
-        except Exception:
-            logger.exception("upstream %s failed; again in %.0f s", step.__name__, PATIENCE)
-        await asyncio.sleep(PATIENCE)

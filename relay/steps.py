@@ -1,0 +1,40 @@
+"""Work that goes on for ever, whatever happens to the channel layer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 1.0  # seconds between tries while the channel layer is away
+STEADY = 10.0  # seconds after which a step that fails is told of anew
+LAYER_FAULTS = (RedisError, OSError, TimeoutError)
+
+
+async def repeat(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """Run a step that never ends by itself, and again a second after it failed.
+
+    A channel layer that is away is told in one line, once until the step has run for a while;
+    any other failure is a fault of the program, told each time and in full.
+    """
+    loop = asyncio.get_running_loop()
+    is_told = False
+    while True:
+        started = loop.time()
+        try:
+            await step()
+        except LAYER_FAULTS as fault:
+            if loop.time() - started > STEADY:
+                is_told = False
+            if not is_told:
+                words = str(fault) or type(fault).__name__
+                logger.warning("%s: the channel layer fails (%s); trying each second", name, words)
+            is_told = True
+        except Exception:
+            logger.exception("%s failed; again in %.0f s", name, PATIENCE)
+        await asyncio.sleep(PATIENCE)

@@ -1,0 +1,32 @@
+"""Work that goes on whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay import steps
+
+
+async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(steps, "PATIENCE", 0.01)
+    faults: list[Exception] = [OSError("away"), OSError("away"), ValueError("wrong")]
+    is_back = asyncio.Event()
+
+    async def step() -> None:
+        if faults:
+            raise faults.pop(0)
+        is_back.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(steps.repeat(step, "publish"))
+    async with asyncio.timeout(5):
+        await is_back.wait()
+    task.cancel()
+    away, wrong = caplog.records
+    assert away.getMessage() == "publish: the channel layer fails (away); trying each second"
+    assert away.exc_info is None
+    assert wrong.exc_info is not None
