@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from channels.consumer import AsyncConsumer
 
 from relay import conf, web_process
+from relay.addresses import client_address
 from relay.client import (
     CLOSE_BAD_REQUEST,
     CLOSE_FOREIGN_ORIGIN,
@@ -47,8 +48,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         process = web_process.current()
         settings = conf.current()
-        address = scope["client"][0] if scope.get("client") else None
         headers = dict(scope["headers"])
+        address = client_address(scope, headers)
         client = Client(process.runner.hub, self.door, address=address)
         outbound = make_outbound(
             send,
