@@ -61,6 +61,7 @@ class HubRunner:
         self._tasks: list[asyncio.Task[None]] = []
         self.reporter = Reporter(self.process, self.name)
         self.unreachable_since: float | None = None
+        self._failing: dict[str, float] = {}  # step -> since when it cannot reach the layer
 
     def start(self) -> None:
         """Start serving the hub; `stop` ends it."""
@@ -126,11 +127,18 @@ class HubRunner:
                 for category in Category:
                     await self._tell_category(category, is_renewal=is_renewal)
             except Exception:
-                self.hub.is_reachable = False
-                self.unreachable_since = self.unreachable_since or time.monotonic()
+                self._note("tell", is_failing=True)
                 raise
-            self.hub.is_reachable = True
-            self.unreachable_since = None
+            self._note("tell", is_failing=False)
+
+    def _note(self, step: str, *, is_failing: bool) -> None:
+        """Remember whether a step reached the channel layer when it last tried."""
+        if is_failing:
+            self._failing.setdefault(step, time.monotonic())
+        else:
+            self._failing.pop(step, None)
+        self.unreachable_since = min(self._failing.values(), default=None)
+        self.hub.is_reachable = not self._failing
 
     async def _join(self) -> None:
         """Be a member of the groups of the hub's topics, and of no others."""
@@ -174,7 +182,12 @@ class HubRunner:
                 next_tick = now + 1
                 self.hub.tick(now)
                 report = self.reporter.make(self.hub, self._count_clients(), now)
-                await self._layer.group_send(envelopes.REPORTS_GROUP, dict(report))
+                try:
+                    await self._layer.group_send(envelopes.REPORTS_GROUP, dict(report))
+                except Exception:  # noticed here alone by a process that wants nothing
+                    self._note("watch", is_failing=True)
+                    raise
+                self._note("watch", is_failing=False)
             if self.hub.has_slow:
                 self.hub.retry_slow()
                 self._work()
