@@ -87,7 +87,9 @@ def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
 class Program:
     """One running command, in a session of its own, whose output goes to a file."""
 
-    def __init__(self, log: Path, *command: str, **variables: str) -> None:
+    def __init__(
+        self, log: Path, *command: str, inherits: tuple[int, ...] = (), **variables: str
+    ) -> None:
         self.log = log
         self.may_complain = False  # whether a traceback in the log is what the test wants
         with log.open("ab") as output:
@@ -99,6 +101,7 @@ class Program:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=inherits,
             )
 
     @property
@@ -155,10 +158,15 @@ class Programs:
             "PYTHONWARNINGS": "",
         }
 
-    def start(self, name: str, *command: str, **variables: str) -> Program:
-        """Start a command with usable settings, of which `variables` replace some."""
+    def start(
+        self, name: str, *command: str, inherits: tuple[int, ...] = (), **variables: str
+    ) -> Program:
+        """Start a command with usable settings, of which `variables` replace some.
+
+        It has no open files of this process but those that it `inherits`.
+        """
         log = self._folder / f"{len(self.started)}-{name}.log"
-        program = Program(log, *command, **{**self._common, **variables})
+        program = Program(log, *command, inherits=inherits, **{**self._common, **variables})
         self.started.append(program)
         return program
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import signal
 import socket
@@ -14,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.certificates import self_signed
 from tests.e2e.reference import Follower
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
 from tests.processes import DAPHNE, Program, Programs, until
@@ -52,7 +48,7 @@ async def _daphne_deflated(programs: Programs, folder: Path, url: str, **variabl
 
 async def _daphne_tls(programs: Programs, folder: Path, url: str, **variables: str) -> Server:
     port = free_port()
-    key, certificate = _self_signed(folder)
+    key, certificate = self_signed(folder)
     endpoint = f"ssl:port={port}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
     program = programs.start(
         *("tls", DAPHNE, "-e", endpoint, "marketfeed.asgi:application"),
@@ -95,29 +91,6 @@ SERVERS: dict[str, Callable[..., Awaitable[Server]]] = {
     "uvicorn": _uvicorn,
 }
 every_server = pytest.mark.parametrize("kind", SERVERS)
-
-
-def _self_signed(folder: Path) -> tuple[Path, Path]:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
-    key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
-    key_path.write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password))
-    certificate_path.write_bytes(certificate.public_bytes(pem))
-    return key_path, certificate_path
 
 
 class Reader:
