@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 
 from relay import views
 
-VIEWS = {"/healthz": views.healthz, "/readyz": views.readyz}
+VIEWS = {"/healthz": views.healthz, "/readyz": views.readyz, "/metrics": views.metrics}
 
 
 class ProbesMiddleware:

@@ -40,6 +40,8 @@ CLOSE_TOO_MANY_REQUESTS = 4129
 CLOSE_SHUTTING_DOWN = 4200
 CLOSE_DATA_LOST = 4201
 
+CLOSE_CODES = tuple(code for name, code in list(globals().items()) if name.startswith("CLOSE_"))
+
 BURST = 5  # times the requests of a second may come at once
 FLOOD = 10  # times the requests of a second close the connection
 
@@ -57,7 +59,8 @@ class Client:
     Attributes:
         category: None until the first subscribe decides it, on `/ws` without a query.
         topics: What it follows or has asked to, with how it asked.
-        takes_notices: Whether it came in by `/ws`.
+        door: By which it came in.
+        takes_notices: Whether that is `/ws`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Client:
         rate = settings.requests_per_second
         self.category: Category | None = None
         self.topics: dict[Topic, _Asked] = {}
+        self.door = door
         self.takes_notices = door is Door.SHORT
         self.address = address
         self.idle_since: float | None = now

@@ -92,6 +92,11 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     """Origins of foreign pages that may connect, or `*`; the page's own host always may."""
 
+    metrics_address: Annotated[
+        str, Meta(description="a port of 127.0.0.1, or host:port, such as 0.0.0.0:9101")
+    ] = ""
+    """Where `run_upstream` shows its metrics; empty: nowhere. Web processes have `/metrics`."""
+
     log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
     """`text` for people, `json` (one object per line) for collectors."""
 
@@ -243,10 +248,20 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _metrics_address(address: str) -> str:
+    if not address:
+        return ""
+    parts = _split(f"//{address}" if ":" in address else f"//127.0.0.1:{address}", ("",))
+    if not parts.hostname or not parts.port or parts.path or parts.query or "@" in parts.netloc:
+        raise ValueError
+    return parts.netloc
+
+
 _VALIDATORS: dict[str, Callable[[Any], Any]] = {
     "upstream_url": _upstream_url,
     "redis_urls": _redis_urls,
     "allowed_origins": _origins,
+    "metrics_address": _metrics_address,
 }
 
 
@@ -268,7 +283,7 @@ def _fault(name: str, given: Any) -> Fault:
         found=describe(given, is_secret=name == "redis_urls"),
         check_id=_CHECK_IDS.get(name, "relay.E006"),
         hint=f"Correct {variable}, or unset it for the default"
-        + (f" ({default})." if default not in ((), True) else "."),
+        + (f" ({default})." if default not in ((), True, "") else "."),
     )
 
 

@@ -54,6 +54,10 @@ class UpstreamCounters:
         reconnects: Connections opened in place of those.
         refusals: Topics the exchange refused.
         dropped: Envelopes that the channel layer was too slow for.
+        received: Seconds from the exchange's time of a message until it was received.
+        published: Seconds from there until it was handed to the channel layer.
+
+    Of the messages that leave together for the channel layer, both times are the first's.
     """
 
     __slots__ = (
@@ -63,6 +67,8 @@ class UpstreamCounters:
         "gaps",
         "messages",
         "not_understood",
+        "published",
+        "received",
         "reconnects",
         "refusals",
         "resyncs",
@@ -78,6 +84,8 @@ class UpstreamCounters:
         self.reconnects = 0
         self.refusals = 0
         self.dropped = 0
+        self.received = Histogram()
+        self.published = Histogram()
 
 
 class Counters:
@@ -98,6 +106,9 @@ class Counters:
         connections: Clients let in, by door.
         refusals: Requests refused, by code; the code of Bybit's dialect is the nearest of ours.
         closes: Connections that ended, by close code: ours, or else what the client said.
+        written: Seconds from the hand-over to the channel layer until all clients were written
+            to; of the messages of a flush, the oldest's.
+        loop_lag: Seconds that the event loop came too late.
         upstream: By category.
     """
 
@@ -114,6 +125,8 @@ class Counters:
         self.connections: Counter[str] = Counter()
         self.refusals: Counter[Code] = Counter()
         self.closes: Counter[int] = Counter()
+        self.written = Histogram()
+        self.loop_lag = Histogram()
         self.upstream = {category: UpstreamCounters() for category in Category}
 
 

@@ -63,12 +63,16 @@ class Demand(TypedDict):
 
 
 class Publication(TypedDict):
-    """Messages of one topic, that follow position (epoch, after)."""
+    """Messages of one topic, that follow position (epoch, after).
+
+    `at` is when they were handed to the channel layer, Unix seconds; 0 before.
+    """
 
     type: str
     group: str
     epoch: int
     after: int
+    at: float
     texts: list[bytes]
 
 
@@ -181,6 +185,7 @@ def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:
         "group": group,
         "epoch": epoch,
         "after": after,
+        "at": 0.0,
         "texts": [text],
     }
 

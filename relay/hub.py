@@ -45,6 +45,8 @@ class Hub:
         categories: What is known of each category's upstream.
         corked: Ways to clients that hold bytes back until the end of a flush, so that what
             leaves for a client leaves in one write.
+        oldest: When the oldest message was published that the last flush did not see, Unix
+            seconds; 0 if there is none. Whoever flushes takes it.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Hub:
         self.categories = {category: CategoryState() for category in Category}
         self.corked: list[Corked] = []
         self.is_reachable = True
+        self.oldest = 0.0
         self._on_work = on_work
         self._on_demand = on_demand
         self._wall_ms = wall_ms
@@ -220,6 +223,7 @@ class Hub:
             messages = len(envelope["texts"])
             audience.messages += messages
             counters.messages_in += messages
+            self.oldest = self.oldest or envelope["at"]
             audience.updated = now
             step = audience.replica.publication(
                 envelope["epoch"], envelope["after"], envelope["texts"]

@@ -17,6 +17,7 @@ from relay import envelopes
 from relay.core.interest import RENEWAL
 from relay.core.replica import Position
 from relay.core.topics import Category
+from relay.counters import counters
 from relay.hub import Hub
 from relay.reports import Reporter
 from relay.steps import PATIENCE, repeat
@@ -223,7 +224,10 @@ class HubRunner:
     def _flush(self) -> None:
         self._flush_handle = None
         started = self._loop.time()
+        oldest, self.hub.oldest = self.hub.oldest, 0.0
         self.hub.flush()
+        if oldest:
+            counters.written.observe(time.time() - oldest)
         self._flushed_at = self._loop.time()
         self._flush_took = self._flushed_at - started
         self._work()

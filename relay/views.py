@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.templatetags.static import static
@@ -49,6 +50,20 @@ def favicon(request: HttpRequest) -> HttpResponse:
 async def healthz(request: HttpRequest) -> HttpResponse:
     """Answer 200 while the process lives. Asynchronous: it waits for nobody's thread."""
     return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+@cache_control(no_store=True)
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer Prometheus. Who may ask is the network's matter: there is nothing of a client in it.
+
+    In a thread: counting the open files of a busy process takes milliseconds.
+    """
+    from relay import web_metrics  # noqa: PLC0415 - the counters start with the relay, not with the views
+
+    render = sync_to_async(web_metrics.render, thread_sensitive=False)
+    text, content_type = await render(request.headers.get("Accept", ""))
+    return HttpResponse(text, content_type=content_type)
 
 
 @require_safe

@@ -18,6 +18,7 @@ from collections import Counter
 from relay import conf
 from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
 from relay.hub_runner import HubRunner
+from relay.loop_lag import watch_loop
 from relay.outbound import daphne
 from relay.upstream.worker import UpstreamWorker
 
@@ -37,6 +38,7 @@ class WebProcess:
 
     Attributes:
         worker: The upstream worker, if it runs in this process.
+        ways: How many clients there are, by door and by the way their messages leave.
         is_stopping: Whether newcomers are to be refused.
     """
 
@@ -46,6 +48,7 @@ class WebProcess:
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
         self._backlogged: set[Client] = set()
+        self.ways: Counter[tuple[str, str]] = Counter()
         self._addresses: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -59,6 +62,7 @@ class WebProcess:
         self._tasks.append(
             loop.create_task(self._look_after_clients(), name="slow and idle clients")
         )
+        self._tasks.append(loop.create_task(watch_loop(), name="event loop lag"))
         if self.worker is not None:
             self._tasks.append(loop.create_task(self.worker.run(), name="embedded worker"))
 
@@ -69,10 +73,15 @@ class WebProcess:
             return False
         return address is None or self._addresses[address] < settings.max_connections_per_address
 
+    def backlogged(self) -> list[Client]:
+        """Return the clients whose sockets have not accepted everything. Safe from any thread."""
+        return list(self._backlogged)
+
     def add(self, client: Client) -> None:
         """Count a client in."""
         self.clients.add(client)
         client.backlogged_in = self._backlogged
+        self.ways[client.door.value, client.outbound.way] += 1
         if client.address is not None:
             self._addresses[client.address] += 1
 
@@ -81,6 +90,7 @@ class WebProcess:
         if client not in self.clients:
             return
         self.clients.remove(client)
+        self.ways[client.door.value, client.outbound.way] -= 1
         if client.address is not None:
             self._addresses[client.address] -= 1
             if not self._addresses[client.address]:

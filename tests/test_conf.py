@@ -10,6 +10,8 @@ from django.test import override_settings
 
 from relay import conf
 
+ADDRESS = "RELAY_METRICS_ADDRESS: expected a port of 127.0.0.1, or host:port, such as 0.0.0.0:9101"
+
 
 def fault_of(field: str, given: Any) -> str:
     value, found = conf.read({field: given})
@@ -36,6 +38,7 @@ def test_defaults_are_those_of_the_readme() -> None:
             idle_timeout=60.0,
             compression=True,
             allowed_origins=(),
+            metrics_address="",
             log_format="text",
         ),
         [],
@@ -51,6 +54,9 @@ def test_defaults_pass_their_own_limits() -> None:
     ("field", "given", "expected"),
     [
         ("linger", "2.5", 2.5),
+        ("metrics_address", "9101", "127.0.0.1:9101"),
+        ("metrics_address", "0.0.0.0:9101", "0.0.0.0:9101"),
+        ("metrics_address", "[::]:9101", "[::]:9101"),
         ("linger", "0", 0.0),
         ("linger", 0.05, 0.05),
         ("ping_interval", 1, 1.0),
@@ -103,6 +109,12 @@ def test_a_number_that_is_none_is_a_fault(field: str, given: Any) -> None:
             "RELAY_SLOW_TIMEOUT: expected a number of seconds from 0.01 to 86400, found '86401'",
         ),
         ("compression", "perhaps", "RELAY_COMPRESSION: expected on or off, found 'perhaps'"),
+        ("metrics_address", "99999", f"{ADDRESS}, found '99999'"),
+        ("metrics_address", "here", f"{ADDRESS}, found 'here'"),
+        ("metrics_address", "here:", f"{ADDRESS}, found 'here:'"),
+        ("metrics_address", "a b:1", f"{ADDRESS}, found 'a b:1'"),
+        ("metrics_address", "http://x:1", f"{ADDRESS}, found 'http://x:1'"),
+        ("metrics_address", "h:1/metrics", f"{ADDRESS}, found 'h:1/metrics'"),
         ("log_format", "xml", "RELAY_LOG_FORMAT: expected text or json, found 'xml'"),
         (
             "upstream_url",

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from relay import stats
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PROBES = ["/healthz", "/readyz"]
+PROBES = ["/healthz", "/readyz", "/metrics"]
 LIVE_PAGE = "/admin/relay/livetopic/"
 LIVE_JSON = "/admin/relay/livetopic/live.json"
 PICTURE = {

@@ -437,7 +437,7 @@ class World:
         self._send(self.supply)
 
     def _send(self, supply: Supply) -> None:
-        for group, waiting in supply.take_envelopes().items():
+        for group, waiting in supply.take_envelopes(self.now, 0.0).items():
             for envelope in waiting:
                 for process in self.processes:
                     if group == envelopes.UPSTREAM_GROUP or group in process.joined:

@@ -8,7 +8,10 @@ from relay.outbound import daphne
 from relay.outbound.base import Outbound, Peer
 from relay.outbound.portable import PortableOutbound
 
-__all__ = ["Outbound", "Peer", "make_outbound"]
+__all__ = ["WAYS", "Outbound", "Peer", "make_outbound"]
+
+WAYS = (daphne.DaphneOutbound.way, PortableOutbound.way)
+"""The words by which operators know them."""
 
 
 def make_outbound(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from relay.core.frames import Batch
 
@@ -28,6 +28,9 @@ class Outbound(ABC):
     """A way to one client. Nothing here waits, and nothing raises because a client is gone."""
 
     __slots__ = ("corked",)
+
+    way: ClassVar[str]
+    """In a word, for operators."""
 
     corked: list[Any] | None
     """Where to leave itself when it holds bytes back for `uncork`, so that what leaves for a

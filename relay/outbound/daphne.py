@@ -55,6 +55,7 @@ class DaphneOutbound(Outbound):
     each further object costs more in memory that is not in the cache than the work on it.
     """
 
+    way = "fast"
     __slots__ = (
         "_buffer",
         "_deflates",

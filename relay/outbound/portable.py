@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 class PortableOutbound(Outbound):
     """A queue and the task that empties it. Its bound is kept by the peer: see `crowded`."""
 
+    way = "portable"
+
     def __init__(self, send: Any, peer: Peer) -> None:
         self.corked = None
         self._send = send

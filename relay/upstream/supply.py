@@ -62,6 +62,7 @@ class Supply:
         since: When that began, Unix ms.
         streams: The topics that are subscribed or about to be, by Bybit's text.
         lines: The connections there should be.
+        waiting_bytes: Of messages that the channel layer has not taken.
         counted: What this process has counted of the category, also before this supply.
     """
 
@@ -102,7 +103,8 @@ class Supply:
         self._line_of: dict[str, Line] = {}
         self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
         self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        self._waiting_since: float | None = None  # the first of the messages that wait
         self._ignored_in = 0  # the second in which a bad frame was logged last
         self._next_line = 1
         # A topic that was let go and comes back must not repeat positions of this epoch.
@@ -244,6 +246,9 @@ class Supply:
         before, was_live = stream.offset, stream.is_live
         outcome = stream.receive(text, frame, now, self._random())
         if outcome is Outcome.PUBLISH:
+            if self._waiting_since is None:
+                self._waiting_since = now
+                self._measure(frame)
             self._publish(stream, before, text)
         elif outcome is Outcome.BAD:
             self._ignore(text, stream.fault)
@@ -252,6 +257,12 @@ class Supply:
             logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
             if was_live:
                 self._put_stale(stream)
+
+    def _measure(self, frame: Frame) -> None:
+        """Take how old a message is; the `cts` of a snapshot may be that of an old trade."""
+        made_at = (frame.type == "delta" and frame.cts) or frame.ts
+        if made_at:
+            self.counted.received.observe((self._wall_ms() - made_at) / 1000)
 
     def _confirm(self, text: str, now: float) -> None:
         stream = self.streams.get(text)
@@ -352,15 +363,26 @@ class Supply:
 
     # ---- envelopes ----
 
-    def take_envelopes(self) -> dict[str, list[Envelope]]:
-        """Return what is to be sent, by group, in order; it is then the caller's."""
-        outbox, self._outbox, self._waiting_bytes = self._outbox, {}, 0
+    def take_envelopes(self, now: float, at: float) -> dict[str, list[Envelope]]:
+        """Return what is to be sent at once, by group, in order; it is then the caller's.
+
+        Args:
+            at: The time of day, Unix seconds.
+        """
+        outbox, self._outbox, self.waiting_bytes = self._outbox, {}, 0
+        if self._waiting_since is not None:
+            self.counted.published.observe(now - self._waiting_since)
+            self._waiting_since = None
+            for waiting in outbox.values():
+                for envelope in waiting:
+                    if envelope["type"] == "publication":
+                        envelope["at"] = at  # type: ignore[typeddict-unknown-key]
         return outbox
 
     @property
     def is_crowded(self) -> bool:
         """Whether so much waits for the channel layer that the exchange should wait, too."""
-        return self._waiting_bytes > CROWDED_BYTES
+        return self.waiting_bytes > CROWDED_BYTES
 
     @property
     def has_envelopes(self) -> bool:
@@ -399,8 +421,8 @@ class Supply:
 
     def _weigh(self, size: int) -> None:
         """Bound what waits: the hubs see the hole and ask for what they lack."""
-        self._waiting_bytes += size
-        if self._waiting_bytes > MAX_WAITING_BYTES:
+        self.waiting_bytes += size
+        if self.waiting_bytes > MAX_WAITING_BYTES:
             self.counted.dropped += sum(map(len, self._outbox.values()))
             logger.error("the channel layer does not keep up; dropped what waited for it")
-            self.take_envelopes()
+            self._outbox, self.waiting_bytes, self._waiting_since = {}, 0, None

@@ -90,7 +90,7 @@ class _Term:
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            for group, waiting in self.supply.take_envelopes().items():
+            for group, waiting in self.supply.take_envelopes(time.monotonic(), time.time()).items():
                 for envelope in waiting:
                     await self._layer.group_send(group, envelope)
 

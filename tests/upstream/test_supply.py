@@ -32,6 +32,7 @@ from tests.builders import (
 )
 
 EPOCH = 100
+PUBLISHED_AT = 1_700_000_000.5
 LINGER = 10.0
 BOOK = "orderbook.50.BTCUSDT"
 TRADES = "publicTrade.BTCUSDT"
@@ -89,13 +90,16 @@ class Market:
 
     def told(self, text: str = "") -> list[Any]:
         """Take the envelopes away; return those of one topic, or all but the state."""
-        outbox = self.supply.take_envelopes()
+        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
         if text:
             return outbox.get(topic(text, self.category).group, [])
         return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
 
     def states(self) -> list[str]:
-        return [e["state"] for e in self.supply.take_envelopes().get(UPSTREAM_GROUP, [])]
+        return [
+            e["state"]
+            for e in self.supply.take_envelopes(self.now, PUBLISHED_AT).get(UPSTREAM_GROUP, [])
+        ]
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -109,6 +113,7 @@ def group(text: str, category: Category = Category.LINEAR) -> str:
 def published(text: str, after: int, *texts: bytes) -> Any:
     envelope = envelopes.publication(group(text), EPOCH, after, texts[0])
     envelope["texts"] += texts[1:]
+    envelope["at"] = PUBLISHED_AT
     return envelope
 
 
@@ -512,7 +517,7 @@ def test_since_tells_when_the_state_began(market: Market) -> None:
     began = int(market.now * 1_000)
     market.now += 5
     market.supply.beat()
-    [*_, last] = market.supply.take_envelopes()[UPSTREAM_GROUP]
+    [*_, last] = market.supply.take_envelopes(market.now, PUBLISHED_AT)[UPSTREAM_GROUP]
     assert (last["state"], last["since"], last["epoch"]) == ("down", began, EPOCH)
 
 

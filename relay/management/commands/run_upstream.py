@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from relay import conf
+from relay import conf, metrics
 from relay.core.topics import Category
+from relay.loop_lag import watch_loop
 from relay.management.base import CannotStart, RelayCommand
 from relay.upstream.worker import UpstreamWorker
 
@@ -34,4 +36,18 @@ class Command(RelayCommand):
                 "without it the worker runs inside the web process."
             )
         categories = [Category(name) for name in options["category"] or list(Category)]
-        self.run_until_stopped(UpstreamWorker(categories).run())
+        worker = UpstreamWorker(categories)
+        try:
+            metrics.serve(worker)
+        except OSError as fault:
+            address = conf.current().metrics_address
+            raise CannotStart(f"RELAY_METRICS_ADDRESS {address}: {fault.strerror}.") from fault
+        self.run_until_stopped(_run(worker))
+
+
+async def _run(worker: UpstreamWorker) -> None:
+    lag = asyncio.create_task(watch_loop(), name="event loop lag")
+    try:
+        await worker.run()
+    finally:
+        lag.cancel()
