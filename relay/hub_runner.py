@@ -20,7 +20,7 @@ from relay.core.topics import Category
 from relay.counters import counters
 from relay.hub import Hub
 from relay.reports import Reporter
-from relay.steps import PATIENCE, repeat
+from relay.steps import PATIENCE, end, repeat
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ class HubRunner:
 
     async def stop(self) -> None:
         """End the tasks, and tell the workers that nothing is wanted here any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for handle in (self._timer, self._flush_handle):
             if handle is not None:
                 handle.cancel()

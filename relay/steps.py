@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 PATIENCE = 1.0  # seconds between tries while the channel layer is away
+INSISTENCE = 0.5  # seconds between cancels of what does not end
 STEADY = 10.0  # seconds after which a step that fails is told of anew
 LAYER_FAULTS = (RedisError, OSError, TimeoutError)
 
@@ -38,3 +39,16 @@ async def repeat(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> No
         except Exception:
             logger.exception("%s failed; again in %.0f s", name, PATIENCE)
         await asyncio.sleep(PATIENCE)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended, whatever they raise.
+
+    Once is not enough: a client of Redis whose time-out coincides takes the cancel for its own.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=INSISTENCE)
+    await asyncio.gather(*tasks, return_exceptions=True)

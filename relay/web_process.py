@@ -20,6 +20,7 @@ from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
 from relay.hub_runner import HubRunner
 from relay.loop_lag import watch_loop
 from relay.outbound import daphne
+from relay.steps import end
 from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,7 @@ class WebProcess:
         """Say goodbye to the clients and end everything, within three seconds."""
         self.refuse_newcomers()
         await self._say_goodbye()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.runner.stop()
 
     async def _say_goodbye(self) -> None:

@@ -30,3 +30,30 @@ async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
     assert away.getMessage() == "publish: the channel layer fails (away); trying each second"
     assert away.exc_info is None
     assert wrong.exc_info is not None
+
+
+async def test_who_swallows_a_cancel_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "INSISTENCE", 0.01)
+    swallowed = 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    async def failing() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError
+
+    tasks = [asyncio.create_task(work()) for work in (deaf, failing)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await steps.end(tasks)
+    assert swallowed == 3
+    assert all(task.done() for task in tasks)

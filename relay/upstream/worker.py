@@ -22,7 +22,7 @@ from relay import conf, envelopes
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
-from relay.steps import PATIENCE, repeat
+from relay.steps import PATIENCE, end, repeat
 from relay.upstream import leadership
 from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
@@ -61,10 +61,11 @@ class _Term:
                 self._start(repeat(step, f"{self.supply.category}: {name}"), name)
                 for name, step in steps.items()
             ]
-            words = await self._leadership.keep()
-            logger.warning("%s: stands by, for %s", self.supply.category, words)
-            for task in (*tasks, *(task for _, task in self._connections.values())):
-                task.cancel()
+            try:
+                words = await self._leadership.keep()
+                logger.warning("%s: stands by, for %s", self.supply.category, words)
+            finally:
+                await end([*tasks, *(task for _, task in self._connections.values())])
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._group.create_task(work, name=f"upstream {self.supply.category} {name}")
