@@ -117,6 +117,7 @@ class LeaseLeadership:
 
     async def win(self) -> int:
         """Wait until the lease is this worker's; return the epoch of its term."""
+        is_told = False
         while True:
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
@@ -126,6 +127,9 @@ class LeaseLeadership:
                 if epoch is not None:
                     self._epoch = epoch
                     return epoch
+                if not is_told:
+                    is_told = True
+                    logger.info("%s: waits to lead", self._category)
             except REDIS_FAULTS as fault:
                 self._failed(fault, "cannot be told who leads")
             await asyncio.sleep(RETRY)

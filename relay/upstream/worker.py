@@ -51,6 +51,7 @@ class _Term:
         self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
         self._something_to_send = asyncio.Event()
+        self._is_listening = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
     async def serve(self) -> None:
@@ -75,6 +76,7 @@ class _Term:
         group = envelopes.demand_group(self.supply.category)
         channel = await self._layer.new_channel()
         await self._layer.group_add(group, channel)
+        self._is_listening.set()
         try:
             while True:
                 message: Any = await self._layer.receive(channel)
@@ -97,6 +99,8 @@ class _Term:
 
     async def _tick(self) -> None:
         """Let time pass for the supply."""
+        # The first beat tells the hubs of a new epoch, and they answer with all they want.
+        await self._is_listening.wait()
         next_beat = time.monotonic()
         while True:
             now = time.monotonic()

@@ -119,7 +119,7 @@ async def test_a_term_outlives_a_redis_that_is_away(redis_server: RedisServer) -
     await asyncio.sleep(LEASE + 1)
     assert not keeping.done()
     await asyncio.to_thread(redis_server.start)
-    other = asyncio.create_task(candidate(redis).win())
+    other = asyncio.create_task(candidate(redis, NOW + 1).win())
     done, _ = await asyncio.wait([keeping, other], timeout=5, return_when=asyncio.FIRST_COMPLETED)
     if other in done:  # it was faster: then the first must stand by
         assert other.result() > epoch
