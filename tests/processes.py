@@ -152,7 +152,7 @@ class Programs:
     def __init__(self, folder: Path) -> None:
         self.started: list[Program] = []
         self._folder = folder
-        self._common = {
+        self.common = {
             "SECRET_KEY": "for-tests-only-" + "0" * 50,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "PYTHONWARNINGS": "",
@@ -166,7 +166,7 @@ class Programs:
         It has no open files of this process but those that it `inherits`.
         """
         log = self._folder / f"{len(self.started)}-{name}.log"
-        program = Program(log, *command, inherits=inherits, **{**self._common, **variables})
+        program = Program(log, *command, inherits=inherits, **{**self.common, **variables})
         self.started.append(program)
         return program
 
