@@ -8,5 +8,6 @@ from relay import views
 
 urlpatterns: list[URLPattern] = [
     path("", views.demo, name="demo"),
+    path("symbols.json", views.symbols, name="symbols"),
     path("favicon.ico", views.favicon, name="favicon"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Final
 
 from asgiref.sync import sync_to_async
@@ -12,30 +13,53 @@ from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category
+from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed
 
-_SUGGESTIONS: Final = {
+# Pairs and perpetuals that will not expire. Option contracts do, so none is named.
+_SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {
     Category.SPOT: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT"),
     Category.LINEAR: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BTCPERP"),
     Category.INVERSE: ("BTCUSD", "ETHUSD", "SOLUSD", "XRPUSD"),
-    Category.OPTION: ("BTC-25JUN27-80000-C-USDT", "ETH-25JUN27-2500-C-USDT"),  # until they expire
+    Category.OPTION: (),
 }
+_PAGE_DEPTH: Final = 200  # levels: joining prices into steps needs more than the usual 50
 _MARKETS: Final = json.dumps(
     {
         category.value: {
             "depths": DEPTHS[category],
-            "depth": DEFAULT_DEPTH[category],
+            "depth": _PAGE_DEPTH if _PAGE_DEPTH in DEPTHS[category] else DEFAULT_DEPTH[category],
             "symbols": _SUGGESTIONS[category],
         }
         for category in Category
     }
 )
+_SYMBOLS_SHOWN: Final = 200  # a category, the most read first
 
 
 @require_safe
 def demo(request: HttpRequest) -> HttpResponse:
     """Answer the demo page; its script reads `?category=&symbol=&depth=` itself."""
     return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
+
+
+@require_safe
+@cache_control(max_age=5)
+def symbols(request: HttpRequest) -> HttpResponse:
+    """Answer the symbols that are being read, by category: `{"spot": ["BTCUSDT"], ...}`."""
+    from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the views
+
+    readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
+    for counted in stats.picture()["topics"]:
+        feed, *_, symbol = counted["topic"].split(".")
+        is_by_coin = counted["category"] == Category.OPTION and feed == Feed.TRADES
+        if counted["state"] == "live" and not is_by_coin:
+            readers[Category(counted["category"])][symbol] += counted["subscribers"]
+    return JsonResponse(
+        {
+            category: [symbol for symbol, _ in counts.most_common(_SYMBOLS_SHOWN)]
+            for category, counts in readers.items()
+        }
+    )
 
 
 @require_safe

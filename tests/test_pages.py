@@ -3,6 +3,7 @@
 import json
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -119,7 +120,7 @@ def test_a_hostile_symbol_in_the_address_is_not_repeated_as_markup(client):
     assert HOSTILE not in html
 
 
-@pytest.mark.parametrize("path", ["/", *PROBES])
+@pytest.mark.parametrize("path", ["/", "/symbols.json", *PROBES])
 def test_pages_for_everybody_answer_get_and_head_alone(client, path):
     assert client.get(path).status_code == 200
     head = client.head(path)
@@ -129,25 +130,40 @@ def test_pages_for_everybody_answer_get_and_head_alone(client, path):
 
 
 def test_no_script_writes_markup():
-    folder = finders.find("relay/demo.js").removesuffix("/demo.js")
-    _, files = (
-        finders.get_finder("django.contrib.staticfiles.finders.AppDirectoriesFinder")
-        .storages["relay"]
-        .listdir("relay")
-    )
-    scripts = [name for name in files if name.endswith(".js")]
-    assert "marketfeed.js" in scripts
-    for name in scripts:
-        with open(f"{folder}/{name}", encoding="utf-8") as script:
-            text = script.read()
+    folder = Path(finders.find("relay/marketfeed.js")).parent
+    scripts = [path for path in folder.rglob("*.js") if "vendor" not in path.parts]
+    assert {"marketfeed.js", "page.js"} <= {path.name for path in scripts}
+    for path in scripts:
+        text = path.read_text()
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
-            assert word not in text, f"{word} in {name}"
+            assert word not in text, f"{word} in {path}"
 
 
 def test_browsers_find_an_icon_on_pages_that_name_none(client):
     response = client.get("/favicon.ico")
     assert response.status_code == 302
     assert finders.find(response["Location"].removeprefix("/static/")) is not None
+
+
+def test_anybody_may_ask_which_symbols_are_live_and_nothing_more(client, monkeypatch):
+    def counted(category, topic, subscribers, state="live"):
+        return {"category": category, "topic": topic, "subscribers": subscribers, "state": state}
+
+    topics = [
+        counted("linear", "tickers.ETHUSDT", 1),
+        counted("linear", "orderbook.50.BTCUSDT", 1),
+        counted("linear", "tickers.BTCUSDT", 2),
+        counted("linear", "tickers.NOSUCH", 9, "waiting"),
+        counted("option", "publicTrade.BTC", 5),  # a coin, not a contract
+        counted("option", "tickers.BTC-25JUN27-80000-C", 1),
+    ]
+    monkeypatch.setattr(stats, "picture", lambda: PICTURE | {"topics": topics})
+    assert client.get("/symbols.json").json() == {
+        "spot": [],
+        "linear": ["BTCUSDT", "ETHUSDT"],
+        "inverse": [],
+        "option": ["BTC-25JUN27-80000-C"],
+    }
 
 
 # What probes ask.

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Meter, Rate } from "../../relay/static/relay/meter.js";
 import { chosenTopics, freshness, tabulated, topicRow, totals } from "../../relay/static/relay/picture.js";
-import { FIELDS } from "../../relay/static/relay/strip.js";
+import { CHANGE, FIELDS } from "../../relay/static/relay/demo/strip.js";
 
 const NOW = 1_700_000_000_000;
 
@@ -68,7 +68,7 @@ test("a rate is per second and starts over with a new count", () => {
 test("every field of every category survives an empty and a hostile ticker", () => {
   const hostile = new Proxy({}, { get: () => "<img src=x onerror=alert(1)>" });
   for (const [category, fields] of Object.entries(FIELDS)) {
-    for (const { label, write } of fields) {
+    for (const { label, write } of [...fields, { label: "change", write: CHANGE[category] }]) {
       for (const data of [{}, hostile]) {
         const written = write(data, NOW);
         assert.equal(typeof (written.text ?? written), "string", `${category} ${label}`);

@@ -102,13 +102,15 @@ function wholeDigits(text) {
   return point < 0 ? text.length : point;
 }
 
-function units(text, scale) {
+/** The value in units of ten to the power `-scale`, as a BigInt; `scale` covers its fraction. */
+export function units(text, scale) {
   const plain = canonical(text);
   const missing = scale - fractionDigits(plain);
   return BigInt(plain.replace(".", "") + "0".repeat(missing));
 }
 
-function written(value, scale) {
+/** Units as decimal text with `scale` digits behind the point: the inverse of `units`. */
+export function written(value, scale) {
   const sign = value < 0n ? "-" : "";
   const digits = (value < 0n ? -value : value).toString().padStart(scale + 1, "0");
   if (scale === 0) return sign + digits;

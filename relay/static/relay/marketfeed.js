@@ -150,6 +150,11 @@ export class MarketFeed extends EventTarget {
     else this.#become(FeedState.RECONNECTING, this.reason);
   }
 
+  /** Find out now whether the relay is still there, such as when the network may have gone. */
+  probe() {
+    if (this.#openedAt !== null) this.#ping();
+  }
+
   /**
    * Close the connection and keep the subscriptions, such as while nobody looks; `connect()` goes
    * on. Until then everything is stale, and `reason` says these words.

@@ -5,8 +5,8 @@
  * "up" or "down".
  */
 
-import { canonical } from "./decimals.js";
-import { NOTHING, compact, countdown, grouped, percent } from "./format.js";
+import { canonical } from "../decimals.js";
+import { NOTHING, compact, countdown, grouped, percent } from "../format.js";
 
 const price = (key) => (data) => (data[key] ? grouped(data[key]) : NOTHING);
 const quantity = (key) => (data) => compact(data[key]);
@@ -38,7 +38,6 @@ function greek(key) {
   };
 }
 
-const CHANGE = { label: "24h change", write: share("price24hPcnt") };
 const DAY = [
   { label: "24h high", write: price("highPrice24h") },
   { label: "24h low", write: price("lowPrice24h") },
@@ -46,7 +45,6 @@ const DAY = [
   { label: "24h turnover", write: quantity("turnover24h") },
 ];
 const DERIVATIVE = [
-  CHANGE,
   { label: "Mark", write: price("markPrice") },
   { label: "Index", write: price("indexPrice") },
   ...FUNDING,
@@ -54,13 +52,20 @@ const DERIVATIVE = [
   { label: "Open interest", write: quantity("openInterest") },
 ];
 
-/** The fields of each category, in order; the last price stands before them. */
+/** The change of a day; it stands beside the last price. */
+export const CHANGE = Object.freeze({
+  spot: share("price24hPcnt"),
+  linear: share("price24hPcnt"),
+  inverse: share("price24hPcnt"),
+  option: share("change24h"),
+});
+
+/** The other fields of each category, in order. */
 export const FIELDS = Object.freeze({
-  spot: [CHANGE, ...DAY],
+  spot: DAY,
   linear: DERIVATIVE,
   inverse: DERIVATIVE,
   option: [
-    { label: "24h change", write: share("change24h") },
     { label: "Mark", write: price("markPrice") },
     { label: "Underlying", write: price("underlyingPrice") },
     { label: "Implied volatility", write: (data) => percent(data.markPriceIv).replace("+", "") },

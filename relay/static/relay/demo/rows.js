@@ -6,7 +6,7 @@ const MOST = 60;
 /** Rows inside one element that has `role="table"`. */
 export class Rows {
   #head;
-  #rows = []; // {element, cells, texts, fill, kind}
+  #rows = []; // {element, cells, texts, fill, kind, flash}
   #columns;
 
   /**
@@ -17,12 +17,17 @@ export class Rows {
     this.element = element;
     this.#columns = columns;
     this.#head = make("head", "columnheader", columns);
-    columns.forEach((heading, index) => (this.#head.children[index].textContent = heading));
+    this.name(columns);
     element.replaceChildren(this.#head);
   }
 
   get count() {
     return this.#rows.length;
+  }
+
+  /** Write other headings over the columns. */
+  name(columns) {
+    columns.forEach((heading, index) => (this.#head.children[index].textContent = heading));
   }
 
   /** How many rows there is room for. */
@@ -36,7 +41,8 @@ export class Rows {
     while (this.#rows.length > count) this.#rows.pop().element.remove();
     while (this.#rows.length < count) {
       const element = make("row", "cell", this.#columns);
-      this.#rows.push({ element, cells: [...element.children], texts: [], fill: null, kind: null });
+      const cells = [...element.children];
+      this.#rows.push({ element, cells, texts: [], fill: null, kind: null, flash: null });
       this.element.append(element);
     }
   }
@@ -54,7 +60,7 @@ export class Rows {
   /** Draw the bar of a row, as a share of its width from 0 to 1. */
   fill(index, share) {
     const row = this.#rows[index];
-    const fill = share.toFixed(4);
+    const fill = share.toFixed(3);
     if (row.fill === fill) return;
     row.element.style.setProperty("--fill", fill);
     row.fill = fill;
@@ -62,17 +68,27 @@ export class Rows {
 
   /** Say what kind of row this is, for the style sheet. */
   mark(index, kind) {
-    const row = this.#rows[index];
-    if (row.kind === kind) return;
-    if (kind === null) delete row.element.dataset.kind;
-    else row.element.dataset.kind = kind;
-    row.kind = kind;
+    this.#note(index, "kind", kind);
+  }
+
+  /** Say whether its size has just changed, and how: "up", "down" or null. */
+  flash(index, tone) {
+    this.#note(index, "flash", tone);
   }
 
   clear(index) {
     this.write(index, this.#columns.map(() => ""));
     this.fill(index, 0);
     this.mark(index, null);
+    this.flash(index, null);
+  }
+
+  #note(index, name, value) {
+    const row = this.#rows[index];
+    if (row[name] === value) return;
+    if (value === null) delete row.element.dataset[name];
+    else row.element.dataset[name] = value;
+    row[name] = value;
   }
 }
 

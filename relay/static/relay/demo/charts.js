@@ -1,0 +1,275 @@
+/** Candles of the trades and the depth of the book, on uPlot. Colours come from the style sheet. */
+
+import { grouped, timeOfDay } from "../format.js";
+import uPlot from "../vendor/uPlot.esm.js";
+import { depthColumns } from "./grouping.js";
+
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const LEAST_CANDLES = 40;
+const MOST_CANDLES = 150;
+const CANDLE_ROOM = 6; // px: a narrower chart shows fewer
+const VOLUME_SHARE = 4.5; // the tallest volume bar takes this part of the height
+const CUT = 26; // px: half a label of the horizontal axis
+const FONT = '11px "Inter", system-ui, sans-serif';
+
+/** What both charts share: a size that follows the panel, and colours that follow the scheme. */
+class Chart {
+  #plot = null;
+  #digits = 2;
+
+  /** @param {HTMLElement} element an empty one, whose size the style sheet decides */
+  constructor(element) {
+    this.element = element;
+    new ResizeObserver(() => this.#resize()).observe(element);
+    DARK.addEventListener("change", () => this.rebuild());
+  }
+
+  /** Make the chart anew, in the colours that hold now. */
+  rebuild() {
+    this.#plot?.destroy();
+    this.#plot = null;
+  }
+
+  show(columns, digits) {
+    this.#digits = digits;
+    if (this.element.clientWidth === 0) return;
+    if (this.#plot === null) {
+      this.#plot = new uPlot({ ...this.#size(), ...this.options() }, columns, this.element);
+    } else {
+      this.#plot.setData(columns);
+    }
+  }
+
+  /** A price as its axis writes it. */
+  price(value) {
+    return grouped(value.toFixed(this.#digits));
+  }
+
+  /** Labels of the horizontal axis; one that the left edge would cut is left out. */
+  labels(plot, splits, write) {
+    return splits.map((at) => (plot.valToPos(at, "x") < CUT ? "" : write(at)));
+  }
+
+  color(name) {
+    return getComputedStyle(this.element).getPropertyValue(`--${name}`).trim();
+  }
+
+  /** An axis without a line of its own. */
+  axis(rest) {
+    const grid = { stroke: this.color("grid"), width: 1 };
+    return { stroke: this.color("soft"), font: FONT, grid, ticks: { show: false }, gap: 6, ...rest };
+  }
+
+  #size() {
+    return { width: this.element.clientWidth, height: this.element.clientHeight };
+  }
+
+  #resize() {
+    if (this.element.clientWidth > 0) this.#plot?.setSize(this.#size());
+  }
+}
+
+/** Candles of so many seconds, with what was bought and sold below them. */
+export class PriceChart extends Chart {
+  #candles = [];
+  #width = 1;
+  #pointed = null; // the index of the candle under the cursor
+
+  /** The candle under the cursor, else the last one, in words. */
+  get words() {
+    const candle = this.#candles[this.#pointed] ?? this.#candles.at(-1);
+    if (candle === undefined || candle.open === null) return "";
+    const { open, high, low, close } = candle;
+    return [["O", open], ["H", high], ["L", low], ["C", close]]
+      .map(([letter, value]) => `${letter} ${this.price(value)}`)
+      .join("  ");
+  }
+
+  rebuild() {
+    super.rebuild();
+    this.#candles = [];
+    this.#pointed = null;
+  }
+
+  /**
+   * @param {PriceHistory} history
+   * @param {number} width seconds a candle
+   * @param {number} digits of a price
+   */
+  draw(history, width, digits) {
+    const room = Math.floor(this.element.clientWidth / CANDLE_ROOM);
+    this.#width = width;
+    this.#candles = history.candles(width, Math.max(LEAST_CANDLES, Math.min(MOST_CANDLES, room)));
+    const pick = (key) => this.#candles.map((candle) => candle[key]);
+    const volumes = this.#candles.map(({ buys, sells }) => buys + sells);
+    this.show([pick("at"), pick("high"), pick("low"), pick("close"), volumes], digits);
+  }
+
+  options() {
+    const up = this.color("up");
+    const down = this.color("down");
+    const invisible = { paths: () => null, points: { show: false } };
+    return {
+      legend: { show: false },
+      padding: [10, 0, 0, 8],
+      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      scales: {
+        x: { time: false, range: (plot, low, high) => this.#times(low, high) },
+        y: { range: (plot, low, high) => padded(low, high) },
+        volume: { range: (plot, low, high) => [0, Math.max(high, 1e-9) * VOLUME_SHARE] },
+      },
+      axes: [
+        this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => timeOfDay(at * 1_000)) }),
+        this.axis({ side: 1, space: 34, size: widest, values: (plot, splits) => splits.map((value) => this.price(value)) }),
+      ],
+      series: [{}, invisible, invisible, invisible, { ...invisible, scale: "volume" }],
+      hooks: {
+        draw: [(plot) => this.#paint(plot, up, down)],
+        setCursor: [({ cursor }) => (this.#pointed = cursor.left < 0 ? null : cursor.idx)],
+      },
+    };
+  }
+
+  /** Room for the least number of candles, the newest at the right edge. */
+  #times(low, high) {
+    const newest = high ?? Date.now() / 1_000;
+    const span = Math.max(newest - (low ?? newest), LEAST_CANDLES * this.#width);
+    return [newest - span - this.#width, newest + this.#width];
+  }
+
+  #paint(plot, up, down) {
+    const { ctx } = plot;
+    const place = (value, scale) => Math.round(plot.valToPos(value, scale, true));
+    const step = place(this.#width, "x") - place(0, "x");
+    const body = Math.max(1, Math.round(step * 0.66));
+    const wick = Math.max(1, Math.round(devicePixelRatio));
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(plot.bbox.left, plot.bbox.top, plot.bbox.width, plot.bbox.height);
+    ctx.clip();
+    for (const { at, open, high, low, close, buys, sells } of this.#candles) {
+      if (open === null) continue;
+      const x = place(at, "x");
+      const isUp = close >= open;
+      ctx.fillStyle = isUp ? up : down;
+      const floor = place(0, "volume");
+      ctx.globalAlpha = 0.28;
+      ctx.fillRect(x - (body >> 1), place(buys + sells, "volume"), body, floor - place(buys + sells, "volume"));
+      ctx.globalAlpha = 1;
+      const top = place(Math.max(open, close), "y");
+      const bottom = place(Math.min(open, close), "y");
+      ctx.fillRect(x - (wick >> 1), place(high, "y"), wick, place(low, "y") - place(high, "y"));
+      ctx.fillRect(x - (body >> 1), top, body, Math.max(wick, bottom - top));
+    }
+    const last = this.#candles.at(-1);
+    ctx.restore();
+    if (last?.close != null) this.#paintLast(plot, last, last.close >= last.open ? up : down);
+  }
+
+  /** A dashed line at the last price, and the price on its axis. */
+  #paintLast(plot, { close }, color) {
+    const { ctx, bbox } = plot;
+    const y = Math.round(plot.valToPos(close, "y", true)) + 0.5;
+    const right = bbox.left + bbox.width;
+    const height = 18 * devicePixelRatio;
+    ctx.save();
+    ctx.fillStyle = color;
+    ctx.fillRect(right, y - height / 2, ctx.canvas.width - right, height);
+    ctx.fillStyle = this.color("panel");
+    ctx.font = `600 ${11 * devicePixelRatio}px "Inter", system-ui, sans-serif`;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
+    ctx.fillText(this.price(close), right + 6 * devicePixelRatio, y);
+    ctx.strokeStyle = color;
+    ctx.globalAlpha = 0.7;
+    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(right, y);
+    ctx.stroke();
+    ctx.restore();
+  }
+}
+
+/** The running sums of both sides over the price. */
+export class DepthChart extends Chart {
+  #book = null;
+
+  /** @param {(words: string) => void} told what the cursor points at, "" when it has left */
+  constructor(element, told) {
+    super(element);
+    this.told = told;
+  }
+
+  draw(book, digits) {
+    this.#book = book;
+    this.show(depthColumns(book), digits);
+  }
+
+  options() {
+    const side = (name, align) => ({
+      stroke: this.color(name),
+      fill: this.color(`${name}-area`),
+      width: 1.5,
+      paths: uPlot.paths.stepped({ align }),
+      points: { show: false },
+    });
+    return {
+      legend: { show: false },
+      padding: [10, 0, 0, 8],
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+      scales: {
+        x: { time: false, range: (plot, low, high) => this.#around(low, high) },
+        y: { range: (plot, low, high) => [0, (high ?? 1) * 1.08 || 1] },
+      },
+      axes: [
+        this.axis({ size: 26, space: 110, values: (plot, splits) => this.labels(plot, splits, (value) => this.price(value)) }),
+        this.axis({ side: 1, space: 30, size: widest, values: (plot, splits) => splits.map(short) }),
+      ],
+      series: [{}, side("up", -1), side("down", 1)],
+      hooks: { setCursor: [(plot) => this.#point(plot)] },
+    };
+  }
+
+  /** As far on one side of the middle as on the other: what both sides are known for. */
+  #around(low, high) {
+    const bid = Number(this.#book?.bids[0]?.price);
+    const ask = Number(this.#book?.asks[0]?.price);
+    if (!(bid < ask)) return [low ?? 0, high ?? 1];
+    const middle = (bid + ask) / 2;
+    const reach = Math.max(Math.min(middle - low, high - middle), ask - bid);
+    return [middle - reach, middle + reach];
+  }
+
+  #point(plot) {
+    const { idx, left } = plot.cursor;
+    const price = plot.data[0][idx];
+    const total = plot.data[1][idx] ?? plot.data[2][idx];
+    this.told(left < 0 || total == null ? "" : `${short(total)} up to ${this.price(price)}`);
+  }
+}
+
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400];
+
+/** As wide as the longest label needs. */
+function widest(plot, labels) {
+  return Math.max(48, 14 + 6.6 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
+}
+
+function padded(low, high) {
+  if (low === null) return [0, 1];
+  const room = (high - low) * 0.08 || Math.abs(high) * 1e-4 || 1;
+  return [low - room - (high - low) * 0.18, high + room]; // the volume stands below
+}
+
+function short(value) {
+  if (value >= 1e9) return `${trim(value / 1e9)}B`;
+  if (value >= 1e6) return `${trim(value / 1e6)}M`;
+  if (value >= 1e4) return `${trim(value / 1e3)}K`;
+  return trim(value);
+}
+
+function trim(value) {
+  return String(Number(value.toPrecision(4)));
+}

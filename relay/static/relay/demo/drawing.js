@@ -1,0 +1,334 @@
+/** Everything the demo page puts on the screen, from its state alone. Rows are made once and stay. */
+
+import { compare } from "../decimals.js";
+import { NOTHING, grouped, span, timeOfDay } from "../format.js";
+import { DepthChart, PriceChart } from "./charts.js";
+import { byId, mark, part, put } from "./dom.js";
+import { steps } from "./grouping.js";
+import { Ladder } from "./ladder.js";
+import { kindOf, unitsOf } from "./market.js";
+import { Rows } from "./rows.js";
+import { CHANGE, FIELDS } from "./strip.js";
+
+const CHARTS_EVERY = 250; // ms: canvases are dear, and nobody sees more
+const LIGHT_WORDS = {
+  closed: "Closed",
+  connecting: "Connecting",
+  waiting: "Waiting",
+  live: "Live",
+  stale: "Stale",
+  reconnecting: "Reconnecting",
+  refused: "Refused",
+};
+const LONGEST_LATENCY = 60_000; // ms: beyond it, it is the clocks that differ
+
+const page = Object.fromEntries(
+  [
+    ["light", "light"],
+    ["state", "state"],
+    ["rate", "rate"],
+    ["latency", "latency"],
+    ["roundTrip", "round-trip"],
+    ["gaps", "gaps"],
+    ["resyncs", "resyncs"],
+    ["connections", "connections"],
+    ["briefRate", "brief-rate"],
+    ["briefLatency", "brief-latency"],
+    ["gapsBrief", "brief-gaps"],
+    ["resyncsBrief", "brief-resyncs"],
+    ["reason", "reason"],
+    ["clocks", "clocks"],
+    ["banner", "banner"],
+    ["bannerWords", "banner-words"],
+    ["retry", "retry"],
+    ["picker", "picker"],
+    ["symbols", "symbols"],
+    ["depth", "depth"],
+    ["step", "step"],
+    ["strip", "strip"],
+    ["book", "book"],
+    ["bookNotice", "book-notice"],
+    ["trades", "trades"],
+    ["tradesNotice", "trades-notice"],
+    ["price", "price"],
+    ["priceNotice", "price-notice"],
+    ["depthNotice", "depth-notice"],
+    ["priceNote", "price-note"],
+    ["depthPanel", "depth-panel"],
+    ["depthNote", "depth-note"],
+  ].map(([name, id]) => [name, byId(id)]),
+);
+const ladder = new Ladder();
+const tape = new Rows(byId("tape"), ["Price", "Size", "Time"]);
+const priceChart = new PriceChart(byId("price-chart"));
+let pointed = ""; // what the cursor on the depth chart points at
+const depthChart = new DepthChart(byId("depth-chart"), (words) => (pointed = words));
+let strip = { last: null, cells: [] }; // cells: {element, write}
+let chartsDrawnAt = 0;
+let drawnStep = null; // the list of price steps on the page
+
+/** Keep as many rows as there is room for; `changed` is called when that changes. */
+export function fit(changed) {
+  const measure = () => {
+    ladder.fit();
+    tape.resize(tape.room());
+    changed();
+  };
+  const observer = new ResizeObserver(measure);
+  for (const element of [...ladder.elements, tape.element]) observer.observe(element);
+  measure();
+}
+
+/** Draw what changes only with the market: the picker, the strip's fields, the headings. */
+export function drawMarket({ market, markets }) {
+  const { category, symbol, depth } = market;
+  for (const radio of page.picker.elements.namedItem("category")) {
+    radio.checked = radio.value === category;
+  }
+  page.picker.elements.namedItem("symbol").value = symbol;
+  page.depth.replaceChildren(
+    ...markets[category].depths.map((levels) => {
+      const words = levels === 1 ? "Best price" : `${levels} levels`;
+      return new Option(words, String(levels), false, levels === depth);
+    }),
+  );
+  const units = unitsOf(market);
+  ladder.reset(units);
+  const named = (word, unit) => (unit ? `${word} (${unit})` : word);
+  tape.name([named("Price", units.price), named("Size", units.size), "Time"]);
+  strip = makeStrip(market);
+  priceChart.rebuild();
+  depthChart.rebuild();
+  drawnStep = null;
+  chartsDrawnAt = 0;
+  drawSymbols(market, markets);
+}
+
+/** Offer the symbols that are known by now. */
+export function drawSymbols({ category }, markets) {
+  page.symbols.replaceChildren(...markets[category].symbols.map((name) => new Option(name, name)));
+}
+
+/** Nothing flashes at the next drawing: what was seen before is too long ago. */
+export function forget() {
+  ladder.forget();
+}
+
+/**
+ * Draw everything else.
+ *
+ * @returns {number|null} ms after which to draw again though nothing happens
+ */
+export function draw(state) {
+  drawLight(state);
+  drawBanner(state);
+  drawStrip(state);
+  const again = drawBook(state);
+  drawTrades(state);
+  const chartsWait = drawCharts(state);
+  if (state.undrawnSince !== null) {
+    state.latency.add(Date.now() - state.undrawnSince, state.now);
+    state.undrawnSince = null;
+  }
+  const waits = [again, chartsWait].filter((wait) => wait !== null);
+  return waits.length ? Math.min(...waits) : null;
+}
+
+/** Draw what moves with the clock: the title of the window. */
+export function drawTitle({ topics, market, digits }) {
+  const price = topics.ticker?.image.data.lastPrice;
+  const words = price ? `${grouped(price, digits.price)} ${market.symbol}` : market.symbol;
+  const title = words ? `${words} · marketfeed` : "marketfeed";
+  if (document.title !== title) document.title = title;
+}
+
+/** The worst of what is on the page: a live connection with a broken book is not live. */
+function lightOf({ feed, freshness }) {
+  if (feed.state !== "live") return feed.state;
+  const all = Object.values(freshness);
+  if (all.includes("stale")) return "stale";
+  if (all.includes("live")) return "live";
+  return all.includes("refused") ? "refused" : "waiting";
+}
+
+function drawLight(state) {
+  const { feed, messagesPerSecond, latency, now } = state;
+  const light = lightOf(state);
+  mark(page.light, "state", light);
+  put(page.state, state.isPaused ? "Paused" : LIGHT_WORDS[light]);
+  const rate = messagesPerSecond === null ? NOTHING : `${Math.round(messagesPerSecond)}/s`;
+  const middle = latency.median(now);
+  const isPossible = middle !== null && middle >= 0 && middle < LONGEST_LATENCY;
+  const words = middle === null ? NOTHING : isPossible ? span(middle) : "clocks differ";
+  for (const element of [page.rate, page.briefRate]) put(element, rate);
+  for (const element of [page.latency, page.briefLatency]) put(element, words);
+  put(page.clocks, clockWords(middle, isPossible));
+  put(page.roundTrip, feed.roundTrip === null ? NOTHING : span(feed.roundTrip));
+  for (const name of ["gaps", "resyncs"]) {
+    for (const element of [page[name], page[`${name}Brief`]]) {
+      put(element, String(feed.counts[name]));
+      mark(element, "some", feed.counts[name] ? "yes" : null);
+    }
+  }
+  put(page.connections, String(feed.counts.connections));
+  put(page.reason, feed.since === null ? "" : `${feed.reason ?? LIGHT_WORDS[feed.state]} since ${timeOfDay(feed.since)}`);
+}
+
+function clockWords(middle, isPossible) {
+  if (middle !== null && !isPossible) {
+    const words = span(Math.abs(middle));
+    return `The exchange's clock and this one differ: messages seem to arrive ${words} ${middle < 0 ? "before" : "after"} they were made.`;
+  }
+  return "Latency is from the exchange's clock (cts, or ts) to this screen: two clocks, so it is wrong by as much as they differ. The round trip to the relay is measured by this clock alone.";
+}
+
+/** Say over everything what is wrong, and since when the numbers stand still. */
+function drawBanner(state) {
+  const { feed, heardAt, freshness, now, isPaused } = state;
+  const isBroken = feed.state === "reconnecting" || feed.state === "stale" || (feed.state === "closed" && !isPaused);
+  page.banner.hidden = !isBroken;
+  if (!isBroken) return;
+  const wait = feed.retryAt === null ? null : Math.max(0, Math.ceil((feed.retryAt - now) / 1_000));
+  const next = wait === null ? "" : wait > 0 ? ` Next attempt in ${wait} s.` : " Trying again.";
+  const isOld = freshness.book === "stale" && heardAt.book !== null;
+  const old = isOld ? ` The book is of ${timeOfDay(heardAt.book)}.` : "";
+  put(page.bannerWords, `${sentence(feed.reason ?? "Not connected")}.${old}${next}`);
+  page.retry.hidden = feed.state === "stale" || (wait ?? 1) === 0;
+}
+
+function drawStrip(state) {
+  const { topics, last, freshness, now } = state;
+  const data = topics.ticker?.image.data ?? {};
+  mark(page.strip, "freshness", freshness.ticker);
+  noteLast(last, data.lastPrice);
+  put(strip.last, data.lastPrice ? grouped(data.lastPrice, state.digits.price) : NOTHING);
+  mark(strip.last, "tone", last.tone);
+  for (const { element, write } of strip.cells) {
+    const written = write(data, now);
+    put(element, written.text ?? written);
+    mark(element, "tone", written.tone ?? null);
+  }
+}
+
+/** Remember whether the last price rose or fell. */
+function noteLast(last, price) {
+  if (!price || price === last.price) return;
+  try {
+    const difference = last.price === null ? 0 : compare(price, last.price);
+    if (difference !== 0) last.tone = difference > 0 ? "up" : "down";
+    last.price = price;
+  } catch {
+    last.tone = null; // not a number: shown as it came, without a direction
+  }
+}
+
+function drawBook(state) {
+  const { topics, digits, market, freshness } = state;
+  mark(page.book, "freshness", freshness.book);
+  put(page.bookNotice, notice(state, "book"));
+  drawSteps(state);
+  // The tick is the book's own step: joining by it would change nothing.
+  const step = market.step === state.steps[0] ? null : market.step;
+  return ladder.draw(topics.book?.image, { step, digits, depth: market.depth, tick: state.tick }, state.now);
+}
+
+function drawSteps(state) {
+  if (state.tick === drawnStep) return;
+  drawnStep = state.tick;
+  state.steps = state.tick === null ? [] : steps(state.tick);
+  if (!state.steps.includes(state.market.step)) state.market.step = state.steps[0] ?? null;
+  page.step.replaceChildren(
+    ...state.steps.map((step) => new Option(grouped(step), step, false, step === state.market.step)),
+  );
+  page.step.disabled = state.steps.length === 0;
+}
+
+function drawTrades(state) {
+  const { topics, market, freshness } = state;
+  mark(page.trades, "freshness", freshness.trades);
+  const all = topics.trades?.image.rows ?? [];
+  const isOurs = (row) => "missing" in row || market.category !== "option" || row.s === market.symbol;
+  const shown = [];
+  for (const row of all) {
+    if (shown.length === tape.count) break;
+    if (isOurs(row)) shown.push(row);
+  }
+  put(page.tradesNotice, notice(state, "trades", shown.length ? "" : "No trades yet"));
+  for (let index = 0; index < tape.count; index += 1) {
+    const trade = shown[index];
+    if (trade === undefined) {
+      tape.clear(index);
+    } else if ("missing" in trade) {
+      tape.write(index, [trade.missing === null ? "some missing" : `${trade.missing} missing`, "", ""]);
+      tape.mark(index, "missing");
+    } else {
+      tape.write(index, [
+        grouped(trade.p, state.digits.price),
+        grouped(trade.v, state.digits.size),
+        timeOfDay(trade.T),
+      ]);
+      tape.mark(index, trade.S === "Buy" ? "buy" : "sell");
+    }
+  }
+}
+
+function drawCharts(state) {
+  const { topics, history, freshness, digits, candle, now } = state;
+  mark(page.price, "freshness", freshness.trades);
+  mark(page.depthPanel, "freshness", freshness.book);
+  put(page.depthNote, freshness.book === "live" ? pointed : "");
+  put(page.priceNote, freshness.trades === "live" ? priceChart.words : "");
+  put(page.depthNotice, notice(state, "book"));
+  put(page.priceNotice, notice(state, "trades", history.isEmpty ? "No trades yet" : ""));
+  const wait = chartsDrawnAt + CHARTS_EVERY - now;
+  if (wait > 0) return wait;
+  chartsDrawnAt = now;
+  if (!history.isEmpty) priceChart.draw(history, candle, digits.price);
+  const book = topics.book?.image;
+  if (book?.bids.length || book?.asks.length) depthChart.draw(book, digits.price);
+  return null;
+}
+
+/** What a panel says about itself: its fault if it has one, else `words`. */
+function notice({ topics, freshness, heardAt, market }, name, words = "") {
+  if (!market.symbol) return market.category === "option" ? "Waiting for a contract to trade" : "Choose a symbol";
+  switch (freshness[name]) {
+    case "refused":
+      return `${market.symbol} was refused: ${topics[name].error.message}`;
+    case "stale":
+      return heardAt[name] === null ? "Stale" : `Stale since ${timeOfDay(heardAt[name])}`;
+    case "waiting":
+      return "Waiting for the first message";
+    default:
+      return words;
+  }
+}
+
+function makeStrip(market) {
+  const last = part("strong", "last");
+  const title = part("span", "name", market.symbol || NOTHING);
+  const kind = part("span", "kind", kindOf(market));
+  const head = part("div", "headline");
+  const names = part("div", "names");
+  names.append(title, kind);
+  const change = part("span", "change");
+  change.title = "Change of the last 24 hours";
+  const quote = part("div", "quote");
+  quote.append(last, change);
+  head.append(names, quote);
+  const list = part("dl", "facts");
+  const cells = FIELDS[market.category].map(({ label, write }) => {
+    const element = part("dd");
+    const pair = part("div");
+    pair.append(part("dt", "", label), element);
+    list.append(pair);
+    return { element, write };
+  });
+  cells.push({ element: change, write: CHANGE[market.category] });
+  page.strip.replaceChildren(head, list);
+  return { last, cells };
+}
+
+function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

@@ -1,0 +1,71 @@
+/** Which market the page shows, and what its numbers count. */
+
+const STANDARD = { category: "linear", symbol: "BTCUSDT" };
+const QUOTES = ["USDT", "USDC", "USD", "PERP", "BTC", "ETH", "EUR", "BRL", "USDE"];
+const KINDS = { spot: "Spot", linear: "Linear", inverse: "Inverse", option: "Option" };
+
+/** Option trades come by base coin; this one's contracts are looked through for a first one. */
+export const FIRST_OPTION_COIN = "BTC";
+
+/**
+ * The market that an address names; what it does not name, or names wrongly, is the standard.
+ *
+ * @param {URLSearchParams} query
+ * @param {object} markets by category `{depths, depth, symbols}`
+ * @returns {{category: string, symbol: string, depth: number, step: string|null}}
+ */
+export function fromAddress(query, markets) {
+  const named = query.get("category");
+  const category = Object.hasOwn(markets, named ?? "") ? named : STANDARD.category;
+  return completed(
+    {
+      category,
+      symbol: query.get("symbol") ?? firstSymbol(category, markets),
+      depth: Number(query.get("depth")),
+      step: query.get("step"),
+    },
+    markets,
+  );
+}
+
+/** The symbol a category begins with: "" where none is known that will not expire. */
+export function firstSymbol(category, markets) {
+  return category === STANDARD.category ? STANDARD.symbol : (markets[category].symbols[0] ?? "");
+}
+
+/** The market with a depth that its category has, and its symbol as the exchange writes it. */
+export function completed({ category, symbol, depth, step = null }, markets) {
+  const { depths, depth: usual } = markets[category];
+  return {
+    category,
+    symbol: symbol.trim().toUpperCase(),
+    depth: depths.includes(depth) ? depth : usual,
+    step,
+  };
+}
+
+/** The market as a query, without what is standard. */
+export function toAddress({ category, symbol, depth, step }) {
+  const query = new URLSearchParams({ category, symbol, depth });
+  if (step !== null) query.set("step", step);
+  return `?${query}`;
+}
+
+/** What prices and sizes are in, such as `{price: "USDT", size: "BTC"}`; "" where unknown. */
+export function unitsOf({ category, symbol }) {
+  const [coin] = symbol.split("-");
+  if (category === "option") return { price: symbol.endsWith("-USDT") ? "USDT" : "USDC", size: coin };
+  if (category === "inverse") return { price: "USD", size: "USD" };
+  const quote = QUOTES.find((name) => coin.endsWith(name) && coin.length > name.length);
+  if (quote === undefined) return { price: "", size: "" };
+  return { price: quote === "PERP" ? "USDC" : quote, size: coin.slice(0, -quote.length) };
+}
+
+/** What kind of market it is, in a word or two. */
+export function kindOf({ category, symbol }) {
+  if (category === "linear" || category === "inverse") {
+    const isDated = symbol.includes("-") || /[FHJKMNQUVXZ]\d\d$/.test(symbol);
+    return `${KINDS[category]} ${isDated ? "future" : "perpetual"}`;
+  }
+  return KINDS[category];
+}

@@ -1,0 +1,291 @@
+/** The demo page: what it shows is in `state`, and `drawing` alone puts it on the screen. */
+
+import { MarketFeed } from "../marketfeed.js";
+import { Meter, Rate } from "../meter.js";
+import { Console } from "./console.js";
+import { byId } from "./dom.js";
+import { draw, drawMarket, drawSymbols, drawTitle, fit, forget } from "./drawing.js";
+import { tickOf } from "./grouping.js";
+import { PriceHistory } from "./history.js";
+import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, toAddress } from "./market.js";
+
+const MARKETS = JSON.parse(document.body.dataset.markets);
+const TICK = 1_000; // ms: countdowns and rates move so often without any message
+const HIDDEN_PATIENCE = 5_000; // ms: a tab that stays in the background so long lets its feed go
+const NO_TOPICS = Object.freeze({ book: null, ticker: null, trades: null });
+
+const state = {
+  markets: MARKETS,
+  market: fromAddress(new URLSearchParams(location.search), MARKETS),
+  feed: null,
+  isPaused: false, // nobody looks, so nothing is followed
+  topics: { ...NO_TOPICS }, // Subscriptions
+  heardAt: { book: null, ticker: null, trades: null }, // Unix ms: of the last message
+  freshness: { book: "waiting", ticker: "waiting", trades: "waiting" },
+  history: new PriceHistory(),
+  candle: 1, // seconds
+  tick: null, // the smallest step of a price, once the book has shown it
+  steps: [], // the steps to choose from
+  digits: { price: 0, size: 0 }, // behind the point, the most seen: columns stay straight
+  last: { price: null, tone: null },
+  rate: new Rate(),
+  messagesPerSecond: null,
+  latency: new Meter(),
+  undrawnSince: null, // Unix ms: the exchange's time of the newest change not yet on screen
+  now: Date.now(),
+};
+const terminal = new Console();
+
+let isScheduled = false;
+let timer = null;
+
+function schedule() {
+  if (isScheduled || document.hidden) return;
+  isScheduled = true;
+  requestAnimationFrame(() => {
+    isScheduled = false;
+    state.now = Date.now();
+    const again = draw(state);
+    clearTimeout(timer);
+    timer = again === null ? null : setTimeout(schedule, again);
+  });
+}
+
+/** Show another market. Topics that both markets share go on undisturbed. */
+function show(market) {
+  const isOther = state.feed === null || state.feed.category !== market.category;
+  const old = Object.values(state.topics);
+  if (isOther) {
+    state.feed?.close();
+    state.feed = connect(market.category);
+    state.rate = new Rate();
+  }
+  state.market = market;
+  state.history = new PriceHistory();
+  state.tick = null;
+  state.steps = [];
+  state.digits = { price: 0, size: 0 };
+  state.last = { price: null, tone: null };
+  state.undrawnSince = null;
+  state.heardAt = { book: null, ticker: null, trades: null };
+  state.topics = follow(state.feed, market);
+  for (const topic of old) topic?.close();
+  for (const name of Object.keys(state.topics)) {
+    noteFreshness(name);
+    recall(name);
+  }
+  drawMarket(state);
+  terminal.show(market);
+  schedule();
+}
+
+function connect(category) {
+  const feed = new MarketFeed({ category });
+  for (const event of ["state", "notice"]) feed.addEventListener(event, schedule);
+  terminal.follow(feed);
+  return feed;
+}
+
+function follow(feed, { category, symbol, depth }) {
+  const listen = (name) => (topic, message) => heard(name, topic, message);
+  const subscribe = (name, request) => feed.subscribe(request, listen(name));
+  if (!symbol) {
+    if (category !== "option") return { ...NO_TOPICS };
+    const trades = { topic: "publicTrade", symbol: FIRST_OPTION_COIN };
+    return { ...NO_TOPICS, trades: subscribe("trades", trades) };
+  }
+  // Option trades come by base coin, for every contract of it; the tape shows this one's.
+  const traded = category === "option" ? symbol.split("-")[0] : symbol;
+  return {
+    book: subscribe("book", { topic: "orderbook", symbol, levels: depth }),
+    ticker: subscribe("ticker", { topic: "tickers", symbol }),
+    trades: subscribe("trades", { topic: "publicTrade", symbol: traded }),
+  };
+}
+
+/** A topic that both markets share has its image already, and will send no snapshot. */
+function recall(name) {
+  const image = state.topics[name]?.image;
+  if (name === "book" && image?.isLive) state.tick = tickOf(image);
+  if (name === "trades" && image) addTrades([...image.rows].reverse().filter((row) => "i" in row));
+}
+
+function heard(name, topic, message) {
+  if (topic !== state.topics[name]) return; // the last words of one that is being replaced
+  noteFreshness(name);
+  if (message !== null) state.heardAt[name] = Date.now();
+  if (name === "book" && message !== null) {
+    if (message.type === "snapshot") noteTick(topic.image);
+    const isNews = message.type === "delta" || state.market.depth === 1;
+    if (isNews) state.undrawnSince = message.cts ?? message.ts;
+  }
+  if (name === "trades") {
+    if (message === null) noteHoles(topic);
+    else addTrades(message.data);
+  }
+  schedule();
+}
+
+function noteTick(image) {
+  const tick = tickOf(image);
+  if (tick !== null) state.tick = tick;
+}
+
+function noteHoles({ state: freshness, image }) {
+  if (freshness === "stale") state.history.interrupt();
+  else if (image.rows[0] !== undefined && "missing" in image.rows[0]) state.history.hole();
+}
+
+function addTrades(trades) {
+  const { category, symbol } = state.market;
+  if (category === "option") {
+    if (noteContracts(trades) && !symbol) return;
+    state.history.add(trades.filter(({ s }) => s === symbol));
+  } else {
+    state.history.add(trades);
+  }
+}
+
+/** Options expire, so they are not listed anywhere: whatever trades can be chosen. */
+function noteContracts(trades) {
+  const known = MARKETS.option.symbols;
+  const fresh = [...new Set(trades.map(({ s }) => s))].filter((symbol) => !known.includes(symbol));
+  if (fresh.length === 0 && state.market.symbol) return false;
+  known.push(...fresh);
+  known.sort();
+  drawSymbols(state.market, MARKETS);
+  if (!state.market.symbol && trades.length) {
+    const latest = trades.at(-1).s;
+    queueMicrotask(() => go({ ...state.market, symbol: latest }));
+  }
+  return true;
+}
+
+function noteFreshness(name) {
+  state.freshness[name] = state.topics[name]?.state ?? "waiting";
+}
+
+/** Go to a market that differs, and say so in the address. */
+function go(market) {
+  const next = completed(market, MARKETS);
+  const { category, symbol, depth } = state.market;
+  if (next.category === category && next.symbol === symbol && next.depth === depth) {
+    drawMarket(state); // undoes what completing changed, such as small letters
+    schedule();
+    return;
+  }
+  history.replaceState(null, "", toAddress(next));
+  show(next);
+}
+
+/** Ask which symbols are being read through this relay, to suggest them. */
+async function learnSymbols() {
+  try {
+    const answer = await fetch(document.body.dataset.symbols);
+    const carried = await answer.json();
+    for (const [category, { symbols }] of Object.entries(MARKETS)) {
+      const more = (carried[category] ?? []).filter((symbol) => !symbols.includes(symbol));
+      symbols.push(...more);
+    }
+    drawSymbols(state.market, MARKETS);
+  } catch {
+    // Suggestions are a courtesy: any symbol can be typed.
+  }
+}
+
+// What the visitor does.
+
+const picker = byId("picker");
+const symbolField = byId("symbol");
+
+function choose() {
+  const chosen = new FormData(picker);
+  const category = chosen.get("category");
+  const isOther = category !== state.market.category;
+  let symbol = chosen.get("symbol").trim().toUpperCase();
+  if (isOther && !MARKETS[category].symbols.includes(symbol)) symbol = firstSymbol(category, MARKETS);
+  const step = isOther || symbol !== state.market.symbol ? null : state.market.step;
+  go({ category, symbol, depth: Number(chosen.get("depth")), step });
+}
+
+picker.addEventListener("change", choose);
+picker.addEventListener("submit", (event) => {
+  event.preventDefault();
+  choose();
+});
+byId("depth").addEventListener("change", choose);
+byId("step").addEventListener("change", ({ target }) => {
+  state.market.step = target.value;
+  history.replaceState(null, "", toAddress(state.market));
+  forget();
+  schedule();
+});
+byId("candle").addEventListener("change", ({ target }) => {
+  state.candle = Number(target.value);
+  schedule();
+});
+byId("retry").addEventListener("click", () => state.feed.connect());
+byId("light").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") event.currentTarget.open = false;
+});
+symbolField.addEventListener("input", (event) => {
+  // A pick from the list says so by its input type (or has none); typing waits for Enter.
+  if (!event.inputType || event.inputType === "insertReplacementText") choose();
+});
+symbolField.addEventListener("focus", () => {
+  symbolField.select();
+  learnSymbols();
+});
+addEventListener("keydown", (event) => {
+  const isTyping = event.target.matches?.("input:not([type=radio]), select, textarea");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    symbolField.focus();
+  } else if (event.key === "`") {
+    terminal.toggle();
+  }
+});
+addEventListener("offline", () => state.feed.probe());
+addEventListener("online", () => {
+  if (state.feed.state === "reconnecting") state.feed.connect();
+});
+addEventListener("popstate", () => show(fromAddress(new URLSearchParams(location.search), MARKETS)));
+
+// Nobody looks: no timers, no drawing, and after a while no messages either.
+
+let ticking = null;
+let leaving = null;
+
+function look() {
+  if (document.hidden) {
+    clearInterval(ticking);
+    ticking = null;
+    leaving ??= setTimeout(() => {
+      state.isPaused = true;
+      state.feed.disconnect("paused in the background");
+    }, HIDDEN_PATIENCE);
+    return;
+  }
+  clearTimeout(leaving);
+  leaving = null;
+  forget();
+  if (state.isPaused) {
+    state.isPaused = false;
+    state.feed.connect();
+  }
+  ticking ??= setInterval(tick, TICK);
+  schedule();
+}
+
+function tick() {
+  state.messagesPerSecond = state.rate.look(state.feed.counts.messages, Date.now());
+  drawTitle(state);
+  schedule();
+}
+
+document.addEventListener("visibilitychange", look);
+fit(schedule);
+show(state.market);
+look();
+learnSymbols();
