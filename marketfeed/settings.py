@@ -217,7 +217,7 @@ UNKNOWN_RELAY_VARIABLES = sorted(
 _relay, _ = conf.read(RELAY)
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "relay.redis_layer.RedisChannelLayer",
         "CONFIG": {"hosts": list(_relay.redis_urls)},
     }
     if _relay.redis_urls

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from channels.exceptions import ChannelFull
@@ -33,13 +34,13 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     def __init__(self, capacity: int = CAPACITY, **kwargs: Any) -> None:
         super().__init__(capacity=capacity, **kwargs)
         self.dropped = 0
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, Queue] = {}
         self._groups: dict[str, dict[str, None]] = {}
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel of this process."""
         name = f"{prefix}.local!{uuid.uuid4().hex}"
-        self._queues[name] = _Queue()
+        self._queues[name] = Queue()
         return name
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
@@ -48,20 +49,20 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         Raises:
             ChannelFull: it holds `capacity` messages that nobody has received.
         """
-        queue = self._queues.setdefault(channel, _Queue())
+        queue = self._queues.setdefault(channel, Queue())
         if not queue.put(message, self.capacity):
             self.dropped += 1
             raise ChannelFull
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """Wait for the next message of a channel; one waiter at a time."""
-        queue = self._queues.setdefault(channel, _Queue())
+        queue = self._queues.setdefault(channel, Queue())
         return await queue.get()
 
     async def group_add(self, group: str, channel: str) -> None:
         """Have a channel receive what is sent to a group."""
         self._groups.setdefault(group, {})[channel] = None
-        self._queues.setdefault(channel, _Queue())
+        self._queues.setdefault(channel, Queue())
 
     async def group_discard(self, group: str, channel: str) -> None:
         """End that; does nothing if the channel is not in the group."""
@@ -84,13 +85,18 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         if is_behind:
             await asyncio.sleep(0)
 
+    async def group_send_many(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Send messages to groups, in this order."""
+        for group, message in messages:
+            await self.group_send(group, message)
+
     async def flush(self) -> None:
         """Forget every channel and group."""
         self._queues.clear()
         self._groups.clear()
 
 
-class _Queue:
+class Queue:
     """Messages of one channel and whoever waits for them."""
 
     def __len__(self) -> int:

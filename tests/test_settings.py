@@ -152,7 +152,7 @@ def test_a_database_address_is_used(load: Load) -> None:
 def test_each_redis_address_is_a_shard_of_the_channel_layer(load: Load) -> None:
     settings = load(SECRET_KEY="s", REDIS_URL="redis://a:1/0, redis://b:2/0")
     assert settings.CHANNEL_LAYERS["default"] == {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "relay.redis_layer.RedisChannelLayer",
         "CONFIG": {"hosts": ["redis://a:1/0", "redis://b:2/0"]},
     }
 
