@@ -49,6 +49,7 @@ class _Term:
         self._worker = worker
         self._leadership = leadership
         self._layer: Any = worker.layer
+        self._sends_many = hasattr(self._layer, "group_send_many")  # Channels' own layers do not
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
         self._something_to_send = asyncio.Event()
         self._is_listening = asyncio.Event()
@@ -93,9 +94,13 @@ class _Term:
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            for group, waiting in self.supply.take_envelopes(time.monotonic(), time.time()).items():
-                for envelope in waiting:
-                    await self._layer.group_send(group, envelope)
+            outbox = self.supply.take_envelopes(time.monotonic(), time.time())
+            messages = [(group, each) for group, waiting in outbox.items() for each in waiting]
+            if self._sends_many:
+                await self._layer.group_send_many(messages)
+            else:
+                for group, message in messages:
+                    await self._layer.group_send(group, message)
 
     async def _tick(self) -> None:
         """Let time pass for the supply."""
