@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 
 from relay.core.book import OrderBook
-from relay.core.bybit import BookData, Frame, decode_book, decode_fields, decode_rows
+from relay.core.bybit import BookData, Frame, Level, decode_book, decode_fields, decode_rows
 from relay.core.errors import CrossedBook, NoSnapshotYet
 from relay.core.topics import Category, Feed, Topic
 
@@ -147,6 +147,15 @@ class BookImage(Image):
         """Bybit's `u` of the last message that was folded in."""
         return self._book.update_id
 
+    def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
+        """Return the best `depth` bids, falling, and asks, rising; after `stop` the last known.
+
+        Raises:
+            SequenceGap, BadFrame: as `apply`, where that has put it off.
+        """
+        self._fold()
+        return self._book.levels(depth)
+
     def verify(self) -> None:
         self._fold()
         if self._book.is_crossed():
@@ -173,22 +182,26 @@ class BookImage(Image):
 
 
 class TickerImage(Image):
-    """A derivatives ticker: a key that a delta leaves out is unchanged."""
+    """A derivatives ticker: a key that a delta leaves out is unchanged.
+
+    Attributes:
+        fields: By key, each value as the JSON text that came; after `stop` the last known.
+    """
 
     def __init__(self, topic: Topic) -> None:
         super().__init__(topic)
-        self._fields: dict[str, msgspec.Raw] = {}
+        self.fields: dict[str, msgspec.Raw] = {}
         self._last = Frame()
 
     def apply(self, text: bytes, frame: Frame) -> int:
         fields = decode_fields(frame)
         if frame.type == "snapshot":
-            self._fields = {}
+            self.fields = {}
             self.is_live = True
         elif not self.is_live:
             raise NoSnapshotYet
         for key, value in fields.items():
-            self._fields[key] = value.copy()  # a copy lets go of the rest of the frame
+            self.fields[key] = value.copy()  # a copy lets go of the rest of the frame
         self._last = frame
         self._greeting = text if frame.type == "snapshot" else None
         return 1
@@ -197,7 +210,7 @@ class TickerImage(Image):
         body: dict[str, object] = {
             "topic": self.topic.text,
             "type": "snapshot",
-            "data": self._fields,
+            "data": self.fields,
         }
         if self._last.cs is not None:
             body["cs"] = self._last.cs

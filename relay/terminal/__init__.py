@@ -1,0 +1,1 @@
+"""A relay's topics in a terminal: followed, drawn on a screen, or written as plain lines."""

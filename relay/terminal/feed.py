@@ -1,0 +1,337 @@
+"""One connection to a relay, of one category, that heals itself.
+
+What to do after a connection ended, by its close code: 4000-4099 nothing, the fault is ours;
+4100-4199 wait for seconds; 4200-4299 come back at once; any other soon, then later and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from enum import StrEnum
+from http import HTTPStatus
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from relay.core.backoff import Backoff
+from relay.core.bybit import Frame, decode_frame
+from relay.core.errors import BadFrame, Code, ExchangeFault, NoSnapshotYet
+from relay.core.limits import TokenBucket
+from relay.core.topics import Category, Feed, Topic, shown
+from relay.terminal.followed import Followed, State, Trade
+
+logger = logging.getLogger(__name__)
+
+CONNECT_LIMIT = 10.0  # seconds for the handshake
+FIRST_RETRY = 0.5  # seconds: a dropped line is usually back
+CROWDED_RETRY = 5.0  # seconds, where the relay asks for patience
+LONGEST_RETRY = 30.0  # seconds between two attempts, or two snapshots of a topic never right
+AT_ONCE = 0.25  # seconds at most: spreads the clients of a relay that restarts
+STEADY_AFTER = 5.0  # seconds: a connection that held so long ends a series of failures
+PING_INTERVAL = 5.0  # seconds without a request
+SILENCE_LIMIT = 15.0  # seconds: three pings unanswered
+MOMENTARY_RETRY = 2.0  # seconds: for refusals that are about the moment, not about the topic
+REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
+MAX_MESSAGE = 16 * 2**20  # bytes: above any snapshot, yet bounded
+NO_PATH = 4004  # the close code, which comes without words
+MOMENTARY = (Code.RATE_LIMITED, Code.UPSTREAM_UNAVAILABLE)
+
+OnMessage = Callable[[Followed, Frame, list[Trade]], Awaitable[None]]
+
+
+class FeedState(StrEnum):
+    """How a connection is."""
+
+    CONNECTING = "connecting"  # the first attempt
+    LIVE = "live"
+    STALE = "stale"  # connected, but the relay has lost the exchange
+    RECONNECTING = "reconnecting"
+
+
+class Unwelcome(Exception):
+    """The relay will not have us, and a further try would end the same; the words say why."""
+
+
+class _Error(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Word(msgspec.Struct):
+    """What a relay says that is no market data: an answer or a notice."""
+
+    method: str | None = None
+    success: bool | None = None
+    id: str | int | float | None = None
+    error: _Error | None = None
+    ret_msg: str | None = None  # only Bybit's dialect has it
+    type: str | None = None
+    topic: str | None = None
+    upstream: str = ""
+    unsent: int = 0
+    dropped: int = 0
+    message: str = ""
+
+
+_word = msgspec.json.Decoder(_Word)
+
+
+class TopicFeed:
+    """Follows topics of one category.
+
+    Attributes:
+        topics: What is followed, by Bybit's text.
+        reason: Why the state is not live, in words.
+        retry_at: When the next attempt is due, on the monotonic clock; None while there is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topics: Iterable[Topic],
+        *,
+        on_message: OnMessage,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Prepare to connect.
+
+        Args:
+            url: Of the relay's `/ws`.
+            topics: At least one, all of one category.
+            on_message: Called with each message of a topic that was folded in; the next one is
+                not read before it returns.
+            on_change: Called when a state has changed.
+        """
+        self.topics = {topic.text: Followed(topic) for topic in topics}
+        self.category: Category = next(iter(self.topics.values())).topic.category
+        self.state = FeedState.CONNECTING
+        self.reason = ""
+        self.retry_at: float | None = None
+        self._url = url
+        self._on_message = on_message
+        self._on_change = on_change
+        self._bye = ""
+        self._heard_at = 0.0
+        self._is_held = False  # by whoever takes the messages
+        self._last_id = 0
+        self._requests: dict[str, Followed] = {}
+        self._asked: asyncio.Queue[Followed] = asyncio.Queue()
+        self._resyncs: dict[Followed, Backoff] = {}
+
+    async def run(self) -> None:
+        """Follow until cancelled, or until the relay has refused every topic.
+
+        Raises:
+            Unwelcome: the relay will not have us.
+        """
+        retries = Backoff(FIRST_RETRY, LONGEST_RETRY)
+        crowded = Backoff(CROWDED_RETRY, LONGEST_RETRY)
+        has_failed = False
+        while True:
+            began = time.monotonic()
+            code, self.reason = await self._attempt()
+            if not self._wanted():
+                return
+            if 4000 <= code < 4100:
+                raise Unwelcome(f"The relay closed the connection: {self.reason} ({code}).")
+            if time.monotonic() - began >= STEADY_AFTER:
+                has_failed = False
+                retries.reset()
+                crowded.reset()
+            if 4200 <= code < 4300 and not has_failed:
+                delay = AT_ONCE * random.random()
+            else:
+                kind = crowded if 4100 <= code < 4200 else retries
+                delay = kind.next(random.random())
+            has_failed = True
+            self._lost(delay)
+            await asyncio.sleep(delay)
+
+    def _wanted(self) -> list[Followed]:
+        return [one for one in self.topics.values() if one.state is not State.REFUSED]
+
+    def _lost(self, delay: float) -> None:
+        for followed in self.topics.values():
+            followed.interrupt()
+        self.retry_at = time.monotonic() + delay
+        self._become(FeedState.RECONNECTING, f"{self.reason}; next try in {delay:.1f} s")
+
+    def _become(self, state: FeedState, words: str = "") -> None:
+        if state is not self.state or words:
+            logger.info("%s is %s%s", self.category, state, f" ({words})" if words else "")
+        self.state = state
+        self._on_change()
+
+    # ---- the connection ----
+
+    async def _attempt(self) -> tuple[int, str]:
+        """Connect and follow until the end; return the close code (0: none) and why in words."""
+        self._bye = ""
+        try:
+            async with connect(
+                self._url,
+                open_timeout=CONNECT_LIMIT,
+                close_timeout=1,
+                ping_interval=None,  # the relay's own ping: a reader that is held answers none
+                max_size=MAX_MESSAGE,
+            ) as socket:
+                await self._follow(socket)
+                return 0, ""
+        except ConnectionClosed as fault:
+            if fault.rcvd is None:
+                return 0, self._bye or "connection lost"
+            words = "there is no such path; a relay has /ws" if fault.rcvd.code == NO_PATH else ""
+            return fault.rcvd.code, shown(
+                self._bye or fault.rcvd.reason or words or "closed by the relay"
+            )
+        except InvalidStatus as fault:
+            status = fault.response.status_code
+            if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
+                raise Unwelcome(f"{self._url} is no relay: it answers HTTP {status}.") from None
+            return 0, f"HTTP {status}"
+        except TimeoutError:
+            return 0, "no answer"
+        except (OSError, EOFError, InvalidHandshake) as fault:
+            return 0, shown(_why(fault))
+
+    async def _follow(self, socket: ClientConnection) -> None:
+        """Take what comes; return when every topic has been refused."""
+        self._heard_at = time.monotonic()
+        self._requests.clear()
+        self._asked = asyncio.Queue()
+        self.retry_at, self.reason = None, ""
+        for followed in self._wanted():
+            self._asked.put_nowait(followed)
+        self._become(FeedState.LIVE)
+        speaking = asyncio.create_task(self._speak(socket))
+        try:
+            while self._wanted():
+                text = await socket.recv(decode=False)
+                self._heard_at = time.monotonic()
+                await self._take(text)
+        finally:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+
+    async def _speak(self, socket: ClientConnection) -> None:
+        """Send what is to be asked for, and pings; end a connection that has fallen silent."""
+        bucket = TokenBucket(REQUESTS_PER_SECOND, REQUEST_BURST, time.monotonic())
+        while True:
+            try:
+                async with asyncio.timeout(PING_INTERVAL):
+                    followed = await self._asked.get()
+            except TimeoutError:
+                if self._is_held:
+                    self._heard_at = time.monotonic()
+                elif time.monotonic() - self._heard_at > SILENCE_LIMIT:
+                    self._bye = "the relay fell silent"
+                    socket.transport.abort()
+                    return
+                await socket.send('{"method":"ping"}')
+                continue
+            for method in (
+                ("unsubscribe", "subscribe") if followed.is_subscribed else ("subscribe",)
+            ):
+                now = time.monotonic()
+                await asyncio.sleep(bucket.available_at(now) - now)
+                bucket.take(time.monotonic())
+                await socket.send(self._request(method, followed))
+
+    def _request(self, method: str, followed: Followed) -> str:
+        self._last_id += 1
+        topic = followed.topic
+        body: dict[str, object] = {"method": method, "topic": topic.feed, "symbol": topic.symbol}
+        if topic.feed is Feed.ORDERBOOK:
+            body["levels"] = topic.depth
+        body |= {"category": topic.category, "id": str(self._last_id)}
+        if method == "subscribe":
+            self._requests[str(self._last_id)] = followed
+        return msgspec.json.encode(body).decode()
+
+    # ---- what the relay says ----
+
+    async def _take(self, text: bytes) -> None:
+        try:
+            frame = decode_frame(text)
+            if frame.topic is None or bytes(frame.data) == b"null":
+                self._heard(_word.decode(text))
+                return
+        except (BadFrame, msgspec.DecodeError) as fault:
+            logger.warning("%s: not understood: %s", self.category, shown(str(fault)))
+            return
+        followed = self.topics.get(frame.topic)
+        if followed is None:
+            return
+        try:
+            trades = followed.take(text, frame, time.monotonic(), time.time_ns() // 1_000_000)
+        except NoSnapshotYet:
+            return
+        except ExchangeFault as fault:
+            logger.warning("%s needs a new snapshot: %s", followed.topic, fault)
+            self._resync(followed)
+            return
+        if self.state is FeedState.STALE:
+            followed.upstream_changed(is_down=True)
+        self._is_held = True
+        try:
+            await self._on_message(followed, frame, trades)
+        finally:
+            self._is_held = False
+
+    def _resync(self, followed: Followed) -> None:
+        """Get a fresh snapshot; each further one in a row waits longer."""
+        was_subscribed = followed.is_subscribed
+        followed.interrupt()
+        followed.is_subscribed = was_subscribed  # so that it is unsubscribed first
+        backoff = self._resyncs.setdefault(followed, Backoff(FIRST_RETRY, LONGEST_RETRY))
+        self._ask_later(followed, backoff.next(random.random()))
+        self._on_change()
+
+    def _ask_later(self, followed: Followed, delay: float) -> None:
+        asyncio.get_running_loop().call_later(delay, self._asked.put_nowait, followed)
+
+    def _heard(self, word: _Word) -> None:
+        if word.success is not None:
+            self._answered(word)
+        elif word.type == "status":
+            is_down = word.upstream != "live"
+            for followed in self.topics.values():
+                followed.upstream_changed(is_down=is_down)
+            self.reason = "the relay has lost the exchange" if is_down else ""
+            self._become(FeedState.STALE if is_down else FeedState.LIVE, self.reason)
+        elif word.type == "gap" and word.topic in self.topics:
+            self.topics[word.topic].dropped += word.dropped
+            logger.warning("%s:%s: %d trades were dropped", self.category, word.topic, word.dropped)
+        elif word.type == "lagging":
+            logger.warning("%s: read too slowly, %d bytes wait", self.category, word.unsent)
+        elif word.type == "bye":
+            self._bye = word.message
+
+    def _answered(self, word: _Word) -> None:
+        if word.ret_msg is not None:
+            raise Unwelcome(f"{self._url} speaks Bybit's dialect alone: name the relay's /ws.")
+        followed = self._requests.pop(str(word.id), None)
+        if followed is None:
+            return
+        if word.success:
+            followed.agreed(is_upstream_down=self.state is FeedState.STALE)
+        elif word.error is not None and word.error.code in MOMENTARY:
+            self._ask_later(followed, MOMENTARY_RETRY)
+        else:
+            words = shown(word.error.message if word.error else "refused")
+            followed.refuse(words)
+            logger.warning("%s was refused: %s", followed.topic, words)
+        self._on_change()
+
+
+def _why(fault: Exception) -> str:
+    """Say in the system's words why there is no connection, without the address again."""
+    if isinstance(fault, OSError) and fault.errno is not None and fault.errno > 0:
+        return os.strerror(fault.errno)
+    return getattr(fault, "strerror", None) or str(fault)
