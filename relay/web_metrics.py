@@ -159,10 +159,15 @@ def _upstream(process: WebProcess) -> Iterator[Metric]:
     yield gauge("layer_up", "Whether the channel layer can be reached.", float(is_reachable))
     layer: Any = get_channel_layer()
     words = "Messages that found their channel full."
-    yield count("layer_dropped", words, getattr(layer, "dropped", 0))
-    delay = getattr(layer, "delay", None)
+    yield count("layer_dropped", words, layer.dropped if _has(layer, "dropped") else 0)
+    delay = layer.delay if _has(layer, "delay") else None
     if delay is not None:
         yield gauge("layer_delay_seconds", "How long Redis took to answer a ping.", delay)
+
+
+def _has(layer: Any, name: str) -> bool:
+    """Whether a layer counts something. Not `hasattr`: channels_redis' asks the event loop then."""
+    return name in vars(layer) or hasattr(type(layer), name)
 
 
 def _worker() -> UpstreamWorker | None:
