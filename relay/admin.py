@@ -15,6 +15,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from relay.models import LiveTopic
+from relay.picture import read_page
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[LiveTopic]
@@ -57,7 +58,7 @@ class LiveTopicAdmin(_ModelAdmin):
 
     @_live
     def live_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer `live.json`.
+        """Answer `live.json`: all topics, or with a query a page of them (see `picture.Page`).
 
         Whoever may not see it gets 403 with a JSON error and never the login page: a script
         that follows a redirect would take the form for an answer.
@@ -67,7 +68,12 @@ class LiveTopicAdmin(_ModelAdmin):
             return JsonResponse({"error": error}, status=403)
         from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the admin
 
-        return JsonResponse(stats.picture())
+        try:
+            page = read_page(request.GET.dict()) if request.GET else None
+        except ValueError as fault:
+            error = {"code": "bad_request", "message": str(fault)}
+            return JsonResponse({"error": error}, status=400)
+        return JsonResponse(stats.picture(page))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds one: topics follow their readers."""

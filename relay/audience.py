@@ -92,6 +92,8 @@ class Audience:
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
         crowded: How many readers had no room for the snapshot owed to them, when last tried.
+        is_pinned: Whether an operator wants the topic kept, readers or not.
+        peak: The most readers there were at once.
     """
 
     def __init__(self, topic: Topic, number: int) -> None:
@@ -100,6 +102,8 @@ class Audience:
         self.replica = Replica(topic)
         self.is_joined = False
         self.is_confirmed = False
+        self.is_pinned = False
+        self.peak = 0
         self.current: dict[Reader, Deliverer] = {}
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
@@ -114,6 +118,11 @@ class Audience:
     def subscribers(self) -> int:
         """How many readers there are, acknowledged or not."""
         return len(self.current) + len(self.owed) + len(self.waiting)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a reason to go on."""
+        return self.is_pinned or bool(self.subscribers)
 
     @property
     def has_slow(self) -> bool:

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass
+from itertools import count
 
 from relay import conf
 from relay.audience import Request
@@ -36,6 +37,7 @@ CLOSE_FOREIGN_ORIGIN = 4003
 CLOSE_NOT_FOUND = 4004
 CLOSE_FULL = 4100
 CLOSE_SLOW = 4108
+CLOSE_BY_OPERATOR = 4110
 CLOSE_TOO_MANY_REQUESTS = 4129
 CLOSE_SHUTTING_DOWN = 4200
 CLOSE_DATA_LOST = 4201
@@ -44,6 +46,8 @@ CLOSE_CODES = tuple(code for name, code in list(globals().items()) if name.start
 
 BURST = 5  # times the requests of a second may come at once
 FLOOD = 10  # times the requests of a second close the connection
+
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Client:
     """A client of this process.
 
     Attributes:
+        number: No other client of this process has had it.
+        since: When it came, Unix ms.
         category: None until the first subscribe decides it, on `/ws` without a query.
         topics: What it follows or has asked to, with how it asked.
         door: By which it came in.
@@ -69,8 +75,14 @@ class Client:
         door: Door,
         *,
         address: str | None = None,
+        user_agent: str = "",
     ) -> None:
-        """Make a client that `attach` gives a way out."""
+        """Make a client that `attach` gives a way out.
+
+        Args:
+            address: As the server reports it; None if it reports none.
+            user_agent: As the client names itself.
+        """
         settings = conf.current()
         now = time.monotonic()
         rate = settings.requests_per_second
@@ -78,7 +90,10 @@ class Client:
         self.topics: dict[Topic, _Asked] = {}
         self.door = door
         self.takes_notices = door is Door.SHORT
+        self.number = next(_numbers)
+        self.since = time.time_ns() // 1_000_000
         self.address = address
+        self.user_agent = user_agent
         self.idle_since: float | None = now
         self.is_closing = False
         self._hub = hub

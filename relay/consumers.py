@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 CLIENT_CODES = frozenset(range(1000, 1016))  # RFC 6455, section 7.4.1, and the registry it began
 OTHER_CODE = 0  # any other that a client has sent
+USER_AGENT_KEPT = 120  # bytes
 
 
 class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -50,7 +52,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         settings = conf.current()
         headers = dict(scope["headers"])
         address = client_address(scope, headers)
-        client = Client(process.runner.hub, self.door, address=address)
+        user_agent = sys.intern(headers.get(b"user-agent", b"")[:USER_AGENT_KEPT].decode("latin1"))
+        client = Client(process.runner.hub, self.door, address=address, user_agent=user_agent)
         outbound = make_outbound(
             send,
             client,

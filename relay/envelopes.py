@@ -12,7 +12,8 @@ of plain values with a `type`, as Channels asks.
 | verdict | worker to hubs of a topic | the exchange agreed to a topic or refused it |
 | upstream | worker to all hubs | how the connection to a category is; repeated every second |
 | joined | hub to itself | what arrives from here on was sent after it had joined |
-| report | hub to all hubs | what it counts, for the live picture; repeated every second |
+
+What processes report of themselves is in `reports`.
 """
 
 from __future__ import annotations
@@ -121,28 +122,6 @@ class Joined(TypedDict):
 
     type: str
     audiences: dict[str, int]
-
-
-class TopicReport(TypedDict):
-    """What one process counts of one topic; rates are per second, `age_ms` is None before data."""
-
-    category: str
-    topic: str
-    state: str
-    subscribers: int
-    messages_per_second: float
-    deliveries_per_second: float
-    age_ms: int | None
-
-
-class Report(TypedDict):
-    """What one web process counts."""
-
-    type: str
-    process: str
-    name: str
-    clients: int
-    topics: list[TopicReport]
 
 
 Envelope = Demand | Publication | Base | Stale | VerdictEnvelope | Upstream

@@ -96,18 +96,33 @@ class Hub:
         if not self.is_reachable and any(t.group not in self.audiences for t in request.topics):
             raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
         for topic in request.topics:
-            audience = self.audiences.get(topic.group)
-            if audience is None:
-                audience = self.audiences[topic.group] = Audience(topic, next(self._number))
-                self._ask(audience)
-                known = self.categories[topic.category]
-                known.heard = known.heard or now  # from here on its silence counts
+            audience = self.audiences.get(topic.group) or self._open(topic, now)
             audience.waiting[reader] = request
+            audience.peak = max(audience.peak, audience.subscribers)
             is_down = self.categories[topic.category].state is UpstreamState.DOWN
             if not audience.is_confirmed and not is_down:
                 request.undecided.add(topic)
         self._schedule(request)
         return request
+
+    def _open(self, topic: Topic, now: float) -> Audience:
+        audience = self.audiences[topic.group] = Audience(topic, next(self._number))
+        self._ask(audience)
+        known = self.categories[topic.category]
+        known.heard = known.heard or now  # from here on its silence counts
+        return audience
+
+    def pin(self, topics: Iterable[Topic], now: float) -> None:
+        """Keep these topics whether anybody reads them or not, and no others."""
+        pinned = {topic.group: topic for topic in topics}
+        for group, audience in list(self.audiences.items()):
+            if audience.is_pinned and group not in pinned:
+                audience.is_pinned = False
+                if not audience.is_wanted:
+                    self._close(audience)
+        for group, topic in pinned.items():
+            audience = self.audiences.get(group) or self._open(topic, now)
+            audience.is_pinned = True
 
     def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
         """Have a reader no longer follow a topic; nothing of it is sent from here on."""
@@ -136,7 +151,7 @@ class Hub:
 
     def _leave(self, audience: Audience, reader: Reader) -> None:
         audience.leave(reader)
-        if not audience.subscribers:
+        if not audience.is_wanted:
             self._close(audience)
 
     def _close(self, audience: Audience) -> None:

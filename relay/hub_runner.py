@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -19,7 +19,6 @@ from relay.core.replica import Position
 from relay.core.topics import Category
 from relay.counters import counters
 from relay.hub import Hub
-from relay.reports import Reporter
 from relay.steps import PATIENCE, end, repeat
 
 logger = logging.getLogger(__name__)
@@ -39,12 +38,10 @@ class HubRunner:
         hub: Made by `start`, with the event loop.
         process: A name that no other process has, for leases.
         name: Host and process id, for operators.
-        reporter: What this process and the others count.
         unreachable_since: When the channel layer was last reached, if it cannot be now.
     """
 
-    def __init__(self, count_clients: Callable[[], int]) -> None:
-        self._count_clients = count_clients
+    def __init__(self) -> None:
         self.process = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=_wall_ms)
@@ -60,7 +57,6 @@ class HubRunner:
         self._flush_took = 0.0  # seconds
         self._pressure = 0.0  # from 0, rest between flushes, to 1, none for a while
         self._tasks: list[asyncio.Task[None]] = []
-        self.reporter = Reporter(self.process, self.name)
         self.unreachable_since: float | None = None
         self._failing: dict[str, float] = {}  # step -> since when it cannot reach the layer
 
@@ -92,16 +88,12 @@ class HubRunner:
         """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
         self._channel = await self._layer.new_channel()
         self._joined.clear()
-        for group in (envelopes.UPSTREAM_GROUP, envelopes.REPORTS_GROUP):
-            await self._layer.group_add(group, self._channel)
+        await self._layer.group_add(envelopes.UPSTREAM_GROUP, self._channel)
         self._wanted.set()
         received = 0
         while True:
             message: Any = await self._layer.receive(self._channel)
-            if message["type"] == "report":
-                self.reporter.take(message, time.monotonic())
-            else:
-                self.hub.receive(message, time.monotonic())
+            self.hub.receive(message, time.monotonic())
             received += 1
             if received % ENVELOPES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -126,11 +118,11 @@ class HubRunner:
                 for category in Category:
                     await self._tell_category(category, is_renewal=is_renewal)
             except Exception:
-                self._note("tell", is_failing=True)
+                self.note_layer("tell", is_failing=True)
                 raise
-            self._note("tell", is_failing=False)
+            self.note_layer("tell", is_failing=False)
 
-    def _note(self, step: str, *, is_failing: bool) -> None:
+    def note_layer(self, step: str, *, is_failing: bool) -> None:
         """Remember whether a step reached the channel layer when it last tried."""
         if is_failing:
             self._failing.setdefault(step, time.monotonic())
@@ -172,7 +164,7 @@ class HubRunner:
         await self._layer.group_send(envelopes.demand_group(category), dict(demand))
 
     async def _watch(self) -> None:
-        """Look after silent workers and slow readers, and report what is counted."""
+        """Look after silent workers and slow readers."""
         next_tick = 0.0
         while True:
             await asyncio.sleep(SLOW_RETRY)
@@ -180,13 +172,6 @@ class HubRunner:
             if now >= next_tick:
                 next_tick = now + 1
                 self.hub.tick(now)
-                report = self.reporter.make(self.hub, self._count_clients(), now)
-                try:
-                    await self._layer.group_send(envelopes.REPORTS_GROUP, dict(report))
-                except Exception:  # noticed here alone by a process that wants nothing
-                    self._note("watch", is_failing=True)
-                    raise
-                self._note("watch", is_failing=False)
             if self.hub.has_slow:
                 self.hub.retry_slow()
                 self._work()

@@ -17,6 +17,7 @@ from collections import Counter
 
 from relay import conf
 from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
+from relay.desk import Desk
 from relay.hub_runner import HubRunner
 from relay.loop_lag import watch_loop
 from relay.outbound import daphne
@@ -38,18 +39,21 @@ class WebProcess:
     """The parts of this process that live as long as it does.
 
     Attributes:
+        clients: Those that were let in.
+        desk: What is done for operators.
         worker: The upstream worker, if it runs in this process.
         ways: How many clients there are, by door and by the way their messages leave.
         is_stopping: Whether newcomers are to be refused.
     """
 
     def __init__(self) -> None:
-        self.clients: set[Client] = set()
-        self.runner = HubRunner(lambda: len(self.clients))
+        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self.runner = HubRunner()
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
         self._backlogged: set[Client] = set()
         self.ways: Counter[tuple[str, str]] = Counter()
+        self.desk = Desk(self.runner, self.clients, self._backlogged)
         self._addresses: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,6 +64,7 @@ class WebProcess:
         gc.set_threshold(*GC_THRESHOLDS)
         _allow_many_files()
         self.runner.start()
+        self.desk.start()
         self._tasks.append(
             loop.create_task(self._look_after_clients(), name="slow and idle clients")
         )
@@ -80,7 +85,7 @@ class WebProcess:
 
     def add(self, client: Client) -> None:
         """Count a client in."""
-        self.clients.add(client)
+        self.clients[client] = None
         client.backlogged_in = self._backlogged
         self.ways[client.door.value, client.outbound.way] += 1
         if client.address is not None:
@@ -90,7 +95,7 @@ class WebProcess:
         """Count a client out, once."""
         if client not in self.clients:
             return
-        self.clients.remove(client)
+        del self.clients[client]
         self.ways[client.door.value, client.outbound.way] -= 1
         if client.address is not None:
             self._addresses[client.address] -= 1
@@ -110,6 +115,7 @@ class WebProcess:
         self.refuse_newcomers()
         await self._say_goodbye()
         await end(self._tasks)
+        await self.desk.stop()
         await self.runner.stop()
 
     async def _say_goodbye(self) -> None:

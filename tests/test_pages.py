@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def picture(monkeypatch):
-    monkeypatch.setattr(stats, "picture", lambda: PICTURE)
+    monkeypatch.setattr(stats, "picture", lambda page=None: PICTURE)
 
 
 def staff(*, may_view):

@@ -66,6 +66,10 @@ class Interest:
             del self._wanted_at[topic]
         return gone
 
+    def wanted(self) -> int:
+        """Return how many topics some process wants now."""
+        return len(self._holders)
+
     def holders(self, topic: str) -> int:
         """Return how many processes want the topic now."""
         return self._holders.get(topic, 0)

@@ -11,12 +11,13 @@ from enum import Enum, auto
 from relay.core.backoff import Backoff
 from relay.core.bybit import Frame
 from relay.core.errors import ExchangeFault, NoSnapshotYet
-from relay.core.images import Image, TradesImage, make_image
+from relay.core.images import BookImage, Image, TradesImage, make_image
 from relay.core.topics import Topic
 
 FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
 RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that is never right
 HEALTHY_AFTER = 120.0  # seconds without a fault, longer than any pause between resyncs
+ASKED_ANEW_PAUSE = 5.0  # seconds in which an operator's second wish is the same as the first
 SNAPSHOT_PATIENCE = 10.0  # seconds a subscribed topic may take to send its first snapshot
 
 
@@ -39,6 +40,7 @@ class TopicStream:
         is_confirmed: Whether the exchange has agreed to the subscription.
         fault: Words on what broke last, for operators; empty if nothing did.
         gaps: How often the stream broke.
+        resyncs: How often a new snapshot was asked for.
     """
 
     def __init__(self, topic: Topic, offset: int = 0) -> None:
@@ -53,11 +55,13 @@ class TopicStream:
         self.is_confirmed = False
         self.fault = ""
         self.gaps = 0
+        self.resyncs = 0
         self.messages = 0
         self._image: Image = make_image(topic)
         self._backoff = Backoff(FIRST_RESYNC_BACKOFF, RESYNC_CEILING)
         self._broken_at: float | None = None  # time of the last fault
         self._resync_at: float | None = None  # when to ask for a snapshot again
+        self._asked_anew_at = -ASKED_ANEW_PAUSE
         self._last_offset = 0
 
     @property
@@ -106,6 +110,24 @@ class TopicStream:
             self._resync_at = now + self._backoff.next(fraction)
         self._broken_at = now
 
+    def ask_anew(self, now: float) -> bool:
+        """Have a new snapshot asked for although nothing is known to be wrong.
+
+        Returns False if that was done a moment ago.
+        """
+        if now - self._asked_anew_at < ASKED_ANEW_PAUSE:
+            return False
+        self._asked_anew_at = now
+        self._image.stop()
+        self._resync_at = now
+        return True
+
+    @property
+    def update_id(self) -> int | None:
+        """Bybit's `u` of the last message, where the image keeps one."""
+        image = self._image
+        return image.update_id if isinstance(image, BookImage) and self.messages else None
+
     def stop(self) -> None:
         """Note that the connection is gone, and with it what was known."""
         self.is_confirmed = False
@@ -130,6 +152,7 @@ class TopicStream:
     def resynced(self, now: float, fraction: float) -> None:
         """Note that a new snapshot was asked for; if none comes, ask again later."""
         self.is_confirmed = False
+        self.resyncs += 1
         self._resync_at = now + max(SNAPSHOT_PATIENCE, self._backoff.next(fraction))
 
     def beat(self) -> None:

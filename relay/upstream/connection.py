@@ -163,6 +163,7 @@ class Connection:
                 error,
                 delay,
             )
+            self._line.error = error
             self._supply.closed(self._line)
             self._on_envelopes()
             await asyncio.sleep(delay)

@@ -25,11 +25,14 @@ from relay.core.stream import Outcome, TopicStream
 from relay.core.topics import Category, Feed, Topic, shown
 from relay.counters import counters
 from relay.envelopes import Demand, Envelope, UpstreamState
+from relay.events import log
+from relay.reports import CategoryReport, LineReport, StreamRow
 
 logger = logging.getLogger(__name__)
 
 REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
+FAULT_TOLD = 120  # characters of a topic's last fault in a report
 LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
@@ -44,6 +47,8 @@ class Line:
         characters: What its topics count towards Bybit's limit.
         empty_since: When its last topic left; None while it has any.
         has_failed: Whether the last try to connect failed or the connection broke.
+        since: When it opened or broke, Unix ms.
+        error: Why it broke last, in words; empty if it never did.
     """
 
     number: int
@@ -52,6 +57,8 @@ class Line:
     characters: int = 0
     empty_since: float | None = None
     has_failed: bool = False
+    since: int = 0
+    error: str = ""
 
 
 class Supply:
@@ -139,6 +146,7 @@ class Supply:
             return False
         if self._max_topics() <= 0:
             words = "the relay carries as many topics as it may"
+            log.note("too_many_topics", words, category=self.category, topic=text)
             self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
             return False
         self.streams[text] = TopicStream(topic, self._next_offset)
@@ -158,7 +166,7 @@ class Supply:
             fits = line.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
             if fits and len(line.topics) < most:
                 return line
-        line = Line(self._next_line)
+        line = Line(self._next_line, since=self._wall_ms())
         self._next_line += 1
         self.lines.append(line)
         return line
@@ -187,13 +195,19 @@ class Supply:
         line.ledger = Ledger(self.category, line.topics, now)
         self.counted.reconnects += line.has_failed
         line.has_failed = False
+        line.since = self._wall_ms()
+        log.note("connection", f"connection {line.number} opened", category=self.category)
         self._refresh_state()
         return line.ledger
 
     def closed(self, line: Line) -> None:
         """Note that a connection broke or could not be made; its topics are stale."""
+        if line.ledger is not None or not line.has_failed:
+            line.since = self._wall_ms()
         line.ledger = None
         line.has_failed = True
+        words = f"connection {line.number} broke: {line.error}"
+        log.note("connection", words, category=self.category)
         self.counted.breaks += 1
         if not line.topics and line in self.lines:
             self.lines.remove(line)
@@ -255,6 +269,7 @@ class Supply:
         elif outcome is Outcome.BROKEN:
             self.counted.gaps += 1
             logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
+            log.note("gap", stream.fault, category=self.category, topic=name)
             if was_live:
                 self._put_stale(stream)
 
@@ -278,6 +293,7 @@ class Supply:
     def _refuse(self, text: str, words: str, now: float) -> None:
         self.counted.refusals += 1
         logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
+        log.note("refused", words, category=self.category, topic=text)
         if len(self._refused) >= MAX_REFUSALS:
             del self._refused[next(iter(self._refused))]
         self._refused.pop(text, None)
@@ -322,6 +338,60 @@ class Supply:
                 self.counted.resyncs += 1
                 ledger.resync(text)
                 stream.resynced(now, self._random())
+
+    def resync(self, text: str, now: float) -> None:
+        """Ask the exchange for a topic's snapshot anew, as an operator wishes.
+
+        Until it comes the topic is stale: between leaving and coming back messages are missed.
+        """
+        stream = self.streams.get(text)
+        if stream is None:
+            return
+        was_live = stream.is_live
+        if stream.ask_anew(now):
+            log.note("resync", "asked for by an operator", category=self.category, topic=text)
+            if was_live:
+                self._put_stale(stream)
+
+    def report(self) -> CategoryReport:
+        """Return what there is to say of the category, without its topics."""
+        connections: list[LineReport] = [
+            {
+                "number": line.number,
+                "state": _state_of(line),
+                "since": line.since,
+                "topics": len(line.topics),
+                "confirmed": 0 if line.ledger is None else line.ledger.confirmed(),
+                "error": line.error,
+            }
+            for line in self.lines
+        ]
+        return {
+            "role": "leader",
+            "epoch": self.epoch,
+            "state": self.state.value,
+            "since": self.since,
+            "topics": len(self.streams),
+            "wanted": self._interest.wanted(),
+            "confirmed": sum(line["confirmed"] for line in connections),
+            "messages": self.counted.messages,
+            "connections": connections,
+        }
+
+    def rows(self) -> list[StreamRow]:
+        """Return what there is to say of each topic."""
+        return [
+            StreamRow(
+                self.category.value,
+                text,
+                stream.messages,
+                stream.gaps,
+                stream.resyncs,
+                stream.update_id,
+                stream.fault[:FAULT_TOLD],
+            )
+            for text, stream in self.streams.items()
+        ]
 
     def beat(self) -> None:
         """Repeat how the category is. Call every `envelopes.BEAT` seconds."""
@@ -426,3 +496,9 @@ class Supply:
             self.counted.dropped += sum(map(len, self._outbox.values()))
             logger.error("the channel layer does not keep up; dropped what waited for it")
             self._outbox, self.waiting_bytes, self._waiting_since = {}, 0, None
+
+
+def _state_of(line: Line) -> str:
+    if line.ledger is not None:
+        return "live"
+    return "down" if line.has_failed else "connecting"

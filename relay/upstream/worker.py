@@ -22,10 +22,12 @@ from relay import conf, envelopes
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
+from relay.events import log
 from relay.steps import PATIENCE, end, repeat
 from relay.upstream import leadership
 from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
+from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Line, Supply
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class _Term:
             try:
                 words = await self._leadership.keep()
                 logger.warning("%s: stands by, for %s", self.supply.category, words)
+                words = f"{self._worker.name} stands by, for {words}"
+                log.note("leader", words, category=self.supply.category)
             finally:
                 await end([*tasks, *(task for _, task in self._connections.values())])
 
@@ -81,8 +85,11 @@ class _Term:
         try:
             while True:
                 message: Any = await self._layer.receive(channel)
-                self._leadership.heard(message["epoch"])
-                self.supply.demand(message, time.monotonic())
+                if message["type"] == "resync":
+                    self.supply.resync(message["topic"], time.monotonic())
+                else:
+                    self._leadership.heard(message["epoch"])
+                    self.supply.demand(message, time.monotonic())
                 self._settle()
         finally:
             # A Redis that is away must not keep the term from ending.
@@ -176,11 +183,12 @@ class UpstreamWorker:
         self.categories = tuple(categories)
         self.supplies: dict[Category, Supply] = {}
         self.connects = Window(CONNECTS, CONNECTS_WINDOW)
+        self._reporting = Reporting(self.name, self.categories, self.supplies)
 
     def topics_left(self) -> int:
-        """Return how many further topics may be subscribed, over all categories."""
+        """Return how many further topics may be subscribed, over all categories and workers."""
         used = sum(len(supply.streams) for supply in self.supplies.values())
-        return conf.current().max_topics - used
+        return conf.current().max_topics - used - self._reporting.topics_elsewhere(time.monotonic())
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -188,6 +196,9 @@ class UpstreamWorker:
         redis = leadership.connect(urls[0]) if urls else None
         try:
             async with asyncio.TaskGroup() as group:
+                steps = {"hear": self._reporting.listen, "report": self._reporting.tell}
+                for name, step in steps.items():
+                    group.create_task(repeat(step, f"upstream: {name}"), name=f"upstream {name}")
                 for category in self.categories:
                     lead: Leadership = (
                         AloneLeadership(wall_ms)
@@ -196,6 +207,9 @@ class UpstreamWorker:
                     )
                     group.create_task(self._compete(category, lead), name=f"upstream {category}")
         finally:
+            with contextlib.suppress(Exception):  # the lease will run out
+                async with asyncio.timeout(PATIENCE):
+                    await self._reporting.goodbye()
             if redis is not None:
                 await redis.aclose()
 
@@ -205,6 +219,7 @@ class UpstreamWorker:
         while True:
             epoch = await lead.win()
             logger.info("%s: leads, epoch %d", category, epoch)
+            log.note("leader", f"{self.name} leads, epoch {epoch}", category=category)
             supply = self.supplies[category] = Supply(
                 category,
                 epoch=epoch,

@@ -1,0 +1,242 @@
+"""What this process does for operators: it reports, keeps the picture of all, and takes orders.
+
+Everything here happens once a second or because somebody asked, on a channel of its own, so that
+it is never in the way of market data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from relay.audience import Audience
+from relay.client import CLOSE_BY_OPERATOR, Client
+from relay.counters import counters
+from relay.envelopes import REPORTS_GROUP, UpstreamState
+from relay.events import log
+from relay.hub import Hub
+from relay.hub_runner import HubRunner
+from relay.picture import Known, Page, Picture
+from relay.reports import (
+    CONNECTIONS_TOLD,
+    REPORT_INTERVAL,
+    WORKERS_GROUP,
+    ConnectionRow,
+    HubRows,
+    Report,
+    TopicRow,
+    pack,
+)
+from relay.steps import PATIENCE, end, repeat
+
+logger = logging.getLogger(__name__)
+
+ANSWER_LIMIT = 3.0  # seconds the channel layer may take to carry an order
+
+
+class Desk:
+    """Reports of this process, the picture of all, and what operators ask for.
+
+    Attributes:
+        picture: What all processes say.
+    """
+
+    def __init__(
+        self, runner: HubRunner, clients: Collection[Client], backlogged: Collection[Client]
+    ) -> None:
+        """Prepare to `start`, in the event loop of the process.
+
+        Args:
+            clients: All of this process, in the order in which they came.
+            backlogged: Those whose socket has not accepted everything.
+        """
+        self.picture = Picture()
+        self._runner = runner
+        self._clients = clients
+        self._backlogged = backlogged
+        self._loop = asyncio.get_running_loop()
+        self._layer: Any = get_channel_layer()
+        self._started_at = time.time_ns() // 1_000_000
+        self._told = 0  # the last event that the others were told
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start; `stop` ends it."""
+        log.note("process", "a web process started")
+        steps = {"listen": self._listen, "report": self._report, "beat": self._beat}
+        self._tasks = [
+            self._loop.create_task(repeat(step, f"desk: {name}"), name=f"desk {name}")
+            for name, step in steps.items()
+        ]
+
+    async def stop(self) -> None:
+        """End the tasks, and take this process out of the sums of the others."""
+        await end(self._tasks)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                left = {"type": "left", "process": self._runner.process}
+                await self._layer.group_send(REPORTS_GROUP, left)
+        except Exception:  # the lease will run out
+            logger.warning("could not say that this process stops", exc_info=True)
+
+    def show(self, page: Page | None = None) -> dict[str, Any]:
+        """Return the live picture. Safe from any thread."""
+        categories = self._runner.hub.categories
+        known = {
+            category: Known(at.state, at.since, at.epoch, at.worker)
+            for category, at in categories.items()
+        }
+        return self.picture.show(known, page, time.monotonic())
+
+    # ---- what others say ----
+
+    async def _listen(self) -> None:
+        channel = await self._layer.new_channel()
+        for group in (REPORTS_GROUP, WORKERS_GROUP):
+            await self._layer.group_add(group, channel)
+        hello = {"type": "hello", "process": self._runner.process}
+        for group in (REPORTS_GROUP, WORKERS_GROUP):
+            await self._layer.group_send(group, hello)
+        while True:
+            self._take(await self._layer.receive(channel))
+
+    def _take(self, message: Any) -> None:
+        is_own = message["process"] == self._runner.process
+        match message["type"]:
+            case "report" if not is_own:
+                self.picture.take(message, time.monotonic())
+            case "worker_report":
+                self.picture.take_worker(message, time.monotonic())
+            case "left":
+                self.picture.forget(message["process"])
+            case "hello" if not is_own:
+                self._told = 0
+            case "disconnect" if is_own:
+                self._disconnect(message["client"])
+
+    def _disconnect(self, number: str) -> None:
+        for client in self._clients:
+            if str(client.number) == number:
+                log.note("disconnect", f"an operator disconnected {client.address or 'a client'}")
+                client.close(CLOSE_BY_OPERATOR, "disconnected", "disconnected by an operator")
+                return
+
+    # ---- what this process says ----
+
+    async def _report(self) -> None:
+        """Report each second; this process knows its own report without the channel layer."""
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            now = time.monotonic()
+            report = await self._make(now)
+            self.picture.take(report, now)
+            try:
+                await self._layer.group_send(REPORTS_GROUP, dict(report))
+            except Exception:  # noticed here alone by a process that wants nothing
+                self._runner.note_layer("report", is_failing=True)
+                raise
+            self._runner.note_layer("report", is_failing=False)
+            self._told = max((event["number"] for event in report["events"]), default=self._told)
+
+    async def _beat(self) -> None:
+        """Once a second: keep the totals, and forget who is silent."""
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            silent = self.picture.beat(time.monotonic())
+            if silent and self._runner.process == min(self.picture.processes(), default=""):
+                log.note("process", f"no report any more of {', '.join(silent)}")
+
+    async def _make(self, now: float) -> Report:
+        topics = topic_rows(self._runner.hub, now)
+        delay: float | None = getattr(self._layer, "delay", None)  # only the one over Redis has it
+        backlogged = list(self._backlogged)
+        unsent = {client: client.outbound.unsent() for client in backlogged}
+        rows = HubRows(topics, connection_rows(self._clients, unsent))
+        packed = await asyncio.to_thread(pack, rows)  # most of the time is zlib's, without the GIL
+        return {
+            "type": "report",
+            "process": self._runner.process,
+            "name": self._runner.name,
+            "started_at": self._started_at,
+            "at": now,
+            "clients": len(self._clients),
+            "subscriptions": sum(row.subscribers for row in topics),
+            "topics": len(topics),
+            "lagging": sum(client.is_lagging for client in backlogged),
+            "unsent": sum(unsent.values()),
+            "totals": {
+                "messages": counters.messages_in,
+                "deliveries": counters.deliveries,
+                "bytes": counters.bytes_out,
+            },
+            "redis_delay_ms": None if delay is None else round(delay * 1000, 1),
+            "packed": packed,
+            "origin": log.origin,
+            "events": log.since(self._told),
+        }
+
+    # ---- what operators ask for ----
+
+    def order(self, group: str, envelope: Mapping[str, Any]) -> None:
+        """Send an order to whoever can carry it out. For other threads than the event loop's.
+
+        Raises:
+            Exception: the channel layer is away.
+        """
+        sending = self._layer.group_send(group, dict(envelope))
+        asyncio.run_coroutine_threadsafe(sending, self._loop).result(ANSWER_LIMIT)
+
+
+def topic_rows(hub: Hub, now: float) -> list[TopicRow]:
+    """Return a row for every topic of a hub."""
+    is_down = {
+        category: known.state is UpstreamState.DOWN for category, known in hub.categories.items()
+    }
+    return [
+        TopicRow(
+            audience.topic.category.value,
+            audience.topic.text,
+            _state_of(audience, is_down=is_down[audience.topic.category]),
+            audience.subscribers,
+            audience.peak,
+            audience.messages,
+            audience.deliveries,
+            round((now - audience.updated) * 1000) if audience.updated else None,
+            audience.is_pinned,
+        )
+        for audience in hub.audiences.values()
+    ]
+
+
+def _state_of(audience: Audience, *, is_down: bool) -> str:
+    if is_down:
+        return "stale"
+    if audience.replica.is_live:
+        return "live"
+    return "stale" if audience.messages else "waiting"
+
+
+def connection_rows(clients: Iterable[Client], unsent: Mapping[Client, int]) -> list[ConnectionRow]:
+    """Return those with the most unsent bytes, then those that have been here longest."""
+    worst = heapq.nlargest(CONNECTIONS_TOLD, unsent, key=unsent.__getitem__)
+    others = (client for client in clients if client not in unsent)
+    return [
+        ConnectionRow(
+            str(client.number),
+            client.address,
+            client.user_agent,
+            "/ws" if client.takes_notices else "/v5",
+            client.since,
+            len(client.topics),
+            unsent.get(client, 0),
+            client.is_lagging,
+        )
+        for client in (*worst, *islice(others, CONNECTIONS_TOLD - len(worst)))
+    ]

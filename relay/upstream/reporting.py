@@ -1,0 +1,149 @@
+"""What a worker tells of itself, and what it hears of the other workers.
+
+For the live picture it reports once a second. Workers also tell each other at once how many
+topics they carry, so that `RELAY_MAX_TOPICS` bounds what all of them subscribe together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from relay.core.topics import Category
+from relay.counters import counters
+from relay.envelopes import UpstreamState
+from relay.events import log
+from relay.reports import (
+    REPORT_INTERVAL,
+    REPORT_LEASE,
+    WORKERS_GROUP,
+    CategoryReport,
+    StreamRow,
+    WorkerReport,
+    pack,
+)
+from relay.upstream.supply import Supply
+
+logger = logging.getLogger(__name__)
+
+LOOK = 0.1  # seconds between looks whether the number of topics has changed
+
+
+class Reporting:
+    """The reports of one worker, and what the others carry."""
+
+    def __init__(
+        self, name: str, categories: Iterable[Category], supplies: Mapping[Category, Supply]
+    ) -> None:
+        """Prepare; `listen` and `tell` are to be run.
+
+        Args:
+            categories: Those the worker competes for.
+            supplies: Those it leads now.
+        """
+        self._name = name
+        self._categories = tuple(categories)
+        self._supplies = supplies
+        self._layer: Any = get_channel_layer()
+        self._others: dict[str, tuple[float, dict[str, list[int]]]] = {}
+        self._told = 0  # the last event that was told
+
+    def topics_elsewhere(self, now: float) -> int:
+        """Return how many topics other workers carry, of categories that this one does not lead.
+
+        A category counts as its newest leader says: that of a dead one is another's soon.
+        """
+        newest: dict[str, list[int]] = {}
+        for process, (heard, carried) in list(self._others.items()):
+            if now - heard > REPORT_LEASE:
+                del self._others[process]
+                continue
+            for category, (epoch, topics) in carried.items():
+                newest[category] = max(newest.get(category, [0, 0]), [epoch, topics])
+        return sum(topics for c, (_, topics) in newest.items() if Category(c) not in self._supplies)
+
+    async def listen(self) -> None:
+        """Hear what other workers carry."""
+        channel = await self._layer.new_channel()
+        await self._layer.group_add(WORKERS_GROUP, channel)
+        while True:
+            message: Any = await self._layer.receive(channel)
+            if message["type"] == "carries" and message["process"] != self._process:
+                self._others[message["process"]] = (time.monotonic(), message["topics"])
+            elif message["type"] == "left":
+                self._others.pop(message["process"], None)
+            elif message["type"] == "hello":
+                self._told = 0
+
+    @property
+    def _process(self) -> str:
+        return f"worker-{log.origin}"
+
+    async def tell(self) -> None:
+        """Tell how many topics are carried when that changes, and everything once a second."""
+        before: dict[str, list[int]] = {}
+        next_report = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK)
+            carried = {
+                category.value: [supply.epoch, len(supply.streams)]
+                for category, supply in self._supplies.items()
+            }
+            now = time.monotonic()
+            is_due = now >= next_report
+            if is_due or carried != before:
+                before = carried
+                await self._send({"type": "carries", "process": self._process, "topics": carried})
+            if is_due:
+                next_report = now + REPORT_INTERVAL
+                report = await self._make(now)
+                await self._send(dict(report))
+                self._told = max((e["number"] for e in report["events"]), default=self._told)
+
+    async def goodbye(self) -> None:
+        """Say that this worker stops."""
+        await self._send({"type": "left", "process": self._process})
+
+    async def _send(self, envelope: dict[str, Any]) -> None:
+        await self._layer.group_send(WORKERS_GROUP, envelope)
+
+    async def _make(self, now: float) -> WorkerReport:
+        events = log.since(self._told)
+        categories: dict[str, CategoryReport] = {}
+        rows: list[StreamRow] = []
+        for category in self._categories:
+            supply = self._supplies.get(category)
+            categories[category.value] = standby(category) if supply is None else supply.report()
+            if supply is not None:
+                rows += supply.rows()
+        packed = await asyncio.to_thread(pack, rows)
+        return {
+            "type": "worker_report",
+            "process": self._process,
+            "name": self._name,
+            "at": now,
+            "categories": categories,
+            "packed": packed,
+            "origin": log.origin,
+            "events": events,
+        }
+
+
+def standby(category: Category) -> CategoryReport:
+    """Return what a worker knows of a category that another one leads."""
+    return {
+        "role": "standby",
+        "epoch": 0,
+        "state": UpstreamState.IDLE.value,
+        "since": 0,
+        "topics": 0,
+        "wanted": 0,
+        "confirmed": 0,
+        "messages": counters.upstream[category].messages,
+        "connections": [],
+    }
