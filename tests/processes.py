@@ -219,7 +219,7 @@ class Programs:
 
     def close(self) -> None:
         """Kill what still runs, and see that nothing is left and nobody complained."""
-        for program in self.started:
+        for program in reversed(self.started):  # nobody is to miss what it was started upon
             program.kill()
         left = [pid for program in self.started for pid in program.survivors()]
         assert not left, f"processes survived: {left}"

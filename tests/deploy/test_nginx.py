@@ -248,7 +248,7 @@ async def test_plain_http_is_sent_to_https(serve: Callable[..., Any]) -> None:
     site = await serve()
 
     def ask() -> tuple[int, str | None]:
-        connection = http.client.HTTPConnection("127.0.0.1", site.nginx.redirecting, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", site.nginx.plain, timeout=20)
         connection.request("GET", "/ws?x=1", headers={"Host": "localhost"})
         answer = connection.getresponse()
         connection.close()

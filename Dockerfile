@@ -1,0 +1,24 @@
+# The relay: web processes, workers and migrations are one image with different commands.
+FROM python:3.11-slim
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+# All dependencies come as wheels, so no compiler, and one stage. psycopg: a DATABASE_URL of Postgres.
+COPY requirements.txt /tmp/
+RUN python -m venv /opt/venv \
+    && pip install --no-cache-dir -r /tmp/requirements.txt "psycopg[binary]>=3.2,<4" \
+    && useradd --system --uid 10001 --create-home --home-dir /data marketfeed
+
+WORKDIR /opt/marketfeed
+COPY manage.py ./
+COPY marketfeed ./marketfeed
+COPY relay ./relay
+COPY templates ./templates
+RUN python manage.py collectstatic --noinput
+
+USER marketfeed
+VOLUME /data
+EXPOSE 8000
+CMD ["daphne", "-v", "0", "-e", "tcp:port=8000:backlog=4096:interface=0.0.0.0", "--proxy-headers", "--websocket_timeout", "-1", "marketfeed.asgi:application"]
