@@ -76,6 +76,15 @@ export function span(milliseconds) {
   return `${Math.round(milliseconds / 3_600_000)} h`;
 }
 
+/** A quantity of bytes in four figures or fewer: 1_231_000 gives "1.23 MB". */
+export function bytes(count) {
+  if (!Number.isFinite(count)) return NOTHING;
+  if (count < 1_000) return `${Math.round(count)} B`;
+  if (count < 999_500) return `${(count / 1e3).toPrecision(3)} kB`;
+  if (count < 999_500_000) return `${(count / 1e6).toPrecision(3)} MB`;
+  return `${(count / 1e9).toPrecision(3)} GB`;
+}
+
 function isDecimal(text) {
   return typeof text === "string" && /^[+-]?(\d+\.?\d*|\.\d+)$/.test(text);
 }

@@ -1,0 +1,425 @@
+/**
+ * What the admin's live page makes of the relay's picture: faults in words, figures as text,
+ * five minutes of history. Pure functions and values, no DOM.
+ */
+
+import { NOTHING, bytes, span, timeOfDay } from "../format.js";
+
+/** Numbers that have not been renewed for so long are called old: a few missed pushes. */
+export const OLD_AFTER = 5_000; // ms
+export const PAGE = 100; // topics
+export const REMEMBERED = 300; // values a sparkline shows, one a second
+
+const SLOW_REDIS = 250; // ms there and back: every book is late by as much
+const BROKEN_REDIS = 1_000; // ms
+const LATELY = 300_000; // ms: how far back gaps are counted
+const FIGURES = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+// Figures.
+
+/** A whole number with its thousands grouped. */
+export function whole(value) {
+  return Number.isFinite(value) ? FIGURES.format(value) : NOTHING;
+}
+
+/** A number per second: one digit behind the point below ten. */
+export function rate(value) {
+  if (!Number.isFinite(value)) return NOTHING;
+  return value > 0 && value < 9.95 ? value.toFixed(1) : whole(value);
+}
+
+/** How long ago, from the server's clock. */
+export function ago(at, now) {
+  return Number.isFinite(at) ? span(Math.max(0, now - at)) : NOTHING;
+}
+
+/** When, in the reader's zone: the time alone where it was less than half a day ago. */
+export function moment(at, now) {
+  if (!Number.isFinite(at)) return NOTHING;
+  if (now - at < 43_200_000) return timeOfDay(at);
+  const day = new Date(at).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  return `${day} ${timeOfDay(at)}`;
+}
+
+function count(number, one, many = `${one}s`) {
+  return `${whole(number)} ${number === 1 ? one : many}`;
+}
+
+/** The tiles: which total each shows and how it is written. */
+export const TILES = Object.freeze([
+  { key: "clients", label: "Clients", write: whole },
+  { key: "subscriptions", label: "Subscriptions", write: whole },
+  { key: "topics", label: "Topics", write: whole },
+  { key: "messages_per_second", label: "Messages in", write: rate, unit: "/s" },
+  { key: "deliveries_per_second", label: "Messages out", write: rate, unit: "/s" },
+  { key: "bytes_per_second", label: "Bytes out", write: bytes, unit: "/s" },
+  { key: "lagging", label: "Lagging clients", write: whole, isFault: (value) => value > 0 },
+  { key: "unsent", label: "Unsent bytes", write: bytes },
+  {
+    key: "redis_delay_ms",
+    label: "Redis delay",
+    write: (value) => (Number.isFinite(value) ? milliseconds(value) : "no Redis"),
+    isFault: (value) => value >= SLOW_REDIS,
+  },
+]);
+
+function milliseconds(value) {
+  return value < 10 ? `${value.toFixed(1)} ms` : span(value);
+}
+
+// Tables. `key` names a field; a column with `sort` can be sorted by the server.
+
+export const TOPIC_COLUMNS = Object.freeze([
+  { key: "topic", heading: "Topic", sort: true },
+  { key: "category", heading: "Category", sort: true },
+  { key: "state", heading: "State", sort: true, isState: true },
+  { key: "subscribers", heading: "Subscribers", sort: true, isNumber: true, write: whole },
+  { key: "peak", heading: "Peak", sort: true, isNumber: true, write: whole },
+  { key: "messages_per_second", heading: "In/s", sort: true, isNumber: true, write: rate },
+  { key: "deliveries_per_second", heading: "Out/s", sort: true, isNumber: true, write: rate },
+  { key: "age_ms", heading: "Age", sort: true, isNumber: true, write: span },
+  { key: "gaps", heading: "Gaps", sort: true, isNumber: true, write: whole },
+  { key: "resyncs", heading: "Resyncs", sort: true, isNumber: true, write: whole },
+  { key: "u", heading: "Last u", sort: true, isNumber: true },
+]);
+
+export const CONNECTION_COLUMNS = Object.freeze([
+  { key: "address", heading: "Address" },
+  { key: "user_agent", heading: "User agent" },
+  { key: "door", heading: "Door" },
+  { key: "name", heading: "Process" },
+  { key: "since", heading: "For", isNumber: true, write: ago },
+  { key: "topics", heading: "Topics", isNumber: true, write: whole },
+  { key: "unsent", heading: "Unsent", isNumber: true, write: bytes },
+  { key: "lagging", heading: "Reads", isState: true, write: (is) => (is ? "lagging" : "in time") },
+]);
+
+export const UPSTREAM_COLUMNS = Object.freeze([
+  { key: "category", heading: "Category" },
+  { key: "number", heading: "Connection", isNumber: true },
+  { key: "state", heading: "State", isState: true },
+  { key: "since", heading: "For", isNumber: true, write: ago },
+  { key: "topics", heading: "Desired", isNumber: true, write: whole },
+  { key: "confirmed", heading: "Confirmed", isNumber: true, write: whole },
+  { key: "error", heading: "Last error" },
+]);
+
+export const PROCESS_COLUMNS = Object.freeze([
+  { key: "name", heading: "Web process" },
+  { key: "clients", heading: "Clients", isNumber: true, write: whole },
+  { key: "subscriptions", heading: "Subscriptions", isNumber: true, write: whole },
+  { key: "topics", heading: "Topics", isNumber: true, write: whole },
+  { key: "lagging", heading: "Lagging", isNumber: true, write: whole },
+  { key: "unsent", heading: "Unsent", isNumber: true, write: bytes },
+  { key: "started_at", heading: "Up for", isNumber: true, write: ago },
+]);
+
+export const WORKER_COLUMNS = Object.freeze([
+  { key: "name", heading: "Upstream worker" },
+  { key: "leads", heading: "Leads", write: listed },
+  { key: "stands_by", heading: "Stands by", write: listed },
+]);
+
+export const EVENT_COLUMNS = Object.freeze([
+  { key: "at", heading: "Time", write: moment },
+  { key: "kind", heading: "Kind" },
+  { key: "words", heading: "What happened" },
+  { key: "topic", heading: "Topic" },
+  { key: "process", heading: "Process" },
+]);
+
+function listed(names) {
+  return names?.length ? names.join(", ") : NOTHING;
+}
+
+/** The text of a cell. */
+export function text(column, item, now) {
+  const value = item[column.key];
+  if (column.write) return column.write(value, now);
+  return value === null || value === undefined || value === "" ? NOTHING : String(value);
+}
+
+/** Every connection to the exchange, the broken ones first. */
+export function upstreamConnections(upstream) {
+  const all = Object.entries(upstream).flatMap(([category, entry]) =>
+    (entry.connections ?? []).map((connection) => ({ category, ...connection })),
+  );
+  const isLive = ({ state }) => Number(state === "live");
+  return all.sort((left, right) => isLive(left) - isLive(right));
+}
+
+/** The connections of clients, each with the name of its process. */
+export function clientConnections({ connections, processes }) {
+  const names = new Map(processes.map(({ process, name }) => [process, name]));
+  return connections.map((one) => ({ ...one, name: names.get(one.process) ?? one.process }));
+}
+
+// What is wrong.
+
+/**
+ * Everything an operator should know of, worst first.
+ *
+ * @returns {{key: string, level: "bad"|"warn", words: string, detail: string, since: number|null,
+ *   isLasting: boolean, patience: number, view: object|null}[]} `patience`: ms it must last before
+ *   it is shown; `view`: what of the page shows more
+ */
+export function faultsIn(picture) {
+  const found = [];
+  const add = (level, key, words, more = {}) =>
+    found.push({ key, level, words, detail: "", since: null, isLasting: true, patience: 0, view: null, ...more });
+  if (picture.processes.length === 0) add("bad", "processes", "No web process reports");
+  const leading = new Set((picture.workers ?? []).flatMap(({ leads }) => leads));
+  for (const [category, entry] of Object.entries(picture.upstream)) {
+    faultsOf(category, entry, leading.has(category), add);
+  }
+  const { lagging, unsent, redis_delay_ms: redis } = picture.totals;
+  if (redis >= SLOW_REDIS) {
+    const level = redis >= BROKEN_REDIS ? "bad" : "warn";
+    add(level, "redis", `Redis takes ${span(redis)} for a message`, { patience: 3_000 });
+  }
+  if (lagging > 0) {
+    const words = `${count(lagging, "client")} ${lagging === 1 ? "reads" : "read"} too slowly`;
+    add("warn", "lagging", words, {
+      detail: `${bytes(unsent)} wait to be read`,
+      view: { tab: "connections" },
+    });
+  }
+  const now = Date.parse(picture.generated_at);
+  const gaps = picture.events.filter(({ kind, at }) => kind === "gap" && now - at < LATELY);
+  if (gaps.length > 0) {
+    add("warn", "gaps", `${count(gaps.length, "gap")} in the last five minutes`, {
+      detail: `the last ${ago(gaps[0].at, now)} ago on ${gaps[0].topic || gaps[0].category}`,
+      isLasting: false,
+      view: { tab: "events" },
+    });
+  }
+  return found.sort((left, right) => (left.level === right.level ? 0 : left.level === "bad" ? -1 : 1));
+}
+
+function faultsOf(category, entry, hasLeader, add) {
+  const view = { tab: "upstream" };
+  const { since } = entry;
+  const silent = count(entry.topics, "topic");
+  if (entry.state === "idle") return;
+  if (!hasLeader) {
+    add("bad", `worker ${category}`, `${category}: no upstream worker leads`, { since, patience: 3_000 });
+    return;
+  }
+  const broken = (entry.connections ?? []).filter(({ state }) => state !== "live");
+  const error = broken.find((one) => one.error)?.error ?? "";
+  if (entry.state === "down") {
+    add("bad", `upstream ${category}`, `${category}: the exchange is lost, ${silent} stand still`, {
+      detail: error,
+      since,
+      view,
+    });
+  } else if (entry.state === "connecting") {
+    const words = `${category}: still connecting to the exchange`;
+    add("warn", `upstream ${category}`, words, { detail: error, since, patience: 5_000, view });
+  } else if (broken.length > 0) {
+    const topics = broken.reduce((sum, one) => sum + one.topics, 0);
+    const all = count(entry.connections.length, "connection");
+    const words = `${category}: ${broken.length} of ${all} down, ${count(topics, "topic")} stand still`;
+    add("bad", `connections ${category}`, words, { detail: error, patience: 3_000, view });
+  } else if (entry.confirmed < entry.topics) {
+    const words = `${category}: the exchange has not confirmed ${count(entry.topics - entry.confirmed, "topic")}`;
+    add("warn", `confirmed ${category}`, words, { patience: 10_000, view });
+  }
+}
+
+/** Remembers since when each fault has been there, and holds back the fleeting ones. */
+export class FaultWatch {
+  #firstSeen = new Map();
+
+  /** Return the faults that have outlasted their patience, each with `since` in Unix ms. */
+  look(faults, now) {
+    const before = this.#firstSeen;
+    this.#firstSeen = new Map(faults.map(({ key }) => [key, before.get(key) ?? now]));
+    return faults
+      .map((fault) => ({ ...fault, since: fault.since ?? this.#firstSeen.get(fault.key) }))
+      .filter(({ since, patience }) => now - since >= patience);
+  }
+}
+
+/** What is said where there is no fault. */
+export function allIsWell(picture) {
+  const live = Object.entries(picture.upstream).filter(([, { state }]) => state === "live");
+  if (live.length === 0) return "All is well: nobody follows a topic now.";
+  const names = live.map(([category]) => category).join(", ");
+  return `All is well: ${names} live, ${count(picture.totals.topics, "topic")}, ${count(picture.totals.clients, "client")}, nobody lags.`;
+}
+
+// What a category says on its card.
+
+/** The facts of one category as [label, text]. */
+export function categoryFacts(entry) {
+  const isWanted = entry.state !== "idle";
+  const standbys = entry.standbys ?? [];
+  return [
+    ["Confirmed", `${whole(entry.confirmed)} of ${count(entry.topics ?? 0, "topic")}`],
+    ["Leader", entry.worker || (isWanted ? "none" : NOTHING)],
+    ["Epoch", entry.worker && entry.epoch > 0 ? String(entry.epoch) : NOTHING],
+    ["Standby", listed(standbys)],
+  ];
+}
+
+// How the numbers came.
+
+/**
+ * Say how the numbers come and how old they are.
+ *
+ * @param {{receivedAt: number|null, changedAt: number|null, by: string|null, reason: string|null,
+ *   fault: string|null, retryAt: number|null}} feed a `LiveFeed`
+ * @returns {{age: "waiting"|"fresh"|"old", words: string}}
+ */
+export function freshness({ receivedAt, changedAt, by, reason, fault, retryAt }, now) {
+  const because = fault ?? reason;
+  const why = because === null ? "" : `: ${because}`;
+  if (receivedAt === null) {
+    return { age: fault === null ? "waiting" : "old", words: `No numbers yet${why}` };
+  }
+  const age = now - Math.min(receivedAt, changedAt);
+  if (age >= OLD_AFTER) return { age: "old", words: `These numbers are ${span(age)} old${why}` };
+  if (by === "socket") return { age: "fresh", words: "Live, pushed each second" };
+  const again = retryAt === null ? "" : `; it is tried again in ${span(Math.max(0, retryAt - now))}`;
+  return { age: "fresh", words: `Live, asked for each second${reason === null ? "" : `: ${reason}${again}`}` };
+}
+
+/** The last five minutes of every total, one value a second, null where none came. */
+export class History {
+  #series = new Map(); // name -> values, oldest first
+  #at = null;
+
+  /** Take a picture: its `history` where it brings one, and its totals. */
+  take(picture) {
+    const at = Date.parse(picture.generated_at);
+    const rates = Object.entries(picture.upstream).map(([category, entry]) => [
+      `upstream.${category}`,
+      entry.messages_per_second,
+    ]);
+    if (picture.history) {
+      for (const [name, values] of Object.entries(picture.history)) {
+        this.#series.set(name, values.slice(-REMEMBERED));
+      }
+      this.#at ??= at;
+    }
+    const seconds = this.#at === null ? 1 : Math.round((at - this.#at) / 1_000);
+    const isRenewed = picture.history !== undefined;
+    if (seconds < 1 && this.#at !== null && !isRenewed) return; // the same second again
+    for (const [name, value] of [...Object.entries(picture.totals), ...rates]) {
+      if (isRenewed && name in picture.history) continue; // its last value is this one
+      const values = this.#series.get(name) ?? [];
+      const missed = Math.min(REMEMBERED, Math.max(0, seconds - 1));
+      for (let index = 0; index < missed; index += 1) values.push(null);
+      values.push(Number.isFinite(value) ? value : null);
+      this.#series.set(name, values.slice(-REMEMBERED));
+    }
+    this.#at = at;
+  }
+
+  /** The values of one total, oldest first. */
+  of(name) {
+    return this.#series.get(name) ?? [];
+  }
+}
+
+// What of the page is looked at, as its address says it: words as in any Django change list.
+
+const DEFAULT_VIEW = Object.freeze({
+  search: "",
+  category: "",
+  state: "",
+  sort: "subscribers",
+  descending: true,
+  page: 1,
+  tab: "topics",
+});
+export const TABS = Object.freeze(["topics", "connections", "upstream", "processes", "events"]);
+
+/** Read a view from the query of an address; what makes no sense is left out. */
+export function viewFrom(query) {
+  const given = new URLSearchParams(query);
+  const view = { ...DEFAULT_VIEW };
+  view.search = given.get("q") ?? "";
+  view.category = given.get("category") ?? "";
+  view.state = given.get("state") ?? "";
+  const order = given.get("o") ?? "";
+  const sort = order.replace(/^-/, "");
+  if (TOPIC_COLUMNS.some(({ key }) => key === sort)) {
+    Object.assign(view, { sort, descending: order.startsWith("-") });
+  }
+  const page = Number(given.get("p"));
+  if (Number.isInteger(page) && page > 0) view.page = page;
+  if (TABS.includes(given.get("tab"))) view.tab = given.get("tab");
+  return view;
+}
+
+/** Write a view as the query of an address, the default as nothing. */
+export function queryOf(view) {
+  const words = new URLSearchParams();
+  if (view.search) words.set("q", view.search);
+  if (view.category) words.set("category", view.category);
+  if (view.state) words.set("state", view.state);
+  if (view.sort !== DEFAULT_VIEW.sort || view.descending !== DEFAULT_VIEW.descending) {
+    words.set("o", (view.descending ? "-" : "") + view.sort);
+  }
+  if (view.page > 1) words.set("p", String(view.page));
+  if (view.tab !== DEFAULT_VIEW.tab) words.set("tab", view.tab);
+  const query = words.toString();
+  return query ? `?${query}` : "";
+}
+
+/** The view after a click on a heading: the other way round, or numbers largest first. */
+export function sortedBy(view, column) {
+  const descending = view.sort === column.key ? !view.descending : column.isNumber === true;
+  return { ...view, sort: column.key, descending, page: 1 };
+}
+
+/** What the server is asked for. */
+export function questionOf({ search, category, state, sort, descending, page }) {
+  return { search, category, state, sort, descending, offset: (page - 1) * PAGE, limit: PAGE };
+}
+
+/** The numbers of a paginator, null where some are left out: 1 2 … 7 8 9 … 49 50. */
+export function pageNumbers(page, pages) {
+  const shown = [];
+  for (let number = 1; number <= pages; number += 1) {
+    if (number <= 2 || number > pages - 2 || Math.abs(number - page) <= 2) shown.push(number);
+    else if (shown.at(-1) !== null) shown.push(null);
+  }
+  return shown;
+}
+
+/**
+ * The line of a sparkline from 0 to the largest value, the newest at the right end.
+ *
+ * @param {(number|null)[]} values oldest first, at most `REMEMBERED`
+ * @param {number} height in the same unit as a second is wide
+ * @returns {{line: string, area: string, lowest: number|null, highest: number|null}} SVG paths
+ */
+export function sparkline(values, height) {
+  const known = values.filter((value) => value !== null);
+  const highest = known.length ? Math.max(...known) : null;
+  const lowest = known.length ? Math.min(...known) : null;
+  const scale = highest > 0 ? (height - 2) / highest : 0;
+  const left = REMEMBERED - values.length;
+  let line = "";
+  let area = "";
+  let start = null;
+  values.forEach((value, index) => {
+    const x = left + index;
+    if (value !== null) {
+      const point = `${x},${(height - 1 - value * scale).toFixed(1)}`;
+      line += start === null ? `M${point}` : `L${point}`;
+      if (start === null) area += `M${x},${height}L${point}`;
+      else area += `L${point}`;
+      start ??= x;
+    }
+    const isLast = index === values.length - 1;
+    if (start !== null && (value === null || isLast)) {
+      area += `L${value === null ? x - 1 : x},${height}Z`;
+      start = null;
+    }
+  });
+  return { line, area, lowest, highest };
+}
