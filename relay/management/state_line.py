@@ -93,3 +93,8 @@ def size(count: float) -> str:
             break
         count /= 1000
     return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+
+
+def number(count: int, noun: str) -> str:
+    """Write a count of things for people."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -163,12 +163,14 @@ class ReplaySource:
 
     Attributes:
         players: One for each reader; whoever owns the clock asks them for what is due.
+        sent: Frames so far, over all readers.
     """
 
     def __init__(self, recording: Recording, speed: float) -> None:
         self._recording = recording
         self._speed = speed
         self.players: dict[Reader, Player] = {}
+        self.sent = 0
 
     def knows(self, category: Category, topic: str) -> bool:
         return topic in self._recording.topics.get(category, {})
@@ -183,7 +185,9 @@ class ReplaySource:
             player = Player(self._recording.topics[category], self._speed)
             self.players[reader] = player
         player.add(topics, now_ms)
-        return player.take(now_ms, FIRST_BURST)
+        first = player.take(now_ms, FIRST_BURST)
+        self.sent += len(first)
+        return first
 
     def leave(self, category: Category, topics: Iterable[str], reader: Reader) -> None:
         if reader in self.players:
@@ -200,4 +204,5 @@ class ReplaySource:
             return None
         for payload in player.take(now_ms, most):
             reader.push(text_frame(payload))
+            self.sent += 1
         return player.wait(now_ms)

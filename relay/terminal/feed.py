@@ -38,6 +38,9 @@ PING_INTERVAL = 5.0  # seconds without a request
 SILENCE_LIMIT = 15.0  # seconds: three pings unanswered
 MOMENTARY_RETRY = 2.0  # seconds: for refusals that are about the moment, not about the topic
 REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
+# Seconds in which messages may come that were under way when the relay lost the exchange; after
+# that, whatever continues is right: only one of the relay's connections to the exchange is down.
+UNDER_WAY = 1.0
 MAX_MESSAGE = 16 * 2**20  # bytes: above any snapshot, yet bounded
 NO_PATH = 4004  # the close code, which comes without words
 MOMENTARY = (Code.RATE_LIMITED, Code.UPSTREAM_UNAVAILABLE)
@@ -118,6 +121,7 @@ class TopicFeed:
         self._on_change = on_change
         self._bye = ""
         self._heard_at = 0.0
+        self._stale_at = 0.0
         self._is_held = False  # by whoever takes the messages
         self._last_id = 0
         self._requests: dict[str, Followed] = {}
@@ -276,7 +280,7 @@ class TopicFeed:
             logger.warning("%s needs a new snapshot: %s", followed.topic, fault)
             self._resync(followed)
             return
-        if self.state is FeedState.STALE:
+        if self.state is FeedState.STALE and time.monotonic() - self._stale_at < UNDER_WAY:
             followed.upstream_changed(is_down=True)
         self._is_held = True
         try:
@@ -301,6 +305,7 @@ class TopicFeed:
             self._answered(word)
         elif word.type == "status":
             is_down = word.upstream != "live"
+            self._stale_at = time.monotonic()
             for followed in self.topics.values():
                 followed.upstream_changed(is_down=is_down)
             self.reason = "the relay has lost the exchange" if is_down else ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import socket
@@ -17,7 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.processes import MANAGE, environment, run, running
+from tests.processes import MANAGE, run, running
 
 COMMAND = (*MANAGE, "run_simulator")
 
@@ -92,22 +90,3 @@ def test_a_port_that_is_taken_ends_with_one_sentence_and_status_2() -> None:
         ended = run(*COMMAND, "--port", str(port))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"Cannot listen on port {port}: Address already in use.\n"
-
-
-def test_on_a_terminal_it_says_how_it_stands() -> None:
-    ours, theirs = pty.openpty()
-    command = (*COMMAND, "--port", "0")
-    with subprocess.Popen(
-        command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
-    ) as process:
-        try:
-            os.close(theirs)
-            shown = ""
-            while "messages/s" not in shown:
-                shown += os.read(ours, 1000).decode()
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 0
-        finally:
-            process.kill()
-            os.close(ours)
-    assert re.search(r"simulator listening on .*\r\n\r\x1b\[K0 messages/s", shown)

@@ -5,10 +5,8 @@ It reads no setting, so a missing `SECRET_KEY` does not keep it from running.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from math import isfinite
@@ -20,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from relay.core.errors import Refusal
 from relay.core.topics import Category, parse_category
 from relay.management.base import CannotStart, RelayCommand
+from relay.management.state_line import Pace, number, report
 from relay.simulator.control import FAULTS
 from relay.simulator.instruments import MOST_SYMBOLS
 from relay.simulator.replay import Recording, RecordingError
@@ -28,8 +27,6 @@ from relay.simulator.server import DEFAULT_RATE, Simulator
 logger = logging.getLogger(__name__)
 
 HIGHEST_RATE = 1000.0  # steps in a second for each symbol
-SCREEN_INTERVAL = 1.0  # seconds between two state lines on a terminal
-LOG_INTERVAL = 60.0  # seconds between two of them in a log
 
 
 class Command(RelayCommand):
@@ -116,7 +113,7 @@ class Command(RelayCommand):
             raise CannotStart(f"Cannot listen on port {options['port']}: {why}.") from None
         try:
             print(f"simulator listening on {simulator.url}", flush=True)
-            await _report(simulator)
+            await report(_reporter(simulator), logger)
         finally:
             await simulator.__aexit__(None, None, None)
 
@@ -125,35 +122,25 @@ def _refuse(message: str) -> NoReturn:
     raise CannotStart(f"{message}.")
 
 
-async def _report(simulator: Simulator) -> None:
-    """Say how it stands, for ever: in place on a terminal, now and then in a log."""
-    is_terminal = sys.stdout.isatty()
-    interval = SCREEN_INTERVAL if is_terminal else LOG_INTERVAL
-    before = 0
-    try:
-        while True:
-            await asyncio.sleep(interval)
-            sent = simulator.exchange.sent
-            state = _state(simulator, (sent - before) / interval)
-            if is_terminal:
-                print(f"\r\x1b[K{state}", end="", flush=True)
-            elif sent != before:
-                logger.info("%s", state)
-            before = sent
-    finally:
-        if is_terminal:
-            print(flush=True)
+def _reporter(simulator: Simulator) -> Callable[[], str]:
+    """Return what says how it stands."""
+    source = simulator.replay or simulator.exchange
+    pace = Pace(source.sent)
 
+    def state() -> str:
+        parts = []
+        for category in Category:
+            sockets = [socket for socket in simulator.sockets if socket.category is category]
+            if sockets:
+                topics = sum(len(socket.session.topics) for socket in sockets)
+                parts.append(
+                    f"{category}: {number(len(sockets), 'connection')}, {number(topics, 'topic')}"
+                )
+        kind = "replay" if simulator.replay else "market"
+        rate = pace.per_second(source.sent)
+        return " | ".join([f"{kind}: {rate:,.0f} messages/s", *(parts or ["nobody connected"])])
 
-def _state(simulator: Simulator, rate: float) -> str:
-    parts = []
-    for category in Category:
-        sockets = [socket for socket in simulator.sockets if socket.category is category]
-        if sockets:
-            topics = sum(len(socket.session.topics) for socket in sockets)
-            parts.append(f"{category}: {len(sockets)} sockets, {topics} topics")
-    parts.append(f"{rate:,.0f} messages/s" if simulator.replay is None else "replay")
-    return " | ".join(parts)
+    return state
 
 
 def _recording(path: Path | None, category: Category | None) -> Recording | None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from relay import conf, metrics
 from relay.core.topics import Category
+from relay.counters import counters
 from relay.loop_lag import watch_loop
 from relay.management.base import CannotStart, RelayCommand
+from relay.management.state_line import Pace, number, report
+from relay.upstream.supply import Supply
 from relay.upstream.worker import UpstreamWorker
+
+logger = logging.getLogger(__name__)
 
 
 class Command(RelayCommand):
@@ -46,8 +53,43 @@ class Command(RelayCommand):
 
 
 async def _run(worker: UpstreamWorker) -> None:
-    lag = asyncio.create_task(watch_loop(), name="event loop lag")
+    beside = [
+        asyncio.create_task(watch_loop(), name="event loop lag"),
+        asyncio.create_task(report(_reporter(worker), logger), name="state line"),
+    ]
     try:
         await worker.run()
     finally:
-        lag.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+def _reporter(worker: UpstreamWorker) -> Callable[[], str]:
+    """Return what says how it stands."""
+    counted = [counters.upstream[category] for category in worker.categories]
+    pace = Pace()
+
+    def state() -> str:
+        rate = pace.per_second(sum(each.messages for each in counted))
+        delay = worker.layer.delay
+        redis = "Redis is away" if delay is None else f"Redis {delay * 1000:.1f} ms"
+        leads = [worker.supplies[one] for one in worker.categories if one in worker.supplies]
+        parts = [f"{rate:,.0f} messages/s", redis]
+        parts += [_connected(supply) for supply in leads if supply.lines]
+        if idle := [supply.category for supply in leads if not supply.lines]:
+            parts.append(f"leads {', '.join(idle)}: idle")
+        if others := [one for one in worker.categories if one not in worker.supplies]:
+            parts.append(f"stands by for {', '.join(others)}")
+        return " | ".join(parts)
+
+    return state
+
+
+def _connected(supply: Supply) -> str:
+    is_open = sum(line.ledger is not None for line in supply.lines)
+    connections = number(len(supply.lines), "connection")
+    if is_open < len(supply.lines):
+        connections = f"{is_open} of {connections}"
+    topics = number(len(supply.streams), "topic")
+    return f"leads {supply.category}: {supply.state}, {connections}, {topics}"
