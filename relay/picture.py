@@ -6,7 +6,7 @@ stops reporting is forgotten like a lease that runs out.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ from relay.envelopes import UpstreamState
 from relay.events import SharedLog
 from relay.reports import (
     CONNECTIONS_TOLD,
+    REPORT_INTERVAL,
     REPORT_LEASE,
     CategoryReport,
     ConnectionRow,
@@ -155,7 +156,12 @@ class Picture:
     def beat(self, now: float) -> list[str]:
         """Let a second pass; return the names of processes that have fallen silent."""
         silent = [*_expire(self._hubs, now), *_expire(self._workers, now)]
-        for name, value in self._totals(now).items():
+        leaders = _leaders(self._alive(self._workers, now))
+        rates = {
+            f"upstream.{category}": round(leaders[category][2], 1) if category in leaders else 0.0
+            for category in Category
+        }
+        for name, value in (self._totals(now) | rates).items():
             history = self._history.setdefault(name, deque(maxlen=HISTORY))
             history.append(value or 0)
         return silent
@@ -187,6 +193,7 @@ class Picture:
             },
             "processes": [_process(kept.report) for kept in hubs],
             "workers": [_worker(kept.report) for kept in workers],
+            "states": Counter(topic["state"] for topic in topics),
             "topics": topics,
             "connections": _connections(hubs),
             "events": self.log.newest_first(),
@@ -196,7 +203,10 @@ class Picture:
         return shown
 
     def history(self) -> dict[str, list[float]]:
-        """Return each total of the last five minutes, one a second, oldest first."""
+        """Return each total of the last five minutes, one a second, oldest first.
+
+        And for each category its messages per second, as `upstream.linear`.
+        """
         return {name: list(values) for name, values in list(self._history.items())}
 
     def carries(self, category: str, topic: str) -> bool:
@@ -317,12 +327,14 @@ def _topics(
     merged: dict[_Key, dict[str, Any]] = {}
     for kept in hubs:
         earlier = {} if kept.before is None else kept.before.topics
-        passed = (now - kept.received) * 1000
+        # The next report is due within a second, and says what came since: until it is late, a
+        # topic is as old as the last one says.
+        late = max(0.0, now - kept.received - REPORT_INTERVAL) * 1000
         for key, row in kept.topics.items():
             before = earlier.get(key)
             rate_in = kept.rate(row.messages, before.messages) if before else 0.0
             rate_out = kept.rate(row.deliveries, before.deliveries) if before else 0.0
-            age = None if row.age_ms is None else round(row.age_ms + passed)
+            age = None if row.age_ms is None else round(row.age_ms + late)
             topic = merged.get(key)
             if topic is None:
                 merged[key] = {

@@ -102,6 +102,13 @@ test("what is broken comes before what is slow", () => {
   ]);
 });
 
+test("stale topics are said with their number, unless a lost exchange says it already", () => {
+  const states = { live: 1, stale: 2 };
+  assert.deepEqual(wordsOf(faultsIn(picture({ states }))), ["2 topics are stale"]);
+  const lost = faultsIn(picture({ states, linear: { state: "down" } }));
+  assert.deepEqual(wordsOf(lost), ["linear: the exchange is lost, 3 topics stand still"]);
+});
+
 test("an old gap is history and no fault", () => {
   const events = [{ at: NOW - 400_000, kind: "gap", category: "linear", topic: "a", words: "" }];
   assert.deepEqual(faultsIn(picture({ events })), []);

@@ -156,6 +156,7 @@ const draws = {
     const none = isFiltered() ? "No topic matches." : "Nobody follows a topic now.";
     topics.update(picture.topics, now, none);
     drawHeadings();
+    drawStates(picture.states ?? {});
     drawPaginator(picture.topics_matched ?? picture.topics.length);
     put(byId("live-held"), topics.isHeld ? "Rows keep their places while you point at them." : "");
   },
@@ -204,6 +205,13 @@ function draw() {
 
 // Faults.
 
+const SHOW = Object.freeze({
+  topics: "Show them",
+  connections: "Show connections",
+  upstream: "Show connections to the exchange",
+  events: "Show events",
+});
+
 function drawFaults(now) {
   const list = byId("live-faults");
   const { faults, picture } = state;
@@ -224,7 +232,7 @@ function drawFaults(now) {
     put(since, fault.since === null || !fault.isLasting ? "" : `for ${ago(fault.since, now)}`);
     link.hidden = fault.view === null;
     if (fault.view === null) return;
-    put(link, `Show ${fault.view.tab === "upstream" ? "upstream connections" : fault.view.tab}`);
+    put(link, SHOW[fault.view.tab]);
     link.href = queryOf({ ...state.view, ...fault.view });
   });
 }
@@ -489,6 +497,13 @@ byId("live-clear").addEventListener("click", () => {
   filtersChanged();
   search.focus();
 });
+
+/** Say in the filter how many topics there are of each state. */
+function drawStates(counts) {
+  for (const option of byId("live-state").options) {
+    if (option.value !== "") put(option, `${option.value} (${whole(counts[option.value] ?? 0)})`);
+  }
+}
 
 /** Offer a category in the filter as soon as it is known. */
 function addCategory(category) {

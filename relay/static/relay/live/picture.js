@@ -184,6 +184,15 @@ export function faultsIn(picture) {
       view: { tab: "connections" },
     });
   }
+  const stale = picture.states?.stale ?? 0;
+  const isExplained = found.some(({ key }) => key.includes(" ")); // by a category that is broken
+  if (stale > 0 && !isExplained) {
+    add("warn", "stale", `${count(stale, "topic")} ${stale === 1 ? "is" : "are"} stale`, {
+      detail: "the exchange's messages had a hole, and a fresh snapshot is awaited",
+      patience: 3_000,
+      view: { tab: "topics", state: "stale", search: "", category: "", page: 1 },
+    });
+  }
   const now = Date.parse(picture.generated_at);
   const gaps = picture.events.filter(({ kind, at }) => kind === "gap" && now - at < LATELY);
   if (gaps.length > 0) {
