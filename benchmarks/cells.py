@@ -32,7 +32,8 @@ class Cell:
         name: By which the report finds it.
         server: One of `SERVERS`.
         rate: Messages a second of the exchange, over all topics.
-        topics: What each client subscribes; `%` becomes the client's number.
+        topics: What each client subscribes; `%` becomes the client's number among those of its
+            web process.
         shared: Messages in one write of the floor.
         deflate: Clients that offer permessage-deflate.
         stalled: Clients, among all, that never read after their subscription.
@@ -84,6 +85,9 @@ class Result:
     load_cpu: float = 0.0
     exchange_cpu: float = 0.0
     companions_cpu: float = 0.0
+    by_program: dict[str, float] = field(default_factory=dict)  # CPU of each companion
+    made: float = 0.0  # messages a second that the exchange made
+    driver_cpu: float = 0.0
     foreign_cpu: float = 0.0  # of processes that are none of the bench's
     p50: float | None = None
     p99: float | None = None
@@ -111,6 +115,12 @@ class Result:
     def micros(self) -> float | None:
         """CPU of the server per delivery, us."""
         return self.cpu * 1e4 / self.delivered if self.delivered else None
+
+    @property
+    def machine_cpu(self) -> float:
+        """CPU of everything, %: of two cores 200 are the end."""
+        ours = self.cpu + self.load_cpu + self.exchange_cpu + self.companions_cpu
+        return ours + self.driver_cpu + self.foreign_cpu
 
     @property
     def keeps_up(self) -> bool:
@@ -195,20 +205,23 @@ class _Stage:
         if topics and server.takes_requests:
             options |= {"subscribe": _request(*topics), "greeting": server.greets}
         options |= {"clients": clients, "mixed": len(topics) > 1}
-        load = start_load(name, server.port, server.path, options)
+        load = start_load(name, server.ports, server.path, options)
         self._stack.callback(load.end)
         return load
+
+    def _resident_bytes(self) -> int:
+        return sum(program.resident_bytes() for program in self._server.programs)
 
     def measure_memory(self, result: Result) -> None:
         """Take the memory of the server twice, each time after some traffic."""
         cell = self._cell
         for name, clients in (("first", cell.measures_memory_from), ("load", cell.clients)):
-            result.resident_before = self._program.resident_bytes() if name == "load" else 0
+            result.resident_before = self._resident_bytes() if name == "load" else 0
             self._load(name, clients, *cell.topics).read(READY_LIMIT)
             self._exchange.ask(f"rate {cell.rate}")
             time.sleep(cell.warm_up)
             self._exchange.ask("rate 0")
-        result.resident_ready = self._program.resident_bytes()
+        result.resident_ready = self._resident_bytes()
 
     def measure_storm(self, result: Result) -> None:
         """Take the time until all clients of a storm have their snapshots.
@@ -218,7 +231,7 @@ class _Stage:
         cell = self._cell
         self._load("first", 1, *cell.topics).read(READY_LIMIT)
         self._exchange.ask(f"rate {cell.rate}")
-        result.resident_before = self._program.resident_bytes()
+        result.resident_before = self._resident_bytes()
         usage = _Usage({"server": [self._program]})
         load = self._load("load", cell.clients, *cell.topics, storm=True)
         self._take_ready(result, load.read(READY_LIMIT))
@@ -227,7 +240,7 @@ class _Stage:
     def measure_flow(self, result: Result) -> None:
         """Connect, warm up, measure, drain."""
         cell, exchange, server = self._cell, self._exchange, self._server
-        result.resident_before = self._program.resident_bytes()
+        result.resident_before = self._resident_bytes()
         load = self._load(
             "load", cell.clients, *cell.topics, stalled=cell.stalled, deflate=cell.deflate
         )
@@ -237,7 +250,8 @@ class _Stage:
         exchange.ask(f"rate {cell.rate} {cell.shared}")
         time.sleep(cell.warm_up)
 
-        groups = {"server": [self._program], "load": loads, "companions": server.companions}
+        groups = {"server": server.programs, "load": loads}
+        groups |= {f"beside {program.name}": [program] for program in server.companions}
         if exchange is not self._program:
             groups["exchange"] = [exchange]
         before = exchange.ask("report")
@@ -247,7 +261,7 @@ class _Stage:
         until = time.monotonic() + cell.seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, SAMPLE))
-            memory = self._program.resident_bytes()
+            memory = self._resident_bytes()
             result.resident_highest = max(result.resident_highest, memory)
         window = load.ask("stop")
         used = usage.percent()
@@ -255,11 +269,12 @@ class _Stage:
         for probed in [each.ask("stop") for each in loads[1:]]:
             result.probe, result.probe_after_ack = probed["probe"], probed["probe_after_ack"]
         _fill(result, window, used)
-        # One reader for each topic (the probed one's is in a load of its own), or all on one.
+        # A reader a process for each topic (the probed one's has a load of its own), or all on one.
         times = cell.readers if cell.has_one_topic else cell.readers / after["topics"]
         result.held = after["held"] - before["held"]
         made = after["sent"] - before["sent"] + result.held
         result.offered = made * times / result.seconds
+        result.made = made / result.seconds
         result.has_full_rate = made >= FULL_DELIVERY * cell.rate * result.seconds
         self._drain(result, loads, after)
 
@@ -268,7 +283,7 @@ class _Stage:
             raise BenchFault(f"{ready['failed']} clients could not connect")
         result.all_ready = ready["all_ready_ms"]
         result.ready_p99 = (ready["ready_times"] or {}).get("p99")
-        result.resident_ready = result.resident_highest = self._program.resident_bytes()
+        result.resident_ready = result.resident_highest = self._resident_bytes()
 
     def _start_probes(self) -> list[Program]:
         """Connect those who will subscribe within the window, and one reader of their topic."""
@@ -299,7 +314,9 @@ class _Stage:
         while True:
             final = [load.ask("report") for load in loads]
             have = sum(each["sum_of_u"] for each in final)
-            want = sent["sum_of_u"] * (final[0]["checked"] if self._cell.has_one_topic else 1)
+            processes = self._server.processes
+            times = final[0]["checked"] if self._cell.has_one_topic else processes
+            want = sent["sum_of_u"] * times
             # Compressed messages are not read, but every client must have got as many.
             result.behind = max(0, want - have) + final[0]["deflate_spread"]
             if not result.behind or time.monotonic() > until:
@@ -321,7 +338,10 @@ def _fill(result: Result, window: dict[str, Any], used: dict[str, float]) -> Non
     result.reads = window["reads"] / seconds
     result.cpu, result.load_cpu = used["server"], used["load"]
     result.exchange_cpu = used.get("exchange", 0.0)
-    result.companions_cpu = used["companions"]
+    beside = [name for name in used if name.startswith("beside ")]
+    result.by_program = {name.removeprefix("beside "): used[name] for name in beside}
+    result.companions_cpu = sum(result.by_program.values())
+    result.driver_cpu = used["driver"]
     result.foreign_cpu = used["foreign"]
     latency = window["latency"] or {}
     result.p50, result.p99 = latency.get("p50"), latency.get("p99")

@@ -18,6 +18,7 @@
 #define SLOW_TICK 20   /* reads a second of a slow client */
 #define HEAD 160       /* bytes of a message in which its `type` is looked for */
 #define COMMANDS UINT64_MAX
+#define MAX_PORTS 8
 
 enum State { IDLE, CONNECTING, UPGRADING, WAITING, READY, CLOSED };
 enum Kind { READER, STALLED, SLOW, PROBE };
@@ -42,7 +43,8 @@ typedef struct {
 
 static struct {
     const char *path, *subscribe[8], *probe_subscribe;
-    int port, clients, stalled, slow, slow_rate, deflate, probes, probe_every, subscribes;
+    int ports[MAX_PORTS], port_count; /* the clients are dealt out to them in turn */
+    int clients, stalled, slow, slow_rate, deflate, probes, probe_every, subscribes;
     int wants_greeting, is_storm, is_mixed; /* is_mixed: several topics a client, so no one `u` */
 } options = {.path = "/", .slow_rate = 32768, .probe_every = 10};
 
@@ -110,11 +112,15 @@ static void say(Client *c, int opcode, const char *text, size_t length) {
         return; /* the next `recv` finds out */
 }
 
-/* Send a subscribe; `%` in the text becomes the client's number. */
+static int number_of(const Client *c) { return (int)(c - clients); }
+
+static int port_of(const Client *c) { return options.ports[number_of(c) % options.port_count]; }
+
+/* Send a subscribe; `%` in the text becomes the client's number among those of its server. */
 static void subscribe(Client *c, const char *text) {
     char filled[3800], *at = filled;
     for (; *text && at < filled + sizeof filled - 8; text++) {
-        if (*text == '%') at += sprintf(at, "%04d", (int)(c - clients));
+        if (*text == '%') at += sprintf(at, "%04d", number_of(c) / options.port_count);
         else *at++ = *text;
     }
     c->asked = monotonic_ns();
@@ -134,7 +140,7 @@ static void forget(Client *c, int was_ready) {
 }
 
 static void connect_one(Client *c) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(c))};
     int one = 1, small = 65536;
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -165,7 +171,7 @@ static void upgrade(Client *c) {
         request, sizeof request,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-        options.path, options.port,
+        options.path, port_of(c),
         c->offers_deflate
             ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
             : "");
@@ -452,7 +458,9 @@ static void read_options(int argc, char **argv) {
     int key;
     while ((key = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (key) {
-        case 'p': options.port = atoi(optarg); break;
+        case 'p':
+            if (options.port_count < MAX_PORTS) options.ports[options.port_count++] = atoi(optarg);
+            break;
         case 'u': options.path = optarg; break;
         case 'n': options.clients = atoi(optarg); break;
         case 's':
@@ -471,7 +479,7 @@ static void read_options(int argc, char **argv) {
         default: exit(2);
         }
     }
-    if (options.probes && !options.probe_subscribe) exit(2);
+    if ((options.probes && !options.probe_subscribe) || !options.port_count) exit(2);
 }
 
 int main(int argc, char **argv) {

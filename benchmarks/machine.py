@@ -13,7 +13,17 @@ from pathlib import Path
 TICK = os.sysconf("SC_CLK_TCK")  # per second
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 HAS_SCHEDSTAT = Path("/proc/self/schedstat").exists()
-PACKAGES = ("daphne", "channels", "Django", "channels-redis", "websockets", "picows", "uvloop")
+PACKAGES = (
+    "daphne",
+    "channels",
+    "Django",
+    "channels-redis",
+    "redis",
+    "hiredis",
+    "websockets",
+    "picows",
+    "uvloop",
+)
 
 
 def family(pid: int) -> list[int]:
@@ -84,9 +94,11 @@ def describe() -> dict[str, str]:
         "Node": ["node", "--version"],
         "nginx": ["nginx", "-v"],
         "compiler": ["cc", "--version"],
+        "Redis": ["redis-server", "--version"],
     }.items():
         if shutil.which(command[0]):
             said = subprocess.run(command, capture_output=True, text=True, check=False)
             first = (said.stdout or said.stderr).strip().splitlines()[0]
+            first = first.removeprefix("Redis server v=").partition(" sha=")[0]
             found[name] = first.removeprefix("nginx version: nginx/").removeprefix("v")
     return found

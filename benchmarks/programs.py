@@ -17,7 +17,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks import machine
 from benchmarks.build import FOLDER, HERE, ROOT, has_node_package
@@ -129,12 +129,14 @@ def start_exchange() -> tuple[Program, int]:
     return program, program.read()["port"]
 
 
-def start_load(name: str, port: int, path: str, options: dict[str, Any]) -> Program:
+def start_load(name: str, ports: list[int], path: str, options: dict[str, Any]) -> Program:
     """Start the load generator with `options` as its command line has them.
 
-    Its first line comes when every client is ready.
+    The clients are dealt out to the ports in turn. Its first line comes when every client is ready.
     """
-    command = [str(FOLDER / "load"), "--port", str(port), "--path", path]
+    command = [str(FOLDER / "load"), "--path", path]
+    for port in ports:
+        command += ["--port", str(port)]
     for key, value in options.items():
         if value:
             flag = f"--{key.replace('_', '-')}"
@@ -150,6 +152,10 @@ class Server(ABC):
         greets: Whether a client that subscribes is sent a snapshot.
         takes_requests: Whether a client may say anything.
         makes_messages: Whether it needs no exchange, and is told the rate itself.
+        processes: How many serve clients, each at a port of its own.
+        ports: Of each of them.
+        program: The first of them.
+        programs: All of them.
         companions: Processes it needs beside it, whose CPU is told apart.
     """
 
@@ -157,6 +163,7 @@ class Server(ABC):
     greets = False
     takes_requests = True
     makes_messages = False
+    processes = 1
 
     def __init__(self, upstream: str, environment: dict[str, str]) -> None:
         """Start it and wait until it listens.
@@ -165,18 +172,21 @@ class Server(ABC):
             upstream: The exchange's address, without a category.
             environment: What this measurement sets beside the usual.
         """
-        self.port = free_port()
+        self.ports = [free_port() for _ in range(self.processes)]
+        self.programs: list[Program] = []
         self.companions: list[Program] = []
         self._environment = {
-            "PORT": str(self.port),
             "UPSTREAM": f"{upstream}/linear",
             "UPSTREAM_URL": upstream,
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
         try:
-            self.program = self._start()
-            self.program.wait_for_port(self.port)
+            for port in self.ports:
+                self._environment["PORT"] = str(port)
+                self.programs.append(self._start(port))
+            for program, port in zip(self.programs, self.ports, strict=True):
+                program.wait_for_port(port)
             if self.makes_messages:
                 self.program.read()
             self._start_companions()
@@ -185,15 +195,19 @@ class Server(ABC):
             raise
 
     @abstractmethod
-    def _start(self) -> Program: ...
+    def _start(self, port: int) -> Program: ...
 
     def _start_companions(self) -> None:  # noqa: B027 - most servers have none
         pass
 
     def end(self) -> None:
         """End it and its companions."""
-        for program in [*self.companions, *filter(None, [getattr(self, "program", None)])]:
+        for program in [*self.companions, *self.programs]:
             program.end()
+
+    @property
+    def program(self) -> Program:
+        return self.programs[0]
 
     @staticmethod
     def is_there() -> bool:
@@ -212,8 +226,8 @@ class Floor(Server):
 
     makes_messages = True
 
-    def _start(self) -> Program:
-        return Program("floor", [str(FOLDER / "floor"), str(self.port)])
+    def _start(self, port: int) -> Program:
+        return Program("floor", [str(FOLDER / "floor"), str(port)])
 
 
 class Marketfeed(Server):
@@ -222,24 +236,75 @@ class Marketfeed(Server):
     greets = True
     path = "/v5/public/linear"
 
-    def _start(self) -> Program:
-        usual = {
-            "SECRET_KEY": "only-for-the-bench-0123456789-abcdefghijklmnopqrstuvwxyz",
-            "DEBUG": "",
-            "REDIS_URL": "",
-            "DATABASE_URL": f"sqlite:///{FOLDER / 'bench.sqlite3'}",
-            "RELAY_MAX_CONNECTIONS": "50000",
-            "RELAY_MAX_CONNECTIONS_PER_ADDRESS": "50000",
-            "RELAY_IDLE_TIMEOUT": "600",
-        }
-        command = _daphne(self.port, "marketfeed.asgi:application")
-        return Program("marketfeed", command, environment=usual | self._environment)
+    usual: ClassVar = {
+        "SECRET_KEY": "only-for-the-bench-0123456789-abcdefghijklmnopqrstuvwxyz",
+        "DEBUG": "",
+        "REDIS_URL": "",
+        "DATABASE_URL": f"sqlite:///{FOLDER / 'bench.sqlite3'}",
+        "RELAY_MAX_CONNECTIONS": "50000",
+        "RELAY_MAX_CONNECTIONS_PER_ADDRESS": "50000",
+        "RELAY_IDLE_TIMEOUT": "600",
+    }
+
+    def _start(self, port: int) -> Program:
+        command = _daphne(port, "marketfeed.asgi:application")
+        name = f"marketfeed-{len(self.programs)}" if self.programs else "marketfeed"
+        return Program(name, command, environment=self.usual | self._environment)
+
+
+class MarketfeedOverRedis(Marketfeed):
+    """The relay as several processes: Redis, one upstream worker and web processes."""
+
+    settings = "marketfeed.settings"
+
+    def __init__(self, upstream: str, environment: dict[str, str]) -> None:
+        self._redis, url = start_redis()
+        usual = {"REDIS_URL": url, "DJANGO_SETTINGS_MODULE": self.settings}
+        try:
+            super().__init__(upstream, usual | environment)
+        except BaseException:
+            self._redis.end()
+            raise
+
+    def _start_companions(self) -> None:
+        self.companions.append(self._redis)
+        command = [sys.executable, "manage.py", "run_upstream", "--category", "linear"]
+        environment = self.usual | self._environment
+        self.companions.append(Program("worker", command, environment=environment))
+
+    @staticmethod
+    def is_there() -> bool:
+        return redis_server() is not None
+
+
+class MarketfeedTwice(MarketfeedOverRedis):
+    """Two web processes."""
+
+    processes = 2
+
+
+class MarketfeedFourTimes(MarketfeedOverRedis):
+    """Four web processes."""
+
+    processes = 4
+
+
+class MarketfeedOverStockLayer(MarketfeedOverRedis):
+    """The same relay on channels_redis' own pub/sub layer."""
+
+    settings = "benchmarks.peers.stock_layer_settings"
+
+
+class MarketfeedTwiceOverStockLayer(MarketfeedOverStockLayer):
+    """Two web processes."""
+
+    processes = 2
 
 
 class _PythonPeer(Server):
     module = ""
 
-    def _start(self) -> Program:
+    def _start(self, port: int) -> Program:
         command = [sys.executable, "-m", f"benchmarks.peers.{self.module}"]
         return Program(self.module, command, environment=self._environment)
 
@@ -255,7 +320,7 @@ class Websockets(_PythonPeer):
 class NodeWs(Server):
     """Node with `ws`."""
 
-    def _start(self) -> Program:
+    def _start(self, port: int) -> Program:
         environment = self._environment | {"NODE_PATH": str(FOLDER / "node_modules")}
         command = ["node", str(HERE / "peers" / "node_ws.js")]
         return Program("node_ws", command, environment=environment)
@@ -268,26 +333,35 @@ class NodeWs(Server):
 class TextbookMemory(Server):
     """Channels as its tutorial teaches it, with the in-memory layer."""
 
-    def _start(self) -> Program:
-        command = _daphne(self.port, "benchmarks.peers.textbook_channels:application")
+    def _start(self, port: int) -> Program:
+        command = _daphne(port, "benchmarks.peers.textbook_channels:application")
         return Program("textbook", command, environment=self._environment)
 
 
 class TextbookRedis(TextbookMemory):
     """The same with channels_redis."""
 
-    def _start(self) -> Program:
-        port = free_port()
-        command = [redis_server() or "", "--port", str(port), "--bind", LOOPBACK, "--save", ""]
-        redis = Program("redis", [*command, "--dir", str(FOLDER)], environment={})
+    def _start(self, port: int) -> Program:
+        redis, self._environment["REDIS_URL"] = start_redis()
         self.companions.append(redis)
-        redis.wait_for_port(port)
-        self._environment["REDIS_URL"] = f"redis://{LOOPBACK}:{port}/0"
-        return super()._start()
+        return super()._start(port)
 
     @staticmethod
     def is_there() -> bool:
         return redis_server() is not None
+
+
+def start_redis() -> tuple[Program, str]:
+    """Start a Redis with its own defaults, but nothing on disk; return it and its address."""
+    port = free_port()
+    command = [redis_server() or "", "--port", str(port), "--bind", LOOPBACK, "--save", ""]
+    redis = Program("redis", [*command, "--dir", str(FOLDER)], environment={})
+    try:
+        redis.wait_for_port(port)
+    except BaseException:
+        redis.end()
+        raise
+    return redis, f"redis://{LOOPBACK}:{port}/0"
 
 
 def redis_server() -> str | None:
@@ -309,11 +383,11 @@ class Nchan(Server):
     path = "/sub"
     takes_requests = False
 
-    def _start(self) -> Program:
+    def _start(self, port: int) -> Program:
         folder = FOLDER / "nginx"
         folder.mkdir(exist_ok=True)
         text = (HERE / "peers" / "nchan.conf").read_text()
-        for name, value in {"folder": folder, "port": self.port, "module": _nchan()}.items():
+        for name, value in {"folder": folder, "port": port, "module": _nchan()}.items():
             text = text.replace(f"{{{name}}}", str(value))
         configuration = folder / "nginx.conf"
         configuration.write_text(text)
@@ -336,6 +410,11 @@ def _nchan() -> Path | None:
 SERVERS: dict[str, type[Server]] = {
     "floor": Floor,
     "marketfeed": Marketfeed,
+    "marketfeed, Redis": MarketfeedOverRedis,
+    "marketfeed, Redis, 2 web": MarketfeedTwice,
+    "marketfeed, Redis, 4 web": MarketfeedFourTimes,
+    "marketfeed, stock layer": MarketfeedOverStockLayer,
+    "marketfeed, stock layer, 2 web": MarketfeedTwiceOverStockLayer,
     "picows": Picows,
     "websockets": Websockets,
     "Node ws": NodeWs,

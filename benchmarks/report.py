@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.cells import Result
-from benchmarks.scenarios import CLIENTS, SHARED, SLOW_READERS, STALLED, fan_out_name
+from benchmarks.programs import SERVERS, MarketfeedOverRedis
+from benchmarks.scenarios import (
+    CLIENTS,
+    REDIS_RATE,
+    SHARED,
+    SLOW_READERS,
+    SPREAD_RATE,
+    STALLED,
+    UPSTREAM_TOPICS,
+    VENUE_RATES,
+    each_topic_name,
+    fan_out_name,
+)
 
 MESSAGE_BYTES = 560
 CLIENT_BUFFER = 262_144  # bytes: the default of RELAY_CLIENT_BUFFER
@@ -49,7 +62,7 @@ def _median(results: list[Result]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One line of the issue's table, with what was reached; None: not measured."""
+    """One line of what was promised, with what was reached; None: not measured."""
 
     work: str
     must: str
@@ -264,6 +277,33 @@ def _slow(results: Results) -> Promise:
     return Promise(work, must, aim, reached, meets, meets)
 
 
+def _venue(results: Results) -> Promise:
+    work = f"venue: {UPSTREAM_TOPICS:,} topics, one worker, Redis, two web processes"
+    must, aim = (f"{rate:,} messages/s, none lost" for rate in VENUE_RATES)
+    found = [results.get(each_topic_name("marketfeed, Redis, 2 web", rate)) for rate in VENUE_RATES]
+    ours, double = found
+    if ours is None:
+        return Promise(work, must, aim)
+    reached = "; ".join(
+        f"{rate:,}/s: {_flow(result)}"
+        for rate, result in zip(VENUE_RATES, found, strict=True)
+        if result is not None
+    )
+    return Promise(work, must, aim, reached, ours.keeps_up, double is not None and double.keeps_up)
+
+
+def _added_latency(results: Results) -> Promise:
+    work = f"p99 over Redis, {UPSTREAM_TOPICS:,} topics, {REDIS_RATE:,} messages/s"
+    must, aim = "one process + 10 ms", "-"
+    alone = results.get(each_topic_name("marketfeed", REDIS_RATE))
+    ours = results.get(each_topic_name("marketfeed, Redis, 2 web", REDIS_RATE))
+    if ours is None or alone is None or ours.p99 is None or alone.p99 is None:
+        return Promise(work, must, aim)
+    reached = f"{ours.p99:.1f} ms, one process {alone.p99:.1f} ms"
+    meets = ours.p99 <= alone.p99 + 10 and ours.keeps_up
+    return Promise(work, must, aim, reached, meets, meets)
+
+
 _JUDGES: tuple[Callable[[Results], Promise], ...] = (
     _floor_20,
     _floor_100,
@@ -278,6 +318,8 @@ _JUDGES: tuple[Callable[[Results], Promise], ...] = (
     _upstream,
     _late,
     _slow,
+    _venue,
+    _added_latency,
 )
 
 
@@ -294,6 +336,7 @@ def fan_out_table(results: Results, rates: Iterable[int]) -> list[list[str]]:
         result.cell.name.partition(":")[0]
         for result in results.each()
         if result.cell.name == fan_out_name(result.cell.name.partition(":")[0], result.cell.rate)
+        and not issubclass(SERVERS[result.cell.server], MarketfeedOverRedis)
     )
     rows = [["server", *(f"{rate:,} messages/s" for rate in rates), "KB per client"]]
     for server in servers:
@@ -312,6 +355,63 @@ def _fan_out_cell(result: Result | None) -> str:
     if not result.keeps_up:
         return f"reaches {result.delivered / 1000:.1f} k/s · {text}"
     return text
+
+
+def redis_table(results: Results) -> list[list[str]]:
+    """Return what a message of the exchange costs each process, and how long it takes."""
+    head = ["server", "messages/s", "worker", "Redis", "each web process", "p50", "p99", "kept up"]
+    rows = [head]
+    for result in results.each():
+        if result.cell.name != each_topic_name(result.cell.server, result.cell.rate):
+            continue
+        made, processes = result.made, SERVERS[result.cell.server].processes
+        shares = [result.by_program.get(name, 0.0) for name in ("worker", "redis")]
+        each = [*shares, result.cpu / processes]
+        rows.append(
+            [
+                result.cell.server,
+                f"{result.cell.rate:,}",
+                *(
+                    f"{percent * 1e4 / made:.0f} us" if percent and made else "-"
+                    for percent in each
+                ),
+                f"{result.p50 or 0:.1f} ms",
+                f"{result.p99 or 0:.1f} ms",
+                "yes" if result.keeps_up else "; ".join(remarks(result)),
+            ]
+        )
+    return rows
+
+
+def spread_table(results: Results) -> list[list[str]]:
+    """Return what 1, 2 and 4 web processes deliver, and what kept them from more."""
+    rows = [["web processes", "deliveries/s", "CPU of web", "worker", "Redis", "load", "limit"]]
+    for name, kind in SERVERS.items():
+        result = results.fan_out(name, SPREAD_RATE)
+        if result is None or not result.by_program:
+            continue
+        beside = [result.by_program.get(program, 0.0) for program in ("worker", "redis")]
+        percents = [result.cpu, *beside, result.load_cpu]
+        rows.append(
+            [
+                str(kind.processes),
+                f"{result.delivered:,.0f} of {result.offered:,.0f}",
+                *(f"{percent:.0f} %" for percent in percents),
+                _limit(result),
+            ]
+        )
+    return rows
+
+
+def _limit(result: Result) -> str:
+    """Say what was saturated."""
+    each = {"web": result.cpu / SERVERS[result.cell.server].processes, "the load": result.load_cpu}
+    each |= result.by_program
+    full = [name for name, percent in each.items() if percent >= BUSY]
+    cores = os.cpu_count() or 1
+    if result.machine_cpu >= BUSY * cores:
+        full.append(f"all {cores} cores ({result.machine_cpu:.0f} %)")
+    return ", ".join(full) or "none: all was delivered" if result.keeps_up else ", ".join(full)
 
 
 def cell_table(results: Results) -> list[list[str]]:
@@ -354,8 +454,9 @@ def remarks(result: Result) -> list[str]:
         said.append("the load generator was at its limit")
     if result.exchange_cpu >= BUSY:
         said.append("the exchange was at its limit")
-    if result.companions_cpu >= 1:
-        said.append(f"and {result.companions_cpu:.0f} % in its companions")
+    for name, percent in result.by_program.items():
+        if percent >= 1:
+            said.append(f"and {percent:.0f} % in {name}")
     if result.foreign_cpu >= FOREIGN:
         said.append(f"others used {result.foreign_cpu:.0f} % of a core")
     return said
@@ -405,6 +506,19 @@ share a write.
 {markdown(fan_out_table(results, rates))}
 
 ![CPU per delivery and latency, by server and rate]({chart})
+
+## Over Redis
+
+{UPSTREAM_TOPICS:,} topics with one reader in each web process. CPU of each process for one message
+of the exchange (a web process takes all of them and delivers each once), and the time from the
+exchange to the client. Every client counts: one `u` that is missing, twice or out of order would
+show.
+
+{markdown(redis_table(results))}
+
+{CLIENTS:,} clients on one topic, {SPREAD_RATE:,} messages/s, over 1, 2 and 4 web processes:
+
+{markdown(spread_table(results))}
 
 ## Every cell
 

@@ -51,6 +51,10 @@ def main() -> None:
     print()
     print(report.aligned(report.fan_out_table(results, RATES)))
     print()
+    print(report.aligned(report.redis_table(results)))
+    print()
+    print(report.aligned(report.spread_table(results)))
+    print()
     print(report.aligned(report.promise_table(results)))
     print(f"\n{folder / 'benchmarks.md'}, {(time.monotonic() - started) / 60:.1f} minutes")
 

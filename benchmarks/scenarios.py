@@ -27,6 +27,9 @@ PLAIN_AMONG_DEFLATED = 10  # clients without compression, whose latency can be r
 SLOW_READERS = 900
 STALLED = 100
 SLOW_RATE = 300  # messages a second: 160 KiB/s, so a stalled client's buffers fill in seconds
+REDIS_RATE = 1_000  # messages a second, at which one process and several are compared
+VENUE_RATES = (5_000, 10_000)
+SPREAD_RATE = 4_000  # messages a second to 1,000 clients over 1, 2 and 4 web processes
 CLOSE_RATIOS = 3  # times a cell is run on whose ratio a limit stands
 
 
@@ -155,6 +158,38 @@ def slow() -> Scenario:
     return Scenario("slow", (without, beside))
 
 
+def each_topic_name(server: str, rate: int) -> str:
+    """Return the name of the cell with a reader of each of 1,800 topics in each web process."""
+    return f"{server}: {UPSTREAM_TOPICS} topics x {rate}"
+
+
+def _each_topic(server: str, rate: int) -> Cell:
+    clients = UPSTREAM_TOPICS * SERVERS[server].processes
+    return Cell(each_topic_name(server, rate), server, clients, rate, topics=(ONE_EACH,))
+
+
+def redis() -> Scenario:
+    """One process and several over Redis: what the way costs, in CPU and time, and the venue."""
+    close = [
+        _each_topic(server, REDIS_RATE)
+        for _ in range(CLOSE_RATIOS)
+        for server in ("marketfeed", "marketfeed, Redis", "marketfeed, Redis, 2 web")
+    ]
+    return Scenario(
+        "redis",
+        (
+            *close,
+            _each_topic("marketfeed, stock layer", REDIS_RATE),
+            *(_each_topic("marketfeed, Redis, 2 web", rate) for rate in VENUE_RATES),
+            _each_topic("marketfeed, stock layer, 2 web", VENUE_RATES[0]),
+            *(
+                _fan_out(f"marketfeed, Redis{more}", SPREAD_RATE)
+                for more in ("", ", 2 web", ", 4 web")
+            ),
+        ),
+    )
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "fan-out": fan_out,
     "latency": latency,
@@ -165,6 +200,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "upstream": upstream,
     "late": late,
     "slow": slow,
+    "redis": redis,
 }
 
 
