@@ -345,8 +345,8 @@ class Client:
     def _tell_if_down(self, category: Category) -> None:
         """Tell one who comes while upstream is down why there is no snapshot."""
         known = self._hub.categories[category]
-        if known.state.is_interrupted and known.since != self._down_since:
-            self.upstream_changed(category, known.state, known.since)
+        if known.told_down and known.told_down != self._down_since:
+            self.upstream_changed(category, UpstreamState.DOWN, known.told_down)
 
     # ---- the end ----
 

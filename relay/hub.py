@@ -34,7 +34,7 @@ class CategoryState:
     epoch: int = 0
     worker: str = ""
     heard: float | None = None
-    is_told_down: bool = False  # readers' last word is that it is down
+    told_down: int = 0  # since when, in Unix ms, if readers' last word is that it is down
 
 
 class Hub:
@@ -305,14 +305,15 @@ class Hub:
         known.state, known.since = state, since
         if before is state:
             return
-        # A new worker is idle and connecting first: between "down" and "live" it is no news.
+        # Between "down" and "live" nothing is news: a new worker is idle first, and connecting,
+        # and perhaps down as well.
         is_news = (
-            not before.is_interrupted
+            not known.told_down
             if state.is_interrupted
-            else state is UpstreamState.LIVE and known.is_told_down
+            else state is UpstreamState.LIVE and known.told_down > 0
         )
-        if is_news:
-            known.is_told_down = state.is_interrupted
+        if is_news or (state is UpstreamState.IDLE and not self._of(category)):
+            known.told_down = since if state.is_interrupted else 0
         readers: dict[Reader, None] = {}
         for audience in self._of(category):
             if state is UpstreamState.DOWN:

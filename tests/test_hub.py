@@ -442,6 +442,38 @@ def test_readers_are_told_of_down_and_of_live_again_once_each(
     assert spot.heard == []
 
 
+def test_a_new_worker_that_finds_the_exchange_away_is_no_further_news(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    reader.taken()
+    town.pass_time(SILENCE + 0.1)  # the worker has died
+    down_at = int(town.now * 1_000)
+    for state in ("idle", "connecting", "down", "partial"):
+        town.upstream(state, EPOCH + 1)
+    assert town.hub.categories[Category.LINEAR].told_down == down_at
+    town.pass_time(0.5)
+    town.upstream("live", EPOCH + 1)
+    now = int(town.now * 1_000)
+    assert reader.heard == [("linear", "down", down_at), ("linear", "live", now)]
+
+
+def test_an_outage_that_ended_without_readers_is_not_told_to_the_next(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.upstream("down")
+    town.hub.leave(reader, [BOOK])
+    town.upstream("idle")
+    assert not town.hub.categories[Category.LINEAR].told_down
+    town.follow(reader, BOOK, (20, snapshot()))
+    reader.taken()
+    town.upstream("live")
+    assert reader.heard == []
+
+
 def test_a_silent_worker_is_taken_for_dead(town: Town, reader: RecordingReader) -> None:
     town.upstream("live")
     town.follow(reader, BOOK, (10, snapshot()))
