@@ -1,12 +1,12 @@
 """Two workers and two web processes on a Redis, each with a cable of its own, to be broken.
 
-    async with opened(folder, exchange.url) as house, house.scene() as scene:
+    async def test_...(house: House, scene: Scene) -> None:
         worker = await house.leader()
         worker.program.signal(signal.SIGSTOP)
         ...
         await scene.assert_heals()
 
-A house outlives many faults, as a real one does: `repair` makes good what a test broke.
+A house outlives the faults of a module, as a real one does: `repair` makes good what a test broke.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class House:
     async def _all_report(self) -> bool:
         """Whether each web process hears of all that live and of no other, and of the leaders."""
         living = {str(web.program.process.pid) for web in self.webs}
-        workers = {self._name(worker) for worker in self.workers}
+        workers = {self.name(worker) for worker in self.workers}
         pictures = [await self.picture(web) for web in self.webs]  # the first asking starts it
         return all(
             {process["name"].rpartition(":")[2] for process in picture["processes"]} == living
@@ -168,7 +168,7 @@ class House:
             for picture in pictures
         )
 
-    def _name(self, worker: Worker) -> str:
+    def name(self, worker: Worker) -> str:
         return f"{socket.gethostname()}:{worker.program.process.pid}"
 
     # ---- asking ----
@@ -198,7 +198,7 @@ class House:
             if web.program.process.poll() is None:
                 name = (await self.picture(web))["upstream"][category]["worker"]
                 for worker in self.workers:
-                    if self._name(worker) == name:
+                    if self.name(worker) == name:
                         return worker
         raise AssertionError(f"nobody leads {category}")
 
@@ -224,15 +224,16 @@ class House:
         """A market that moves, and clients at both doors of both web processes."""
         async with AsyncExitStack() as stack:
             scene = Scene(self, exchange, stack, f"F{next(self._names)}")
-            await scene.begin()
             try:
+                await scene.begin()
                 yield scene
             finally:
                 await scene.market.stop()
+                await self.repair()
         await until_sync(
             lambda: not exchange.topics("linear"),
-            DEMAND_LEASE + LINGER + 5,
-            f"nothing is wanted: {exchange.topics('linear')}",
+            LINGER + 4,
+            lambda: f"{exchange.topics('linear')}",
         )
 
 

@@ -5,73 +5,98 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.e2e.stand_in import StandIn
-from tests.faults.house import House, opened
+from tests.faults.house import House, Scene, Worker, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+WAYS = ["kill", "stop", "freeze", "black hole", "cut"]
 REPLACED_WITHIN = 5.0  # seconds from the fault until clients have data of the next leader
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def neighbourhood(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[StandIn, House]]:
-    folder: Path = tmp_path_factory.mktemp("workers")
-    async with StandIn() as exchange, opened(folder, exchange.url) as house:
-        yield exchange, house
+def lose(worker: Worker, way: str) -> None:
+    match way:
+        case "kill":
+            worker.program.kill()
+        case "stop":
+            worker.program.signal(signal.SIGTERM)
+        case "freeze":
+            worker.program.signal(signal.SIGSTOP)
+        case "black hole":
+            worker.cable.black_hole()
+        case "cut":
+            worker.cable.cut()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def house(neighbourhood: tuple[StandIn, House]) -> AsyncIterator[House]:
-    await neighbourhood[1].repair()
-    yield neighbourhood[1]
-    await neighbourhood[1].repair()
+def give_back(worker: Worker) -> None:
+    """End what can end by itself; whoever died stays dead."""
+    worker.cable.mend()
+    if worker.program.process.poll() is None:
+        worker.program.signal(signal.SIGCONT)
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def exchange(neighbourhood: tuple[StandIn, House]) -> StandIn:
-    return neighbourhood[0]
-
-
-@pytest.mark.parametrize("way", ["kill -9", "stop", "freeze", "black hole", "cut"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_leader_that_is_lost_is_replaced_and_every_client_goes_on(
-    way: str, house: House, exchange: StandIn, record_property: pytest.RecordProperty
+    way: str, house: House, scene: Scene
 ) -> None:
-    async with house.scene(exchange) as scene:
-        leader = await house.leader()
-        old = exchange.followers("linear", scene.market.shared.topic)[0]
-        lost_at = time.monotonic()
-        match way:
-            case "kill -9":
-                leader.program.kill()
-            case "stop":
-                leader.program.signal(signal.SIGTERM)
-            case "freeze":
-                leader.program.signal(signal.SIGSTOP)
-            case "black hole":
-                leader.cable.black_hole()
-            case "cut":
-                leader.cable.cut()
-        joining = asyncio.create_task(scene.late())
-        await scene.until_served_anew(old)
-        took = time.monotonic() - lost_at
-        print(f"{way}: replaced within {took:.2f} s")
-        record_property("replaced_within", took)
-        await joining
-        assert await house.leader() is not leader
-        match way:
-            case "stop":
-                assert await leader.program.end() == 0
-            case "freeze":
-                leader.program.signal(signal.SIGCONT)
-            case "black hole" | "cut":
-                leader.cable.mend()
-        await scene.assert_heals(interrupted=True, trades_may_miss=True)
-        assert took < REPLACED_WITHIN
+    leader = await house.leader()
+    line = scene.exchange.followers("linear", scene.market.shared.topic)[0]
+    lost_at = time.monotonic()
+    lose(leader, way)
+    joining = asyncio.create_task(scene.late())
+    await scene.until_served_anew(line)
+    took = time.monotonic() - lost_at
+    print(f"{way}: replaced within {took:.2f} s")
+    await joining
+    assert await house.leader() is not leader
+    if way == "stop":
+        assert await leader.program.end() == 0
+    give_back(leader)
+    await scene.assert_heals(interrupted=True, trades_may_miss=True)
+    assert took < REPLACED_WITHIN
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nobody_notices_that_the_standby_is_lost(
+    way: str, house: House, scene: Scene
+) -> None:
+    leader, standby = await house.leader(), await house.standby()
+    opened = scene.exchange.opened.copy()
+    lose(standby, way)
+    await scene.late()
+    await asyncio.sleep(3)  # longer than a lease
+    if way == "stop":
+        assert await standby.program.end() == 0
+    give_back(standby)
+    await scene.assert_heals(interrupted=False)
+    assert await house.leader() is leader
+    assert scene.exchange.opened == opened
+
+
+async def test_the_exchange_is_away_when_the_leader_dies(house: House, scene: Scene) -> None:
+    leader = await house.leader()
+    scene.exchange.is_shut = True
+    leader.program.kill()
+    await scene.late()
+
+    async def is_told() -> bool:
+        pictures = [await house.picture(web) for web in house.webs]
+        states = [picture["upstream"]["linear"] for picture in pictures]
+        return all(s["state"] == "down" and s["worker"] != house.name(leader) for s in states)
+
+    await until(is_told, 10, "another worker leads and says that the exchange is away")
+    scene.exchange.is_shut = False
+    await scene.assert_heals(interrupted=True, trades_may_miss=True)
+
+
+async def test_every_worker_dies_and_the_next_one_knows_what_is_wanted(
+    house: House, scene: Scene
+) -> None:
+    for worker in house.workers:
+        worker.program.kill()
+    await scene.late()
+    await asyncio.sleep(3)  # until the silence is noticed
+    await house.repair()
+    await scene.assert_heals(interrupted=True, trades_may_miss=True)
