@@ -25,7 +25,12 @@ LOG_INTERVAL = 60.0  # seconds between two of them in a log
 
 def is_terminal() -> bool:
     """Whether standard output is a terminal whose lines can be amended."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def screen_console() -> Console:
+    """Return rich's console for standard output, once `is_terminal` has decided."""
+    return Console(force_terminal=True, force_interactive=True, highlight=False)
 
 
 async def report(
@@ -49,10 +54,9 @@ async def report(
 @contextlib.contextmanager
 def _live() -> Iterator[Live]:
     shares = sys.stderr.isatty()
-    console = Console(highlight=False)
     # What logs write to the terminal goes above the line instead of through it.
     with (
-        Live(console=console, auto_refresh=False, redirect_stderr=shares) as live,
+        Live(console=screen_console(), auto_refresh=False, redirect_stderr=shares) as live,
         logs_to(sys.stderr),
     ):
         yield live

@@ -35,7 +35,7 @@ LONGEST_RETRY = 30.0  # seconds between two attempts, or two snapshots of a topi
 AT_ONCE = 0.25  # seconds at most: spreads the clients of a relay that restarts
 STEADY_AFTER = 5.0  # seconds: a connection that held so long ends a series of failures
 PING_INTERVAL = 5.0  # seconds without a request
-SILENCE_LIMIT = 15.0  # seconds: three pings unanswered
+SILENCE_LIMIT = 9.0  # seconds: two pings unanswered
 MOMENTARY_RETRY = 2.0  # seconds: for refusals that are about the moment, not about the topic
 REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
 # Seconds in which messages may come that were under way when the relay lost the exchange; after

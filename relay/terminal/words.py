@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 NOTHING = "-"
+MOST_DIGITS = 40  # before or after the point
 
 
 def printable(text: str) -> str:
@@ -15,12 +16,12 @@ def printable(text: str) -> str:
 
 
 def decimal(text: str) -> Decimal:
-    """Return a number of the exchange, 0 where it is none."""
+    """Return a number of the exchange, 0 where it is none, or none that can be written out."""
     try:
         number = Decimal(text)
     except InvalidOperation:
         return Decimal()
-    return number if number.is_finite() else Decimal()
+    return number if number.is_finite() and abs(number.adjusted()) < MOST_DIGITS else Decimal()
 
 
 def places(texts: Iterable[str]) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +50,8 @@ async def run(interface: str, port: int, simulator_port: int) -> None:
     children: dict[str, Process] = {}
     try:
         children["simulator"] = await _start(
-            "manage.py", "run_simulator", "--port", str(simulator_port)
+            *("manage.py", "run_simulator", "--port", str(simulator_port)),
+            output=DEVNULL,  # its state line would run through what Daphne logs
         )
         await _until_it_listens(simulator_port, children["simulator"])
         children["web server"] = await _start(
@@ -71,9 +72,12 @@ async def run(interface: str, port: int, simulator_port: int) -> None:
         await _end(children.values())
 
 
-async def _start(*arguments: str, **variables: str) -> Process:
+async def _start(*arguments: str, output: int | None = None, **variables: str) -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=settings.BASE_DIR, env=os.environ | variables
+        *(sys.executable, *arguments),
+        stdout=output,
+        cwd=settings.BASE_DIR,
+        env=os.environ | variables,
     )
 
 

@@ -16,13 +16,12 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandParser
-from rich.console import Console
 from rich.live import Live
 
 from relay.core.bybit import Frame
 from relay.core.topics import Category, Topic
 from relay.management.base import CannotStart, RelayCommand
-from relay.management.state_line import is_terminal, logs_to
+from relay.management.state_line import is_terminal, logs_to, screen_console
 from relay.management.topics import add_topics
 from relay.terminal.feed import OnMessage, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, Trade
@@ -100,7 +99,7 @@ async def _draw(url: str, topics: list[Topic]) -> None:
         logging.getLogger("relay.terminal").setLevel(logging.ERROR)  # the screen tells the rest
     cast(TextIOWrapper, sys.stdout).reconfigure(errors="replace")
     live = Live(
-        console=Console(highlight=False),
+        console=screen_console(),
         screen=True,
         auto_refresh=False,
         redirect_stdout=False,

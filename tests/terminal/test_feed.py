@@ -1,0 +1,297 @@
+"""What `watch` does about a relay that errs, overflows, moves or falls silent.
+
+The relay is led by hand here, to say what a right one would not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from relay.core.bybit import Frame
+from relay.core.topics import Category, Topic
+from relay.terminal import feed as module
+from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
+from relay.terminal.followed import Followed, State, Trade
+from tests.processes import until
+
+BOOK = Topic.parse(Category.LINEAR, "orderbook.50.X")
+TRADES = Topic.parse(Category.LINEAR, "publicTrade.X")
+Levels = list[list[str]]
+
+
+class Relay:
+    """A relay that says what the test wants.
+
+    Attributes:
+        sockets: All connections so far.
+        heard: Every request but pings.
+        opened: When each connection was opened.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.sockets: list[ServerConnection] = []
+        self.heard: list[dict[str, Any]] = []
+        self.opened: list[float] = []
+        self.is_silent = False
+        self.answers: list[dict[str, Any]] = []  # instead of success, one a subscribe
+
+    async def serve(self, socket: ServerConnection) -> None:
+        self.sockets.append(socket)
+        self.opened.append(time.monotonic())
+        async for text in socket:
+            request = json.loads(text)
+            if request["method"] == "ping":
+                if not self.is_silent:
+                    await socket.send('{"method":"pong"}')
+                continue
+            self.heard.append(request)
+            answer: dict[str, Any] = {"method": request["method"], "success": True}
+            if request["method"] == "subscribe" and self.answers:
+                answer |= self.answers.pop(0)
+            await self.say(answer | {"id": request["id"]})
+
+    async def say(self, body: object) -> None:
+        await self.sockets[-1].send(json.dumps(body))
+
+    async def book(self, kind: str, u: int, bids: Levels, asks: Levels) -> None:
+        data = {"s": "X", "b": bids, "a": asks, "u": u, "seq": u}
+        await self.say({"topic": BOOK.text, "type": kind, "ts": 1_000 + u, "data": data})
+
+    async def trades(self, *ids: int) -> None:
+        data = [{"T": n, "s": "X", "S": "Buy", "v": "1", "p": "2", "i": str(n)} for n in ids]
+        await self.say({"topic": TRADES.text, "type": "snapshot", "ts": 1, "data": data})
+
+    def asked(self) -> list[str]:
+        return [request["method"] for request in self.heard]
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    made = Relay()
+    async with serve(made.serve, "127.0.0.1", 0, ping_interval=None, close_timeout=0.1) as server:
+        made.port = next(iter(server.sockets)).getsockname()[1]
+        yield made
+
+
+class Watching:
+    """A feed that runs, and what came out of it."""
+
+    def __init__(self, relay: Relay, *topics: Topic) -> None:
+        self.messages: list[Frame] = []
+        self.trades: list[str] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.feed = TopicFeed(
+            f"ws://127.0.0.1:{relay.port}/ws",
+            topics,
+            on_message=self.take,
+            on_change=lambda: None,
+        )
+        self.task = asyncio.create_task(self.feed.run())
+
+    @property
+    def book(self) -> Followed:
+        return self.feed.topics[BOOK.text]
+
+    async def take(self, followed: Followed, frame: Frame, trades: list[Trade]) -> None:
+        await self.hold.wait()
+        self.messages.append(frame)
+        self.trades += [trade.id for trade in trades]
+
+    async def came(self, count: int) -> None:
+        await until(lambda: len(self.messages) >= count, 20, f"{count} messages")
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def test_a_gap_makes_the_book_stale_until_a_new_snapshot(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    assert relay.heard[0] | {"id": "?"} == {
+        "method": "subscribe",
+        "topic": "orderbook",
+        "symbol": "X",
+        "levels": 50,
+        "category": "linear",
+        "id": "?",
+    }
+    await relay.book("snapshot", 7, [["1.0", "5"]], [["2.0", "6"]])
+    await relay.book("delta", 8, [["1.00", "0"], ["0.9", "4"]], [])
+    await watching.came(2)
+    assert watching.book.levels(9) == ([("0.9", "4")], [("2.0", "6")])
+    assert watching.book.state is State.LIVE
+    await relay.book("delta", 10, [["1.5", "1"]], [])
+    await until(lambda: len(relay.heard) == 3, 20, "a new subscribe")
+    assert relay.asked() == ["subscribe", "unsubscribe", "subscribe"]
+    assert watching.book.state is State.STALE
+    assert watching.book.levels(9)[0] == [("0.9", "4")]
+    await relay.book("delta", 11, [["1.6", "1"]], [])  # still of the old sequence
+    await relay.book("snapshot", 12, [["1.1", "1"]], [["2.0", "6"]])
+    await watching.came(3)
+    assert watching.book.state is State.LIVE
+    assert watching.book.levels(9) == ([("1.1", "1")], [("2.0", "6")])
+    await watching.end()
+
+
+async def test_a_crossed_book_is_not_shown_as_right(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    await relay.book("snapshot", 7, [["3", "5"]], [["2", "6"]])
+    await until(lambda: len(relay.heard) == 3, 20, "a new subscribe")
+    assert watching.book.state is not State.LIVE
+    assert not watching.messages
+    await watching.end()
+
+
+async def test_nonsense_is_survived(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    for text in ("?", "[]", '{"method":7}', '{"topic":"tickers.Y","type":"snapshot","data":{}}'):
+        await relay.sockets[-1].send(text)
+    await relay.sockets[-1].send(b"\xff\xfe")
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await watching.came(1)
+    assert len(relay.sockets) == 1
+    await watching.end()
+
+
+async def test_trades_are_told_once_though_the_greeting_repeats_them(relay: Relay) -> None:
+    watching = Watching(relay, TRADES)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    await relay.trades(1, 2, 3)
+    await relay.trades(4)
+    await watching.came(2)
+    await relay.sockets[-1].close(4200, "moving")
+    await until(lambda: len(relay.heard) == 2, 20, "a new subscribe")
+    await relay.trades(2, 3, 4, 5, 6)
+    await relay.trades(7)
+    await watching.came(4)
+    assert watching.trades == list("1234567")
+    await relay.say({"type": "gap", "topic": TRADES.text, "dropped": 12})
+    followed = watching.feed.topics[TRADES.text]
+    await until(lambda: followed.dropped == 12, 20, "the gap is counted")
+    await watching.end()
+
+
+@pytest.mark.parametrize(
+    ("code", "least", "most"),
+    [
+        (4200, 0.0, module.AT_ONCE),
+        (1001, module.FIRST_RETRY, module.FIRST_RETRY),
+        (4100, module.CROWDED_RETRY, module.CROWDED_RETRY),
+        (4129, module.CROWDED_RETRY, module.CROWDED_RETRY),
+    ],
+)
+async def test_the_close_code_says_when_to_come_back(
+    code: int, least: float, most: float, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CROWDED_RETRY", 1.5)
+    least, most = (1.5 if n == 5.0 else n for n in (least, most))
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    closed = time.monotonic()
+    await relay.say({"type": "bye", "code": "x", "message": "because"})
+    await relay.sockets[-1].close(code, "")
+    await until(lambda: watching.feed.state is FeedState.RECONNECTING, 20, "it notices")
+    assert watching.feed.retry_at is not None
+    noticed = time.monotonic()
+    assert closed + least <= watching.feed.retry_at <= noticed + most
+    assert "because" in watching.feed.reason
+    await until(lambda: len(relay.opened) == 2, 20, "it comes back")
+    assert relay.opened[1] - closed >= least
+    await watching.end()
+
+
+async def test_failures_in_a_row_wait_longer_and_longer(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    for count in (1, 2, 3):
+        await until(lambda count=count: len(relay.heard) == count, 20, "a subscribe")
+        await relay.sockets[-1].close(4200, "moving")
+    await until(lambda: len(relay.opened) == 4, 20, "a fourth connection")
+    pauses = [after - before for before, after in zip(relay.opened, relay.opened[1:], strict=False)]
+    assert pauses[1] >= module.FIRST_RETRY
+    assert pauses[2] >= module.FIRST_RETRY * 4 / 3
+    await watching.end()
+
+
+async def test_a_fault_of_ours_is_the_end(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    await relay.sockets[-1].close(4003, "foreign origin")
+    with pytest.raises(Unwelcome, match=r"^The relay closed the .*: foreign origin \(4003\)\.$"):
+        await asyncio.wait_for(watching.task, 20)
+
+
+async def test_a_refusal_of_the_moment_is_asked_again(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOMENTARY_RETRY", 0.05)
+    error = {"code": "rate_limited", "message": "slow down"}
+    relay.answers = [{"success": False, "error": error}]
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.asked() == ["subscribe"] * 2, 20, "a second subscribe")
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await watching.came(1)
+    await watching.end()
+
+
+async def test_a_relay_that_falls_silent_is_left(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(module, "SILENCE_LIMIT", 1.5)
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await watching.came(1)
+    await asyncio.sleep(2.0)  # quiet, yet it answers pings
+    assert len(relay.sockets) == 1
+    relay.is_silent = True
+    await until(lambda: len(relay.sockets) == 2, 20, "a new connection")
+    assert watching.book.state is State.STALE
+    await watching.end()
+
+
+async def test_a_reader_that_stands_still_is_no_silence_of_the_relay(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(module, "SILENCE_LIMIT", 1.0)
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    watching.hold.clear()
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await asyncio.sleep(1.5)
+    watching.hold.set()
+    await watching.came(1)
+    assert len(relay.sockets) == 1
+    await watching.end()
+
+
+async def test_while_the_exchange_is_lost_only_what_continues_is_live(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, 20, "a subscribe")
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await watching.came(1)
+    await relay.say({"type": "status", "category": "linear", "upstream": "down", "since": 1})
+    await relay.book("delta", 8, [], [])  # was under way
+    await watching.came(2)
+    assert watching.feed.state is FeedState.STALE
+    assert watching.book.state is State.STALE
+    monkeypatch.setattr(module, "UNDER_WAY", 0.0)
+    await relay.book("delta", 9, [], [])  # comes by another connection of the relay's
+    await watching.came(3)
+    assert watching.book.state is State.LIVE
+    await watching.end()
