@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import redis
 from django.core import checks
 
 from relay import conf, deploy_checks
-from tests.processes import MANAGE, run
+from tests.processes import MANAGE, ROOT, run
 from tests.redis_server import RedisServer, free_port
 
 WIDE = ("--client-output-buffer-limit", "pubsub 256mb 64mb 60")
@@ -88,6 +89,26 @@ def test_the_stock_buffer_is_too_small_for_five_thousand_topics(
     assert deploy_checks.ADVISED_BUFFER in (message.hint or "")
     on_redis(settings, url, max_topics="1000")
     assert messages() == {}
+
+
+def test_the_settings_that_the_docs_advise_satisfy_the_check(
+    settings: Any, redis_with: Any
+) -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    assert deploy_checks.ADVISED_BUFFER in text
+    options: list[str] = []
+    for line in text.partition("```conf\n")[2].partition("```")[0].splitlines():
+        name, _, value = line.partition(" ")
+        options += [f"--{name}", value.strip('"')]
+    on_redis(settings, redis_with(*options))
+    assert messages() == {}
+
+
+def test_the_links_of_the_docs_lead_somewhere() -> None:
+    docs = ROOT / "docs"
+    links = re.findall(r"\]\(([^)#:]+)[^):]*\)", (docs / "deployment.md").read_text())
+    assert "../deploy/nginx/marketfeed.conf" in links
+    assert [link for link in links if not (docs / link).exists()] == []
 
 
 @pytest.mark.parametrize("limit", ["0 0 0", "256mb 64mb 60"])

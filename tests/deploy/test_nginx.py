@@ -184,6 +184,30 @@ async def test_a_daphne_without_proxy_headers_shuts_nobody_out(serve: Callable[.
     assert site.webs[0].output.count("start daphne with --proxy-headers") == 1
 
 
+@pytest.mark.parametrize("options", [("--proxy-headers",), ()])
+async def test_over_a_unix_socket_the_limit_counts_the_true_client_or_nobody(
+    options: tuple[str, ...],
+    programs: Programs,
+    nginx: Nginx,
+    exchange: StandIn,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "web.sock"
+    web = programs.start(
+        *("web", DAPHNE, "-e", f"unix:{path}:backlog=4096", *options),
+        "marketfeed.asgi:application",
+        UPSTREAM_URL=exchange.url,
+        RELAY_MAX_CONNECTIONS_PER_ADDRESS="1",
+    )
+    await until(path.exists, 20, "the socket is there")
+    await nginx.site(f"unix:{path}")
+    site = Site(programs, nginx, [web])
+    async with site.client(source="127.0.0.2") as one:
+        assert await one.ask({"method": "ping"}) == {"method": "pong"}
+        assert await come_and_go(site, "127.0.0.2") == (4100 if options else None)
+        assert await come_and_go(site, "127.0.0.3") is None
+
+
 async def test_a_trusted_proxy_in_front_tells_the_address_and_nobody_else(
     serve: Callable[..., Any],
 ) -> None:

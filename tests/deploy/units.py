@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.processes import DAPHNE, ROOT, Program, Programs
+from tests.redis_server import free_port
 
 FOLDER = ROOT / "deploy" / "systemd"
 # Hands the command what systemd would: the socket as file 3, and two variables about it.
@@ -78,7 +79,11 @@ def web(
     )
 
 
-def worker(programs: Programs, instance: str, **variables: str) -> Program:
-    """Start `marketfeed-worker@instance`."""
+def worker(programs: Programs, instance: str, *, port: int = 0, **variables: str) -> Program:
+    """Start `marketfeed-worker@instance`, with its metrics at a port."""
     words = command("marketfeed-worker@.service", instance)
-    return programs.start(f"worker{instance}", *words, **variables)
+    name, _, value = one("marketfeed-worker@.service", "Service.Environment").partition("=")
+    assert value == "910%i"
+    return programs.start(
+        *(f"worker{instance}", *words), **{name: str(port or free_port())}, **variables
+    )
