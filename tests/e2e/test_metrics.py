@@ -130,6 +130,9 @@ async def test_a_worker_of_its_own_shows_its_part_and_web_processes_theirs(
     async with following(web, BOOK) as one:
         await moves(exchange, "linear", book, 5)
         await assert_right(one, book)
+        async with asyncio.timeout(20):
+            while ("marketfeed_layer_delay_seconds", frozenset()) not in await scrape(web.host):
+                pass  # until Redis has answered its first ping
         ours, theirs = await scrape(web.host), await scrape(address)
         assert value(theirs, "upstream_messages_total", category="linear") == 6
         assert value(theirs, "worker_leading", category="spot") == 1
