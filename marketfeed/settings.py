@@ -127,6 +127,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "marketfeed.probes.ProbesMiddleware",  # first: probes call the host by any name
     "django.middleware.security.SecurityMiddleware",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
     "marketfeed.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -200,9 +201,19 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 X_FRAME_OPTIONS = "DENY"
+# The pages use none of these, and nothing that is smuggled into one shall.
+PERMISSIONS_POLICY: dict[str, list[str]] = {
+    feature: []
+    for feature in (
+        *("accelerometer", "camera", "display-capture", "encrypted-media", "geolocation"),
+        *("gyroscope", "microphone", "midi", "payment", "publickey-credentials-get"),
+        *("screen-wake-lock", "usb", "xr-spatial-tracking"),
+    )
+}
 
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True  # scripts of the pages read the token from the form it is in
 # Behind a proxy that ends TLS, `daphne --proxy-headers` tells Django the scheme.
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0  # a year, what browsers' preload lists ask

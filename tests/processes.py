@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,7 +89,12 @@ class Program:
     """One running command, in a session of its own, whose output goes to a file."""
 
     def __init__(
-        self, log: Path, *command: str, inherits: tuple[int, ...] = (), **variables: str
+        self,
+        log: Path,
+        *command: str,
+        inherits: tuple[int, ...] = (),
+        home: Path = ROOT,
+        **variables: str,
     ) -> None:
         self.log = log
         self.may_complain = False  # whether a traceback in the log is what the test wants
@@ -96,7 +102,7 @@ class Program:
             self.process = subprocess.Popen(
                 (sys.executable, "-I", "-S", "-c", LEASH, *command),
                 env=environment(**variables),
-                cwd=ROOT,
+                cwd=home,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -147,16 +153,44 @@ def _processes() -> Iterator[tuple[int, int, str]]:
 
 
 class Programs:
-    """The project's own processes of one test; `close` leaves none of them."""
+    """The project's own processes of one test; `close` leaves none of them.
+
+    Attributes:
+        home: The folder in which they run; `copy_project` makes one that may be written to.
+        common: Settings that all of them have.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.started: list[Program] = []
+        self.home = ROOT
         self._folder = folder
         self.common = {
             "SECRET_KEY": "for-tests-only-" + "0" * 50,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "PYTHONWARNINGS": "",
         }
+
+    def copy_project(self) -> None:
+        """Have what is started from here on run in a copy of the project."""
+        self.home = self._folder / "project"
+        self.home.mkdir()
+        for name in ("marketfeed", "relay", "templates"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, self.home / name, ignore=ignore)
+        shutil.copy(ROOT / "manage.py", self.home)
+
+    def manage(self, *command: str, **variables: str) -> None:
+        """Run a command of `manage.py` to its successful end."""
+        ended = subprocess.run(
+            (sys.executable, str(self.home / "manage.py"), *command),
+            env=environment(**{**self.common, **variables}),
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
 
     def start(
         self, name: str, *command: str, inherits: tuple[int, ...] = (), **variables: str
@@ -166,7 +200,8 @@ class Programs:
         It has no open files of this process but those that it `inherits`.
         """
         log = self._folder / f"{len(self.started)}-{name}.log"
-        program = Program(log, *command, inherits=inherits, **{**self.common, **variables})
+        settings = {**self.common, **variables}
+        program = Program(log, *command, inherits=inherits, home=self.home, **settings)
         self.started.append(program)
         return program
 
@@ -182,11 +217,11 @@ class Programs:
         await until(is_listening, START_LIMIT, f"{program.log.name} listens")
         return program
 
-    async def daphne(self, upstream_url: str, **variables: str) -> WebServer:
+    async def daphne(self, upstream_url: str, *options: str, **variables: str) -> WebServer:
         """Start the relay under Daphne, as the README says."""
         port = free_port()
         endpoint = f"tcp:port={port}:backlog=4096:interface=127.0.0.1"
-        command = (DAPHNE, "-e", endpoint, "marketfeed.asgi:application")
+        command = (DAPHNE, "-e", endpoint, *options, "marketfeed.asgi:application")
         program = self.start("daphne", *command, UPSTREAM_URL=upstream_url, **variables)
         return WebServer(await self.listening(program, port), port)
 
