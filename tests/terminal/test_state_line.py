@@ -61,14 +61,15 @@ async def test_two_workers_tell_who_leads_and_how_redis_is(
         # Which of them leads which category is for them to find out.
         await first.until(
             lambda: (
-                len([*shows("leads spot, linear: idle"), *shows("stands by for spot, linear")]) == 2
-                or len([*shows("leads spot: idle"), *shows("leads linear: idle")]) == 2
+                len([*shows("leads spot idle, linear idle"), *shows("stands by for spot, linear")])
+                == 2
+                or len([*shows("leads spot idle | "), *shows("leads linear idle | ")]) == 2
             )
         )
         relay = await programs.daphne(exchange.url, REDIS_URL=redis_server.url)
         async with client(relay.url("/v5/public/spot")) as one:
             await one.subscribe(book.topic)
-            words = "leads spot: live, 1 connection, 1 topic"
+            words = "1 connection | leads spot live (1 topic)"
             await first.until(lambda: shows(words))
             leader = shows(words)[0]
             standby = second if leader is first else first

@@ -75,21 +75,24 @@ def _reporter(worker: UpstreamWorker) -> Callable[[], str]:
         delay = worker.layer.delay
         redis = "Redis is away" if delay is None else f"Redis {delay * 1000:.1f} ms"
         leads = [worker.supplies[one] for one in worker.categories if one in worker.supplies]
-        parts = [f"{rate:,.0f} messages/s", redis]
-        parts += [_connected(supply) for supply in leads if supply.lines]
-        if idle := [supply.category for supply in leads if not supply.lines]:
-            parts.append(f"leads {', '.join(idle)}: idle")
-        if others := [one for one in worker.categories if one not in worker.supplies]:
-            parts.append(f"stands by for {', '.join(others)}")
+        stands_by = [one for one in worker.categories if one not in worker.supplies]
+        parts = [f"{rate:,.0f} messages/s", redis, _connections(leads)]
+        if leads:
+            parts.append(f"leads {', '.join(map(_category, leads))}")
+        if stands_by:
+            parts.append(f"stands by for {', '.join(stands_by)}")
         return " | ".join(parts)
 
     return state
 
 
-def _connected(supply: Supply) -> str:
-    is_open = sum(line.ledger is not None for line in supply.lines)
-    connections = number(len(supply.lines), "connection")
-    if is_open < len(supply.lines):
-        connections = f"{is_open} of {connections}"
-    topics = number(len(supply.streams), "topic")
-    return f"leads {supply.category}: {supply.state}, {connections}, {topics}"
+def _connections(supplies: list[Supply]) -> str:
+    lines = [line for supply in supplies for line in supply.lines]
+    is_open = sum(line.ledger is not None for line in lines)
+    total = number(len(lines), "connection")
+    return total if is_open == len(lines) else f"{is_open} of {total}"
+
+
+def _category(supply: Supply) -> str:
+    topics = f" ({number(len(supply.streams), 'topic')})" if supply.streams else ""
+    return f"{supply.category} {supply.state}{topics}"
