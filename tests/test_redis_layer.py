@@ -18,7 +18,8 @@ from redis.exceptions import OutOfMemoryError
 
 from relay import redis_layer, redis_link
 from relay.redis_layer import RedisChannelLayer
-from tests.redis_server import RedisServer
+from tests.certificates import self_signed
+from tests.redis_server import NoServer, RedisServer, free_port
 
 PATIENCE = 15.0  # seconds; the promise is 5, but machines may be slow
 GROUPS = 1_800
@@ -399,6 +400,30 @@ async def test_a_unix_socket_will_do(tmp_path: Path) -> None:
         await layer.send(channel, message(1))
         assert await layer.receive(channel) == message(1)
         await layer.flush()
+
+
+async def test_tls_is_spoken_and_certificates_are_looked_at(tmp_path: Path) -> None:
+    key, certificate = self_signed(tmp_path)
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate)]
+    options += ["--tls-key-file", str(key), "--tls-auth-clients", "no"]
+    server = RedisServer(tmp_path, *options)
+    try:
+        server.start()
+    except NoServer as fault:
+        pytest.skip(f"a server without TLS: {fault}")
+    trusting, other = (
+        RedisChannelLayer(hosts=[f"rediss://localhost:{port}/0{query}"])
+        for query in (f"?ssl_ca_certs={certificate}", "")
+    )
+    channel = await trusting.new_channel()
+    await trusting.group_add("g", channel)
+    await arrives(trusting, trusting, channel, "g")
+    with pytest.raises(ConnectionError, match=r"(?i)certificate"):
+        await other.group_send("g", message(1))
+    for layer in (trusting, other):
+        await layer.flush()
+    server.stop()
 
 
 async def test_a_subscription_that_redis_refuses_is_told_and_disturbs_no_other(
