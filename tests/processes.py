@@ -217,9 +217,11 @@ class Programs:
         await until(is_listening, START_LIMIT, f"{program.log.name} listens")
         return program
 
-    async def daphne(self, upstream_url: str, *options: str, **variables: str) -> WebServer:
-        """Start the relay under Daphne, as the README says."""
-        port = free_port()
+    async def daphne(
+        self, upstream_url: str, *options: str, port: int | None = None, **variables: str
+    ) -> WebServer:
+        """Start the relay under Daphne, as the README says; on the port of one that has ended."""
+        port = port or free_port()
         endpoint = f"tcp:port={port}:backlog=4096:interface=127.0.0.1"
         command = (DAPHNE, "-e", endpoint, *options, "marketfeed.asgi:application")
         program = self.start("daphne", *command, UPSTREAM_URL=upstream_url, **variables)

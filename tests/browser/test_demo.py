@@ -2,17 +2,456 @@
 
 from __future__ import annotations
 
-import pytest
-from playwright.async_api import Page, expect
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from tests.browser.chromium import LOOKS, faults_of, overflow
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Request, WebSocket, WebSocketRoute, expect
+
+from tests.browser.chromium import LOOKS, Complaints, Look, faults_of, overflow, screenshot
 from tests.browser.conftest import Relay
+from tests.browser.line import Line
+from tests.browser.screen import read, until, until_exact
+from tests.e2e.client import client
+from tests.e2e.control import Control, control
+from tests.processes import Programs
+
+BOOK = "orderbook.200.BTCUSDT"
+HOSTILE = "<img src=x onerror=alert(1)>"
+LOST = r"WebSocket connection to .* failed"  # the browser's own report of each vain attempt
+NARROW = Look(width=360, height=740)
+FILLING = 60  # seconds of trades that make the charts of a screenshot worth looking at
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def exchange(relay: Relay) -> AsyncIterator[Control]:
+    """The simulator's controls; the market goes on at the end."""
+    async with control(relay.simulator_port) as controls:
+        yield controls
+        await controls.do("resume")
+
+
+async def opened(page: Page, relay: Relay, query: str = "") -> Page:
+    """Open the page and wait until it is live."""
+    await page.goto(relay.url + query)
+    await expect(page.locator("#state")).to_have_text("Live")
+    await expect(page.locator("#bids .row").first).to_contain_text(".")
+    return page
+
+
+# What it looks like.
 
 
 @pytest.mark.parametrize("look", LOOKS, indirect=True, ids=str)
-async def test_the_page_is_live_and_axe_finds_no_serious_fault(relay: Relay, page: Page) -> None:
-    await page.goto(relay.url)
-    await expect(page.locator("#state")).to_have_text("Live")
-    await expect(page.locator("#bids .row").first).to_contain_text(".")
+async def test_axe_finds_no_serious_fault(relay: Relay, page: Page, look: Look) -> None:
+    await opened(page, relay)
+    if os.environ.get("SCREENSHOTS"):
+        await asyncio.sleep(FILLING)
+        await screenshot(page, f"demo-{look.scheme}-{'wide' if look.width > 600 else 'narrow'}")
     assert await faults_of(page) == []
+    await page.locator("#light summary").click()
+    await page.locator("#console-toggle").click()
+    await expect(page.locator(".line").first).to_be_visible()
+    await page.locator("#log-pause").click()
+    assert await faults_of(page) == []
+    await page.locator("#tab-examples").click()
+    assert await faults_of(page) == []
+
+
+@pytest.mark.parametrize("look", [NARROW], indirect=True, ids=str)
+@pytest.mark.parametrize("category", ["linear", "spot", "option"])
+async def test_nothing_is_wider_than_a_phone(relay: Relay, page: Page, category: str) -> None:
+    await page.goto(f"{relay.url}?category={category}")
+    await expect(page.locator("#state")).to_have_text("Live")
+    await page.locator("#console-toggle").click()
     assert await overflow(page) <= 0
+    await page.locator("#tab-examples").click()
+    assert await overflow(page) <= 0
+
+
+@pytest.mark.parametrize("look", [Look(), Look(motion="reduce")], indirect=True, ids=["", "still"])
+async def test_changes_flash_unless_the_visitor_wants_no_motion(
+    relay: Relay, page: Page, look: Look
+) -> None:
+    await opened(page, relay)
+    await page.wait_for_selector("#bids .row[data-flash]", state="attached")
+    image = await page.evaluate(
+        """() => {
+          const row = document.querySelector("#bids .row");
+          row.dataset.flash = "up";
+          return getComputedStyle(row.children[1]).backgroundImage;
+        }"""
+    )
+    assert (image == "none") is (look.motion == "reduce")
+
+
+async def test_rows_and_columns_stay_where_they_are_while_numbers_change(
+    relay: Relay, page: Page
+) -> None:
+    await opened(page, relay)
+    places = """() => [...document.querySelectorAll(".row, .middle, #strip dd, .last")]
+      .map((one) => one.getBoundingClientRect())
+      .map(({ x, y, height }) => [x, y, height].join())"""
+    before = await page.evaluate(places)
+    text = await page.locator("#bids").inner_text()
+    await expect(page.locator("#bids")).not_to_have_text(text)
+    await asyncio.sleep(1)
+    assert await page.evaluate(places) == before
+
+
+# That it is right.
+
+
+async def test_the_ladder_is_the_exchanges_book_to_the_last_digit(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    ladder = await until_exact(page, exchange, "linear", BOOK)
+    assert len(ladder.bids) == len(ladder.asks) >= 10
+    book = await exchange.do("book", category="linear", topic=BOOK)
+    best = await page.locator("#bids .row").first.locator("span").first.text_content()
+    assert best is not None
+    assert best.replace(",", "") == book["b"][0][0]  # as the exchange writes it
+
+
+@pytest.mark.parametrize("step", ["0.5", "1", "10"])
+async def test_levels_are_joined_into_steps_exactly(
+    relay: Relay, page: Page, exchange: Control, step: str
+) -> None:
+    await opened(page, relay)
+    await page.locator("#step").select_option(step)
+    await until_exact(page, exchange, "linear", BOOK, step)
+    partial = await page.locator('#bids .row[data-kind="partial"]').count()
+    assert partial == (1 if step == "10" else 0)  # 200 levels fill a few steps of 10 alone
+
+
+async def test_the_strip_is_the_exchanges_ticker(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    await exchange.do("pause")
+    ticker = (await exchange.do("ticker", category="linear", symbol="BTCUSDT"))["data"]
+    facts = {
+        "Mark": ticker["markPrice"],
+        "Index": ticker["indexPrice"],
+        "24h high": ticker["highPrice24h"],
+        "24h low": ticker["lowPrice24h"],
+    }
+    for label, price in facts.items():
+        fact = page.locator("#strip .facts > div", has_text=label).locator("dd")
+        await expect(fact).to_have_text(f"{float(price):,.2f}")
+    await expect(page.locator(".last")).to_have_text(f"{float(ticker['lastPrice']):,.2f}")
+    countdown = page.locator("#strip .facts > div", has_text="Funding in").locator("dd")
+    before = await countdown.inner_text()
+    await expect(countdown).not_to_have_text(before)  # though nothing comes
+
+
+async def test_the_tape_and_the_candles_grow_with_the_trades(relay: Relay, page: Page) -> None:
+    await opened(page, relay)
+    newest = page.locator("#tape .row").first
+    await expect(newest).to_contain_text(":")
+    before = await newest.inner_text()
+    await expect(newest).not_to_have_text(before)
+    await expect(page.locator("#price-chart canvas")).to_be_visible()
+    await expect(page.locator("#price-note")).to_contain_text("O ")
+    await expect(page.locator("#depth-chart canvas")).to_be_visible()
+
+
+async def test_another_symbol_category_and_depth_show_their_own_book(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    await page.keyboard.press("/")
+    await page.keyboard.type("ethusdt")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#strip .name")).to_have_text("ETHUSDT")
+    await until_exact(page, exchange, "linear", "orderbook.200.ETHUSDT")
+    await exchange.do("resume")
+    await page.get_by_role("radio", name="Spot").check(force=True)
+    await page.locator("#depth").select_option("50")
+    await until_exact(page, exchange, "spot", "orderbook.50.ETHUSDT")
+    await expect(page).to_have_url(f"{relay.url}?category=spot&symbol=ETHUSDT&depth=50")
+    await expect(page).to_have_title(re.compile(r"^[\d,.]+ ETHUSDT · marketfeed$"))
+
+
+async def test_an_option_is_found_among_those_that_trade(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await page.goto(f"{relay.url}?category=option")
+    name = page.locator("#strip .name")
+    await expect(name).to_contain_text("BTC-")
+    symbol = await name.inner_text()
+    await until_exact(page, exchange, "option", f"orderbook.100.{symbol}")
+
+
+async def test_symbols_that_others_read_are_suggested(relay: Relay, page: Page) -> None:
+    async with client(relay.server.url("/ws?category=inverse")) as other:
+        await other.subscribe("tickers.XRPUSD")
+        await other.until_at("tickers.XRPUSD", 1)
+
+        async def is_suggested() -> bool:
+            answer = await page.request.get(f"{relay.url}symbols.json")
+            return "XRPUSD" in (await answer.json())["inverse"]
+
+        await until(is_suggested, "the symbol is carried")
+        await opened(page, relay, "?category=inverse")
+        await expect(page.locator('#symbols option[value="XRPUSD"]')).to_have_count(1)
+
+
+# What goes wrong is survived, and shown.
+
+
+async def test_a_restart_of_the_server_is_shown_and_healed(
+    relay: Relay, page: Page, complaints: Complaints, programs: Programs, exchange: Control
+) -> None:
+    complaints.allow(LOST)
+    upstream = f"ws://127.0.0.1:{relay.simulator_port}/v5/public"
+    server = await programs.daphne(upstream)
+    await page.goto(f"http://{server.host}/")
+    await expect(page.locator("#state")).to_have_text("Live")
+    server.program.signal(signal.SIGTERM)
+    assert await server.program.end() == 0
+    await expect(page.locator("#state")).to_have_text("Reconnecting")
+    await expect(page.locator("#banner")).to_be_visible()
+    await expect(page.locator("#book")).to_have_attribute("data-freshness", "stale")
+    await expect(page.locator("#book-notice")).to_contain_text("Stale since")
+    await programs.daphne(upstream, port=server.port)
+    await page.locator("#retry").click()
+    await expect(page.locator("#state")).to_have_text("Live")
+    await expect(page.locator("#banner")).to_be_hidden()
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_twenty_seconds_offline_are_shown_and_healed(
+    relay: Relay, page: Page, complaints: Complaints, exchange: Control
+) -> None:
+    complaints.allow(LOST)
+    await opened(page, relay)
+    await page.context.set_offline(True)
+    await asyncio.sleep(20)
+    await expect(page.locator("#state")).to_have_text("Reconnecting")
+    await expect(page.locator("#strip")).to_have_attribute("data-freshness", "stale")
+    stale = await read(page)
+    assert stale is not None  # the last book known stays to be looked at
+    await page.context.set_offline(False)
+    await expect(page.locator("#state")).to_have_text("Live")
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_a_gap_at_the_exchange_is_healed_and_counted(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    await exchange.do("gap", category="linear", topic=BOOK)
+    await expect(page.locator("#brief-resyncs")).to_have_text("1")
+    await expect(page.locator("#state")).to_have_text("Live")
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_a_message_lost_on_the_way_is_a_gap_and_asks_for_a_snapshot(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    lost: list[str] = []
+
+    def lose_the_fifth_delta(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+        deltas = 0
+
+        def forward(text: str | bytes) -> None:
+            nonlocal deltas
+            is_delta = str(text).startswith(f'{{"topic":"{BOOK}","type":"delta"')
+            deltas += is_delta
+            if is_delta and deltas == 5:
+                lost.append(str(text))
+            else:
+                route.send(text)
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws?*", lose_the_fifth_delta)
+    await opened(page, relay)
+    await expect(page.locator("#brief-gaps")).to_have_text("1")
+    await expect(page.locator("#brief-resyncs")).to_have_text("1")
+    assert len(lost) == 1
+    await expect(page.locator("#state")).to_have_text("Live")
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_a_tab_that_hangs_for_seconds_is_right_again(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    await page.evaluate("() => { const end = Date.now() + 6000; while (Date.now() < end); }")
+    await expect(page.locator("#state")).to_have_text("Live")
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_a_line_that_falls_behind_is_shown_and_right_again(
+    page: Page, programs: Programs
+) -> None:
+    port = await programs.simulator("--rate", "400")
+    small = {"RELAY_CLIENT_BUFFER": "16384", "RELAY_SEND_BUFFER": "8192"}
+    server = await programs.daphne(f"ws://127.0.0.1:{port}/v5/public", **small)
+    notices: list[str] = []
+
+    def hear(text: str | bytes) -> None:
+        if '"lagging"' in str(text):
+            notices.append(str(text))
+
+    page.on("websocket", lambda socket: socket.on("framereceived", hear))
+    async with Line(server.port) as line, control(port) as exchange:
+        await page.goto(f"http://127.0.0.1:{line.port}/?depth=50")
+        await expect(page.locator("#state")).to_have_text("Live")
+        line.may_read.clear()
+        await asyncio.sleep(4)  # less than the page's own patience with a silent relay
+        line.may_read.set()
+        await expect(page.locator("#brief-resyncs")).not_to_have_text("0")
+        await expect(page.locator("#brief-gaps")).not_to_have_text("0")
+        await expect(page.locator("#state")).to_have_text("Live")
+        await until_exact(page, exchange, "linear", "orderbook.50.BTCUSDT")
+    assert notices
+
+
+async def test_a_tab_in_the_background_does_nothing_and_comes_back_right(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    ended: list[WebSocket] = []
+
+    def note_end(socket: WebSocket) -> None:
+        ended.append(socket)
+
+    page.on("websocket", lambda socket: socket.on("close", note_end))
+    await page.add_init_script(
+        """Object.defineProperty(Document.prototype, "hidden", {
+          get: () => globalThis.isAway ?? false,
+        });"""
+    )
+    await opened(page, relay)
+    turn = """(isAway) => {
+      globalThis.isAway = isAway;
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    await page.evaluate(turn, True)
+    await page.evaluate(
+        """() => {
+          globalThis.changes = 0;
+          const observer = new MutationObserver((found) => (globalThis.changes += found.length));
+          observer.observe(document.body, { subtree: true, childList: true, characterData: true });
+        }"""
+    )
+    await asyncio.sleep(1)
+    assert await page.evaluate("globalThis.changes") == 0  # though messages still come
+
+    async def has_let_go() -> bool:
+        return bool(ended)
+
+    await until(has_let_go, "the feed is let go")
+    await page.evaluate(turn, False)
+    await expect(page.locator("#state")).to_have_text("Live")
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_the_loss_of_the_exchange_looks_stale(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    await exchange.do("refuse_connections", category="linear", seconds=4)
+    await exchange.do("drop", category="linear")
+    await expect(page.locator("#state")).to_have_text("Stale")
+    await expect(page.locator("#banner")).to_contain_text("The relay has lost the exchange")
+    await expect(page.locator("#state")).to_have_text("Live", timeout=30_000)
+    await until_exact(page, exchange, "linear", BOOK)
+
+
+# What comes from the wire stays text.
+
+
+async def test_markup_in_names_and_messages_stays_text(relay: Relay, page: Page) -> None:
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    def answer(route: WebSocketRoute, text: str | bytes) -> None:
+        request = json.loads(text)
+        if request["method"] == "subscribe":
+            error = {"code": HOSTILE, "message": HOSTILE}
+            is_refused = request["topic"] == "publicTrade"
+            refusal = {"success": False, "error": error} if is_refused else {"success": True}
+            route.send(json.dumps({"method": "subscribe", "id": request["id"], **refusal}))
+            data = dict.fromkeys(("lastPrice", "markPrice", "price24hPcnt"), HOSTILE)
+            topic = {"topic": f"tickers.{request['symbol']}", "type": "snapshot"}
+            route.send(json.dumps({**topic, "ts": 1, "data": data}))
+            route.send(json.dumps({"type": HOSTILE, "message": HOSTILE}))
+
+    page.on("request", note)
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    await page.route("**/symbols.json", lambda route: route.fulfill(json={"linear": [HOSTILE]}))
+    await page.route_web_socket(
+        "**/ws?*", lambda route: route.on_message(lambda text: answer(route, text))
+    )
+    await page.goto(f"{relay.url}?symbol={HOSTILE}&step={HOSTILE}")
+    await page.locator("#console-toggle").click()
+    await expect(page.locator("#strip .name")).to_have_text(HOSTILE.upper())
+    await expect(page.locator(".last")).to_have_text(HOSTILE)
+    await expect(page.locator("#trades-notice")).to_contain_text(HOSTILE)
+    await expect(page.locator("#log")).to_contain_text(HOSTILE)
+    await page.locator("#tab-examples").click()
+    assert HOSTILE.upper() not in await page.locator("#examples").inner_text()
+    assert await page.locator("img[onerror], img[src=x]").count() == 0
+    assert not [url for url in asked if url.endswith("/x") or url == "1"]
+
+
+# The console.
+
+
+async def test_the_console_shows_what_is_said_and_heard(relay: Relay, page: Page) -> None:
+    await opened(page, relay)
+    await page.keyboard.press("`")
+    log = page.locator("#log")
+    await expect(log).to_contain_text('{"method":"subscribe","topic":"orderbook"')
+    await expect(log).to_contain_text('"success":true,"topic":"orderbook.200.BTCUSDT"')
+    await expect(log).to_contain_text(f'{{"topic":"{BOOK}","type":"delta"')
+    await page.locator("#log-filter").select_option("talk")
+    await expect(log).not_to_contain_text('"type":"delta"')
+    await page.locator("#log-pause").click()
+    await page.locator('.line[data-kind="request"]').first.click()
+    await expect(page.locator(".line pre").first).to_contain_text('"method": "subscribe"')
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#console-body")).to_be_hidden()
+    await expect(page.locator("#console-toggle")).to_be_focused()
+
+
+async def test_the_examples_can_be_copied_and_work(
+    relay: Relay, page: Page, tmp_path: Path
+) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await opened(page, relay, "?symbol=ETHUSDT&depth=50")
+    await page.locator("#console-toggle").click()
+    await page.locator("#tab-messages").press("ArrowRight")
+    await page.locator("#example-names").select_option("Python")
+    await page.locator("#example-copy").click()
+    await expect(page.locator("#example-copy")).to_have_text("Copied")
+    script = tmp_path / "example.py"
+    script.write_text(await page.evaluate("navigator.clipboard.readText()"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", str(script), stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            lines = [await process.stdout.readline() for _ in range(3)]
+    finally:
+        process.kill()
+        await process.wait()
+    assert b'"success":true' in lines[0]
+    assert b'"type":"snapshot"' in lines[1]
+    assert b'"type":"delta"' in lines[2]

@@ -202,9 +202,9 @@ function lineElement({ at, direction, kind, text }) {
 /** What a text on the wire is: request, answer, notice, book, trades or ticker. */
 function kindOf(direction, text) {
   if (direction === "sent") return "request";
-  const feed = /^\{"topic":"(\w+)\./.exec(text)?.[1]; // data has its topic first: no parsing
+  const feed = /^\{"topic":\s*"(\w+)\./.exec(text)?.[1]; // data has its topic first: no parsing
   if (feed !== undefined && Object.hasOwn(NAMES, feed)) return NAMES[feed];
-  if (text.startsWith('{"method"')) return /"success":false/.test(text) ? "refusal" : "answer";
+  if (/^\{"method"/.test(text)) return /"success":\s*false/.test(text) ? "refusal" : "answer";
   return "notice";
 }
 

@@ -65,7 +65,7 @@ let pointed = ""; // what the cursor on the depth chart points at
 const depthChart = new DepthChart(byId("depth-chart"), (words) => (pointed = words));
 let strip = { last: null, cells: [] }; // cells: {element, write}
 let chartsDrawnAt = 0;
-let drawnStep = null; // the list of price steps on the page
+let drawnTick; // whose steps are on the page; undefined: those of the market before
 
 /** Keep as many rows as there is room for; `changed` is called when that changes. */
 export function fit(changed) {
@@ -99,7 +99,7 @@ export function drawMarket({ market, markets }) {
   strip = makeStrip(market);
   priceChart.rebuild();
   depthChart.rebuild();
-  drawnStep = null;
+  drawnTick = undefined;
   chartsDrawnAt = 0;
   drawSymbols(market, markets);
 }
@@ -228,15 +228,16 @@ function drawBook(state) {
   put(page.bookNotice, notice(state, "book"));
   drawSteps(state);
   // The tick is the book's own step: joining by it would change nothing.
-  const step = market.step === state.steps[0] ? null : market.step;
+  const step = state.steps.indexOf(market.step) > 0 ? market.step : null;
   return ladder.draw(topics.book?.image, { step, digits, depth: market.depth, tick: state.tick }, state.now);
 }
 
 function drawSteps(state) {
-  if (state.tick === drawnStep) return;
-  drawnStep = state.tick;
+  if (state.tick === drawnTick) return;
+  drawnTick = state.tick;
   state.steps = state.tick === null ? [] : steps(state.tick);
-  if (!state.steps.includes(state.market.step)) state.market.step = state.steps[0] ?? null;
+  const isKnown = state.tick === null || state.steps.includes(state.market.step);
+  if (!isKnown) state.market.step = state.steps[0];
   page.step.replaceChildren(
     ...state.steps.map((step) => new Option(grouped(step), step, false, step === state.market.step)),
   );

@@ -44,6 +44,7 @@ function schedule() {
   isScheduled = true;
   requestAnimationFrame(() => {
     isScheduled = false;
+    if (document.hidden) return;
     state.now = Date.now();
     const again = draw(state);
     clearTimeout(timer);
@@ -204,7 +205,9 @@ function choose() {
   const isOther = category !== state.market.category;
   let symbol = chosen.get("symbol").trim().toUpperCase();
   if (isOther && !MARKETS[category].symbols.includes(symbol)) symbol = firstSymbol(category, MARKETS);
-  const step = isOther || symbol !== state.market.symbol ? null : state.market.step;
+  const isSame = !isOther && symbol === state.market.symbol;
+  const isJoined = state.steps.indexOf(state.market.step) > 0; // the tick needs no saying
+  const step = isSame && isJoined ? state.market.step : null;
   go({ category, symbol, depth: Number(chosen.get("depth")), step });
 }
 
