@@ -1,32 +1,37 @@
-"""The relay in Django's admin: live topics, for staff with the view permission."""
+"""The relay in Django's admin: live topics, for staff with the view permission, and pins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
-from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_safe
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.http import require_http_methods, require_safe
 
-from relay.models import LiveTopic
+from relay.actions import ACTIONS, Action, ActionFault
+from relay.models import LiveTopic, PinnedTopic
 from relay.picture import read_page
 
 if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[LiveTopic]
+    _LiveTopics = admin.ModelAdmin[LiveTopic]
+    _PinnedTopics = admin.ModelAdmin[PinnedTopic]
 else:
-    _ModelAdmin = admin.ModelAdmin  # generic for the type checker alone
+    _LiveTopics = _PinnedTopics = admin.ModelAdmin  # generic for the type checker alone
 
+_action = method_decorator([require_http_methods(["GET", "HEAD", "POST"]), never_cache])
 _live = method_decorator([require_safe, cache_control(no_store=True)])
 
 
 @admin.register(LiveTopic)
-class LiveTopicAdmin(_ModelAdmin):
+class LiveTopicAdmin(_LiveTopics):
     """One page that shows the relay at work, and its JSON twin for scripts."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -35,6 +40,15 @@ class LiveTopicAdmin(_ModelAdmin):
         return [
             path("", page, name="relay_livetopic_changelist"),
             path("live.json", self.live_view, name="relay_livetopic_live"),
+            *(
+                path(
+                    f"{name}/",
+                    self.action_view,
+                    {"action": action},
+                    name=f"relay_livetopic_{name}",
+                )
+                for name, action in ACTIONS.items()
+            ),
         ]
 
     @_live
@@ -52,9 +66,50 @@ class LiveTopicAdmin(_ModelAdmin):
             **self.admin_site.each_context(request),
             "title": "Live topics",
             "opts": self.opts,
+            "can_resync": _may(request, ACTIONS["resync"]),
+            "can_pin": _may(request, ACTIONS["pin"]),
+            "can_disconnect": _may(request, ACTIONS["disconnect"]),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/relay/livetopic/change_list.html", context)
+
+    @_action
+    def action_view(self, request: HttpRequest, action: Action) -> HttpResponseBase:
+        """Ask whether an action is really meant (GET), or do it (POST).
+
+        A page of the admin that posts its form is led back to the live page with a message; a
+        script is answered in JSON.
+        """
+        if request.method != "POST":
+            return self.admin_site.admin_view(self._confirm_view)(request, action)
+        may_look = self.admin_site.has_permission(request) and self.has_view_permission(request)
+        if not (may_look and _may(request, action)):
+            return _refused(request, ActionFault(403, "forbidden", "you may not do this"))
+        assert isinstance(request.user, User)
+        try:
+            message = action.run(request.user, action.read(request.POST))
+        except ActionFault as fault:
+            return _refused(request, fault)
+        if _wants_json(request):
+            return JsonResponse({"done": True, "message": message})
+        messages.success(request, message)
+        return redirect("admin:relay_livetopic_changelist")
+
+    def _confirm_view(self, request: HttpRequest, action: Action) -> HttpResponse:
+        if not (self.has_view_permission(request) and _may(request, action)):
+            raise PermissionDenied
+        try:
+            target = action.read(request.GET)
+        except ActionFault as fault:
+            return _refused(request, fault)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": action.title,
+            "opts": self.opts,
+            "action": action,
+            "target": target,
+        }
+        return TemplateResponse(request, "admin/relay/livetopic/confirm.html", context)
 
     @_live
     def live_view(self, request: HttpRequest) -> HttpResponse:
@@ -85,4 +140,41 @@ class LiveTopicAdmin(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: LiveTopic | None = None) -> bool:
         """Nobody deletes one."""
+        return False
+
+
+def _may(request: HttpRequest, action: Action) -> bool:
+    return request.user.has_perm(action.permission)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.get_preferred_type(["application/json", "text/html"]) != "text/html"
+
+
+def _refused(request: HttpRequest, fault: ActionFault) -> HttpResponse:
+    """Say why an action is not done, to a script or to a person."""
+    if _wants_json(request):
+        error = {"code": fault.code, "message": str(fault)}
+        return JsonResponse({"error": error}, status=fault.status)
+    if fault.status == 403:
+        raise PermissionDenied
+    messages.error(request, f"Nothing was done: {fault}.")
+    return redirect("admin:relay_livetopic_changelist")
+
+
+@admin.register(PinnedTopic)
+class PinnedTopicAdmin(_PinnedTopics):
+    """Pins can be added and deleted; there is nothing about one that could change."""
+
+    list_display = ("topic", "category", "pinned_by", "pinned_at")
+    list_filter = ("category",)
+    search_fields = ("topic",)
+
+    def save_model(self, request: HttpRequest, obj: PinnedTopic, form: Any, change: bool) -> None:
+        """Remember who pinned it."""
+        obj.pinned_by = request.user if isinstance(request.user, User) else None
+        super().save_model(request, obj, form, change)
+
+    def has_change_permission(self, request: HttpRequest, obj: PinnedTopic | None = None) -> bool:
+        """Nobody changes one."""
         return False

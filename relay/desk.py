@@ -7,22 +7,30 @@ it is never in the way of market data.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
+from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
+from django.db import DatabaseError, transaction
+from django.db.models.signals import post_delete, post_save
 
+from relay import pins
 from relay.audience import Audience
-from relay.client import CLOSE_BY_OPERATOR, Client
+from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
+from relay.core.frames import Batch
 from relay.counters import counters
 from relay.envelopes import REPORTS_GROUP, UpstreamState
 from relay.events import log
 from relay.hub import Hub
 from relay.hub_runner import HubRunner
+from relay.models import PinnedTopic
 from relay.picture import Known, Page, Picture
 from relay.reports import (
     CONNECTIONS_TOLD,
@@ -38,7 +46,30 @@ from relay.steps import PATIENCE, end, repeat
 
 logger = logging.getLogger(__name__)
 
+MAX_WATCHERS = 100  # live pages open at once, in one process
+PINS_READ = 30.0  # seconds between looks at the pins, in case nobody tells of a change
 ANSWER_LIMIT = 3.0  # seconds the channel layer may take to carry an order
+
+
+class Watcher(Protocol):
+    """Somebody who looks at the live picture. Nothing here waits or raises."""
+
+    @property
+    def page(self) -> Page:
+        """Which topics it looks at."""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it was sent what the totals were before."""
+
+    def is_ready(self, now: float) -> bool:
+        """Whether it has read all that it was sent; one that does not is closed in the end."""
+
+    def push(self, batch: Batch, *, with_history: bool) -> None:
+        """Send the picture."""
+
+    def close(self, code: int, word: str, message: str) -> None:
+        """Say goodbye."""
 
 
 class Desk:
@@ -46,6 +77,7 @@ class Desk:
 
     Attributes:
         picture: What all processes say.
+        watchers: Who is sent the picture each second.
     """
 
     def __init__(
@@ -58,6 +90,7 @@ class Desk:
             backlogged: Those whose socket has not accepted everything.
         """
         self.picture = Picture()
+        self.watchers: set[Watcher] = set()
         self._runner = runner
         self._clients = clients
         self._backlogged = backlogged
@@ -65,12 +98,23 @@ class Desk:
         self._layer: Any = get_channel_layer()
         self._started_at = time.time_ns() // 1_000_000
         self._told = 0  # the last event that the others were told
+        self._due: set[Watcher] = set()  # to be sent the picture now
+        self._has_due = asyncio.Event()
+        self._pins_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start; `stop` ends it."""
         log.note("process", "a web process started")
-        steps = {"listen": self._listen, "report": self._report, "beat": self._beat}
+        for signal in (post_save, post_delete):
+            signal.connect(self._pin_saved, sender=PinnedTopic)
+        steps = {
+            "listen": self._listen,
+            "report": self._report,
+            "beat": self._beat,
+            "push": self._push,
+            "pins": self._keep_pins,
+        }
         self._tasks = [
             self._loop.create_task(repeat(step, f"desk: {name}"), name=f"desk {name}")
             for name, step in steps.items()
@@ -78,7 +122,11 @@ class Desk:
 
     async def stop(self) -> None:
         """End the tasks, and take this process out of the sums of the others."""
+        for signal in (post_save, post_delete):
+            signal.disconnect(self._pin_saved, sender=PinnedTopic)
         await end(self._tasks)
+        for watcher in list(self.watchers):
+            watcher.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
         try:
             async with asyncio.timeout(PATIENCE):
                 left = {"type": "left", "process": self._runner.process}
@@ -118,6 +166,8 @@ class Desk:
                 self.picture.forget(message["process"])
             case "hello" if not is_own:
                 self._told = 0
+            case "pins_changed":
+                self._pins_changed.set()
             case "disconnect" if is_own:
                 self._disconnect(message["client"])
 
@@ -152,6 +202,8 @@ class Desk:
             silent = self.picture.beat(time.monotonic())
             if silent and self._runner.process == min(self.picture.processes(), default=""):
                 log.note("process", f"no report any more of {', '.join(silent)}")
+            for watcher in self.watchers:
+                self.wish(watcher)
 
     async def _make(self, now: float) -> Report:
         topics = topic_rows(self._runner.hub, now)
@@ -182,7 +234,66 @@ class Desk:
             "events": log.since(self._told),
         }
 
+    # ---- who looks ----
+
+    def wish(self, watcher: Watcher) -> None:
+        """Have the picture sent to a watcher now."""
+        self._due.add(watcher)
+        self._has_due.set()
+
+    async def _push(self) -> None:
+        """Send the picture to those who are due; those who look at the same are sent the same."""
+        while True:
+            await self._has_due.wait()
+            self._has_due.clear()
+            due, self._due = self._due & self.watchers, set()
+            now = time.monotonic()
+            asked = {w: (w.page, not w.has_history) for w in due if w.is_ready(now)}
+            if asked:
+                batches = await asyncio.to_thread(self._draw, set(asked.values()))
+                for watcher, wish in asked.items():
+                    if watcher in self.watchers:
+                        watcher.push(batches[wish], with_history=wish[1])
+
+    def _draw(self, wishes: Iterable[tuple[Page, bool]]) -> dict[tuple[Page, bool], Batch]:
+        """Return the encoded picture for each page, with or without the history."""
+        drawn = {}
+        for page, with_history in wishes:
+            shown = self.show(page)
+            if with_history:
+                shown["history"] = self.picture.history()
+            drawn[page, with_history] = Batch([msgspec.json.encode(shown)])
+        return drawn
+
     # ---- what operators ask for ----
+
+    async def _keep_pins(self) -> None:
+        """Keep what is pinned in the hub: at the start, when it changes and at intervals."""
+        is_told = False
+        while True:
+            self._pins_changed.clear()
+            try:
+                pinned = await database_sync_to_async(pins.read)()
+            except DatabaseError as fault:
+                if not is_told:
+                    logger.warning("cannot read what is pinned: %s", fault)
+                is_told = True
+            else:
+                is_told = False
+                self._runner.hub.pin(pinned, time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PINS_READ):
+                    await self._pins_changed.wait()
+
+    def _pin_saved(self, **kwargs: Any) -> None:
+        """Have every web process read the pins again; called in the thread that changed one."""
+        transaction.on_commit(self._tell_of_pins)
+
+    def _tell_of_pins(self) -> None:
+        try:
+            self.order(REPORTS_GROUP, {"type": "pins_changed", "process": self._runner.process})
+        except Exception as fault:  # whatever the layer raises; the processes look by themselves
+            logger.warning("could not tell that the pins have changed: %s", fault)
 
     def order(self, group: str, envelope: Mapping[str, Any]) -> None:
         """Send an order to whoever can carry it out. For other threads than the event loop's.

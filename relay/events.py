@@ -65,7 +65,7 @@ class EventLog:
         for kind, (second, count) in list(self._second.items()):
             if second != now // 1000:
                 self._end_of_storm(kind, now, count)
-                del self._second[kind]
+                self._second.pop(kind, None)
         return [event for event in self._kept if event["number"] > number]
 
     def _end_of_storm(self, kind: str, at: int, count: int) -> None:

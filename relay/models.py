@@ -1,12 +1,17 @@
-"""The anchor of the live page in Django's admin: a model without a table.
+"""What of the relay is known to Django: the anchor of the live page, and what is pinned.
 
 Live numbers do not go through the database. The admin needs a model for its index, its address
-and its permission, so there is one, and every query of it is empty.
+and its permissions, so there is one, without a table, and every query of it is empty.
 """
 
 from __future__ import annotations
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
+
+from relay.core.errors import Refusal
+from relay.core.topics import Category, Topic
 
 
 class NoRows(models.Manager["LiveTopic"]):
@@ -25,12 +30,54 @@ class LiveTopic(models.Model):
     objects = NoRows()
 
     class Meta:
-        """Nothing is stored, and looking is all that can be permitted."""
+        """Nothing is stored; looking can be permitted, and each action by itself."""
 
         managed = False
         default_permissions = ("view",)
+        permissions = (
+            ("resync_livetopic", "Can resync live topic"),
+            ("pin_livetopic", "Can pin live topic"),
+            ("disconnect_livetopic", "Can disconnect client of live topics"),
+        )
         verbose_name = "live topic"
         verbose_name_plural = "live topics"
 
     def __str__(self) -> str:
         return self.topic
+
+
+class PinnedTopic(models.Model):
+    """A topic that is kept subscribed, whether anybody reads it or not."""
+
+    category = models.CharField(max_length=10, choices=[(c.value, c.value) for c in Category])
+    topic = models.CharField(max_length=100, help_text="Such as orderbook.50.BTCUSDT")
+    pinned_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, editable=False, related_name="+"
+    )
+    pinned_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Each topic once."""
+
+        constraints = (
+            models.UniqueConstraint(fields=["category", "topic"], name="pinned_topic_once"),
+        )
+        ordering = ("category", "topic")
+        verbose_name = "pinned topic"
+        verbose_name_plural = "pinned topics"
+
+    def __str__(self) -> str:
+        return f"{self.category}:{self.topic}"
+
+    def clean(self) -> None:
+        """See that there is such a topic.
+
+        Raises:
+            ValidationError: there is none.
+        """
+        try:
+            Topic.parse(Category(self.category), self.topic)
+        except Refusal as refusal:
+            raise ValidationError({"topic": refusal.message}) from refusal
+        except ValueError as fault:
+            raise ValidationError({"category": str(fault)}) from fault

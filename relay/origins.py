@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
 from relay import conf
 
 
@@ -20,3 +23,15 @@ def is_welcome(headers: Mapping[bytes, bytes]) -> bool:
     if "*" in allowed or origin in allowed:
         return True
     return urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin1")
+
+
+def is_own_page(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a handshake comes from a page of this very host, as a cookie demands."""
+    host = headers.get(b"host", b"").decode("latin1").lower()
+    origin = headers.get(b"origin", b"").decode("latin1").lower()
+    domain, _ = split_domain_port(host)
+    return (
+        bool(domain)
+        and validate_host(domain, settings.ALLOWED_HOSTS)
+        and urlsplit(origin).netloc == host
+    )

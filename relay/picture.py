@@ -213,6 +213,14 @@ class Picture:
         """Whether any web process has a topic."""
         return any((category, topic) in kept.topics for kept in list(self._hubs.values()))
 
+    def find_client(self, process: str, client: str) -> tuple[str, str | None] | None:
+        """Return the name of a listed client's process and its address; None if there is none."""
+        kept = self._hubs.get(process)
+        for row in [] if kept is None else kept.rows.connections:
+            if kept is not None and row.client == client:
+                return kept.report["name"], row.address
+        return None
+
     def _totals(self, now: float) -> dict[str, float | None]:
         hubs, workers = self._alive(self._hubs, now), self._alive(self._workers, now)
         leaders = _leaders(workers)

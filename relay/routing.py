@@ -6,10 +6,12 @@ from channels.routing import URLRouter
 from django.urls import path, re_path
 
 from relay.consumers import BybitConsumer, MarketDataConsumer, UnknownPathConsumer
+from relay.live_socket import LiveTopicsConsumer
 
 websocket = URLRouter(
     [
         path("ws", MarketDataConsumer.as_asgi()),
+        path("admin/relay/livetopic/ws", LiveTopicsConsumer.as_asgi()),
         path("v5/public/<str:category>", BybitConsumer.as_asgi()),
         re_path("", UnknownPathConsumer.as_asgi()),
     ]
