@@ -65,6 +65,11 @@ class RedisServer:
         self._log = folder / "redis.log"
         self._options = options
 
+    @property
+    def output(self) -> str:
+        """All it has logged so far."""
+        return self._log.read_text()
+
     def start(self) -> None:
         """Start, and return when it answers."""
         assert self.process is None, "already started"

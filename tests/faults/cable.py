@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-PART = 65_536  # bytes
+PART = 65_536  # bytes; the kernel holds no more either, so that who does not read is felt
 
 
 @dataclass(eq=False, slots=True)
@@ -97,7 +97,8 @@ class Cable:
             if not self._is_black_hole:
                 pipe.flows.set()
             await pipe.flows.wait()
-            far_reader, pipe.far = await asyncio.open_connection("127.0.0.1", self._far_port)
+            far_reader, pipe.far = await self._reach()
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PART)
             async with asyncio.TaskGroup() as group:
                 there = group.create_task(_carry(reader, pipe.far, pipe.flows))
                 back = group.create_task(_carry(far_reader, writer, pipe.flows))
@@ -110,6 +111,17 @@ class Cable:
             self.pipes.discard(pipe)
             self._tasks.discard(task)
             pipe.end(reset=self._refuses)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PART)  # only before it connects
+        raw.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self._far_port))
+        except BaseException:
+            raw.close()
+            raise
+        return await asyncio.open_connection(sock=raw)
 
 
 async def _carry(

@@ -156,6 +156,7 @@ class House:
                 web.server, _ = await self._new_web(web.cable)
         await self.until_led()
         await until(self._all_report, HEALED_WITHIN, "both web processes report")
+        await self.until_ready()
 
     async def _all_report(self) -> bool:
         """Whether each web process hears of all that live and of no other, and of the leaders."""
@@ -191,6 +192,24 @@ class House:
     async def readiness(self, web: Web) -> dict[str, Any]:
         """Return what `/readyz` of a web process says."""
         return await asyncio.to_thread(_get, web, "/readyz", "")
+
+    async def until_ready(self) -> None:
+        """Return when each living web process says that it is ready."""
+
+        async def are_ready() -> bool:
+            living = [web for web in self.webs if web.program.process.poll() is None]
+            return all([(await self.readiness(web)).get("ready") for web in living])
+
+        await until(are_ready, HEALED_WITHIN, "the web processes are ready")
+
+    async def until_cut_off(self, web: Web) -> None:
+        """Return when a web process says that Redis is out of its reach."""
+
+        async def is_known() -> bool:
+            faults = (await self.readiness(web)).get("faults", [])
+            return any(fault["what"] == "redis" for fault in faults)
+
+        await until(is_known, 6, "/readyz says that Redis is away")
 
     async def leader(self, category: str = "linear") -> Worker:
         """Return the worker that leads, as a living web process has heard."""
@@ -265,9 +284,9 @@ class Market:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def trade(self) -> None:
-        self.traded_at.append(time.monotonic())
-        await self.exchange.say("linear", self.trades.topic, self.trades.trade())
+    async def trade(self, rows: int = 1) -> None:
+        self.traded_at += [time.monotonic()] * rows
+        await self.exchange.say("linear", self.trades.topic, self.trades.trade(rows))
 
     async def _move(self) -> None:
         for number in itertools.count():

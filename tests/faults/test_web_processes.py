@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.e2e.client import Client
-from tests.faults.house import DEMAND_LEASE, DOORS, LINGER, House, Scene, Web, until, until_sync
+from tests.faults.house import DEMAND_LEASE, DOORS, LINGER, House, Scene, until_sync
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,7 +78,7 @@ async def test_a_web_process_that_cannot_reach_redis_serves_what_it_can_and_reco
     else:
         web.cable.black_hole()
     cut_at = time.monotonic()
-    await until_known(house, web)
+    await house.until_cut_off(web)
     print(f"{way}: noticed after {time.monotonic() - cut_at:.2f} s")
     await scene.refused(web)
     assert (await house.readiness(other))["ready"]
@@ -93,13 +93,3 @@ async def test_a_web_process_that_cannot_reach_redis_serves_what_it_can_and_reco
         assert [n["upstream"] for n in one.notices] == ["down", "live"]
     assert (await house.readiness(web))["ready"]
     assert_undisturbed([one for one, its in scene.clients.items() if its is other])
-
-
-async def until_known(house: House, web: Web) -> None:
-    """Return when the web process says that Redis is out of reach."""
-
-    async def is_known() -> bool:
-        faults = (await house.readiness(web)).get("faults", [])
-        return any(fault["what"] == "redis" for fault in faults)
-
-    await until(is_known, 6, "/readyz says that Redis is away")
