@@ -235,6 +235,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     else {"BACKEND": "relay.local_layer.LocalChannelLayer"}
 }
 
+LOGGING_CONFIG = "marketfeed.logs.configure"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -256,6 +257,7 @@ LOGGING = {
         "relay": {"level": "INFO"},
         "marketfeed": {"level": "INFO"},
         "daphne.server": {"level": "INFO"},  # says where it listens
+        "daphne.access": {"level": "INFO"},
         "django": {"handlers": [], "level": "INFO"},  # the root's handler is enough
     },
 }

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from relay import conf
 from relay.core.errors import Refusal
 from relay.core.topics import Category, parse_category
 from relay.management.base import CannotStart, RelayCommand
@@ -112,7 +113,10 @@ class Command(RelayCommand):
             why = os.strerror(fault.errno) if fault.errno else fault
             raise CannotStart(f"Cannot listen on port {options['port']}: {why}.") from None
         try:
-            print(f"simulator listening on {simulator.url}", flush=True)
+            if conf.current().log_format == "json":
+                logger.info("simulator listening on %s", simulator.url)
+            else:
+                print(f"simulator listening on {simulator.url}", flush=True)
             await report(_reporter(simulator), logger)
         finally:
             await simulator.__aexit__(None, None, None)
