@@ -38,7 +38,8 @@ async def report(
 ) -> None:
     """Say for ever what `state` returns; in a log, what is news."""
     if is_terminal():
-        with _live() as live:
+        # A terminal that is gone is no reason to stop: a log may remain.
+        with contextlib.suppress(OSError), _live() as live:
             while True:
                 live.update(Text(state(), no_wrap=True, overflow="ellipsis"), refresh=True)
                 await asyncio.sleep(SCREEN_INTERVAL)

@@ -115,11 +115,16 @@ async def _draw(url: str, topics: list[Topic]) -> None:
     loop.add_signal_handler(signal.SIGWINCH, is_changed.set)
     loop.add_signal_handler(signal.SIGTSTP, suspend)
     try:
-        with logs_to(log if sys.stderr.isatty() else sys.stderr), live:
+        with (
+            contextlib.suppress(OSError),  # the terminal is gone
+            logs_to(log if sys.stderr.isatty() else sys.stderr),
+            live,
+        ):
             drawing = _redraw(live, Screen(url, feeds), is_changed)
             await _until_one_ends(feeds, drawing)
     finally:
-        sys.stderr.write(log.getvalue())
+        with contextlib.suppress(OSError):
+            sys.stderr.write(log.getvalue())
 
 
 async def _redraw(live: Live, screen: Screen, is_changed: asyncio.Event) -> None:
