@@ -19,7 +19,6 @@ from typing import Any
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer
 from channels_redis.utils import _wrap_close, decode_hosts
 from hiredis import HiredisError
-from redis.exceptions import RedisError
 
 from relay.core.backoff import Backoff
 from relay.local_layer import CAPACITY, Queue
@@ -121,14 +120,24 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
 
     async def group_send_many(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
         await self._settle()
+        faults: dict[_Shard, BaseException] = {}
         for start in range(0, len(messages), PER_TRIP):
             shares: dict[_Shard, list[tuple[str, bytes]]] = {}
             for group, message in messages[start : start + PER_TRIP]:
                 channel = self._get_group_channel_name(group)
-                data = self.channel_layer.serialize(message)
-                shares.setdefault(self._get_shard(channel), []).append((channel, data))
+                shard = self._get_shard(channel)
+                if shard not in faults:  # one that is away must not keep the others waiting
+                    data = self.channel_layer.serialize(message)
+                    shares.setdefault(shard, []).append((channel, data))
             answers = [await shard.post(share) for shard, share in shares.items()]
-            await asyncio.gather(*answers)
+            found = await asyncio.gather(*answers, return_exceptions=True)
+            faults |= {
+                shard: fault
+                for shard, fault in zip(shares, found, strict=True)
+                if fault is not None
+            }
+        for fault in faults.values():
+            raise fault
 
     async def _settle(self) -> None:
         """Have subscriptions take effect before what is sent after them, whatever the shard."""
@@ -168,6 +177,7 @@ class _Shard:
         self._subscribing: asyncio.Future[None] | None = None  # the last that was sent
         self._attempt: asyncio.Future[RedisLink] | None = None  # the last connection, or its fault
         self._keeper: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None  # why the last attempt failed; Redis is away
 
     @property
     def delay(self) -> float | None:
@@ -194,6 +204,8 @@ class _Shard:
         """
         attempt = self._start()
         try:
+            if self._fault is not None:
+                raise self._fault
             link = attempt.result() if attempt.done() else await asyncio.shield(attempt)
         except Exception as error:
             failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -231,7 +243,7 @@ class _Shard:
 
     async def flush(self) -> None:
         """Close the connection and forget everything."""
-        keeper, self._keeper = self._keeper, None
+        keeper, self._keeper, self._fault = self._keeper, None, None
         self._subscribed.clear()
         if keeper is not None:
             keeper.cancel()
@@ -254,20 +266,18 @@ class _Shard:
     async def _keep(self, attempt: asyncio.Future[RedisLink]) -> None:
         """Have a connection for ever."""
         backoff = Backoff(FIRST_RETRY, SLOWEST_RETRY)
-        is_away = False
         while True:
             try:
                 link = await RedisLink.open(self._host, self._on_message)
-            except (OSError, RedisError, HiredisError) as error:
-                _fail(attempt, error)
-                if not is_away:
+            except Exception as error:  # whatever it is: Redis cannot be reached
+                if self._fault is None:
                     logger.warning("cannot reach Redis at %s: %s", self._place, error)
-                is_away = True
-                await asyncio.sleep(backoff.next(random.random()))
+                self._fault = error
+                _fail(attempt, error)
             else:
-                if is_away:
+                if self._fault is not None:
                     logger.info("Redis at %s is back", self._place)
-                is_away = False
+                self._fault = None
                 backoff.reset()
                 try:
                     if self._subscribed:
@@ -278,6 +288,7 @@ class _Shard:
                     await link.close()
                 logger.warning("lost the connection to Redis at %s: %s", self._place, fault)
             attempt = self._attempt = asyncio.get_running_loop().create_future()
+            await asyncio.sleep(backoff.next(random.random()))
 
 
 def _fail(attempt: asyncio.Future[RedisLink], error: Exception) -> None:

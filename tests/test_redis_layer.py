@@ -177,6 +177,14 @@ async def test_an_address_that_accepts_and_says_nothing_does_not_hang_a_sender(
         await layer.flush()
 
 
+async def test_an_address_that_redis_py_cannot_use_does_not_hang_a_sender() -> None:
+    layer = RedisChannelLayer(hosts=["redis://127.0.0.1:1/0?no_such_option=1"])
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ConnectionError, match="no_such_option"):
+            await layer.group_send("g", message(1))
+    await layer.flush()
+
+
 async def test_what_is_joined_while_redis_is_away_is_joined_when_it_comes(
     redis_server: RedisServer, layers: list[RedisChannelLayer]
 ) -> None:
@@ -251,6 +259,13 @@ async def test_one_shard_that_is_away_leaves_the_groups_of_the_other(
     await until_refused(sender, *groups)
     assert sender.delay is None
     assert {(await receiver.receive(channel))["number"] for _ in alive} == {-1}
+    trips = 3 * redis_layer.PER_TRIP
+    with pytest.raises(ConnectionError):
+        await sender.group_send_many(
+            [(groups[number % len(groups)], message(number)) for number in range(trips)]
+        )
+    expected = [number for number in range(trips) if groups[number % len(groups)] in alive]
+    assert [(await receiver.receive(channel))["number"] for _ in expected] == expected
     for layer in (sender, receiver):
         await layer.flush()
 
