@@ -20,6 +20,7 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
 from relay import web_process  # noqa: E402
+from relay.outbound.daphne import start_early  # noqa: E402
 from relay.routing import websocket  # noqa: E402
 
 
@@ -29,7 +30,7 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
-    """Start and stop with servers that say when; Daphne does not."""
+    """Start and stop with servers that say when; Daphne does not: see `start_early`."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -41,4 +42,5 @@ async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
             return
 
 
+start_early(web_process.current)
 application = ProtocolTypeRouter({"http": _http, "websocket": websocket, "lifespan": _lifespan})

@@ -1,7 +1,7 @@
 """What one web process has: its hub, its clients, and the upstream worker where there is no Redis.
 
-Daphne tells an application neither that it starts nor that it stops, so everything begins
-with the first connection of any kind, and ends by a hook of Twisted's reactor.
+Daphne tells an application neither that it starts nor that it stops, so everything begins and
+ends by hooks of Twisted's reactor; under any other server, with its first event.
 """
 
 from __future__ import annotations

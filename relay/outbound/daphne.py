@@ -291,6 +291,16 @@ class DaphneOutbound(Outbound):
         self._protocol.dropConnection(abort=True)
 
 
+def start_early(function: Callable[[], object]) -> None:
+    """Have `function` called in Daphne's event loop as soon as that runs, before any connection.
+
+    Does nothing under another server.
+    """
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if hasattr(reactor, "_asyncioEventloop") and not reactor.running:
+        reactor.callLater(0, function)
+
+
 def call_before_shutdown(
     at_once: Callable[[], None], then: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
