@@ -101,7 +101,7 @@ class LiveTopicAdmin(_LiveTopics):
         try:
             target = action.read(request.GET)
         except ActionFault as fault:
-            return _refused(request, fault)
+            return _led_back(request, fault)
         context = {
             **self.admin_site.each_context(request),
             "title": action.title,
@@ -158,6 +158,10 @@ def _refused(request: HttpRequest, fault: ActionFault) -> HttpResponse:
         return JsonResponse({"error": error}, status=fault.status)
     if fault.status == 403:
         raise PermissionDenied
+    return _led_back(request, fault)
+
+
+def _led_back(request: HttpRequest, fault: ActionFault) -> HttpResponse:
     messages.error(request, f"Nothing was done: {fault}.")
     return redirect("admin:relay_livetopic_changelist")
 
