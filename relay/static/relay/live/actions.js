@@ -4,22 +4,22 @@
 const ACTIONS = Object.freeze({
   resync: {
     title: ({ topic, category }) => `Resync ${topic} (${category})?`,
-    words: "The worker drops what it knows of this topic and asks the exchange for a fresh snapshot. Its readers get nothing until the snapshot comes, usually for less than a second.",
+    words: "It is unsubscribed at the exchange and subscribed again. Readers of a book or a ticker then get a fresh snapshot; trades made in between are missed.",
     yes: "Yes, resync",
   },
   pin: {
     title: ({ topic, category }) => `Pin ${topic} (${category})?`,
-    words: "The topic stays subscribed at the exchange without a reader, also after a restart, until somebody unpins it.",
+    words: "It stays subscribed at the exchange, whether anybody reads it or not, also after a restart, until it is unpinned.",
     yes: "Yes, pin",
   },
   unpin: {
     title: ({ topic, category }) => `Unpin ${topic} (${category})?`,
-    words: "The topic is given up as any other once its last reader has left.",
+    words: "It is unsubscribed at the exchange when nobody reads it any more.",
     yes: "Yes, unpin",
   },
   disconnect: {
     title: ({ address }) => `Disconnect ${address}?`,
-    words: "The relay closes this connection. A well-behaved client comes back after some seconds.",
+    words: "Its connection is closed with code 4110. It may connect again.",
     yes: "Yes, disconnect",
     isDestructive: true,
   },
@@ -83,12 +83,12 @@ export class Actions {
       else this.#told(false, this.#refusal(answer.status, body));
     } catch (error) {
       const words = error.name === "TimeoutError" ? "the server does not answer" : "the server cannot be reached, or you are no longer signed in";
-      this.#told(false, `Not done: ${words}.`);
+      this.#told(false, `Nothing was done: ${words}.`);
     }
   }
 
   #refusal(status, body) {
     const words = body.error?.message ?? `the server answered ${status}`;
-    return `Not done: ${words}`;
+    return `Nothing was done: ${words}`;
   }
 }

@@ -151,17 +151,20 @@ const events = new LiveTable(byId("live-events"), {
   dress: (cell, { kind }) => (cell.parentElement.dataset.kind = kind),
 });
 
+let isHeld = false; // whether the table that is shown keeps its order for somebody's hand
+
 const draws = {
   topics: (picture, now) => {
     const none = isFiltered() ? "No topic matches." : "Nobody follows a topic now.";
     topics.update(picture.topics, now, none);
+    isHeld = topics.isHeld;
     drawHeadings();
     drawStates(picture.states ?? {});
     drawPaginator(picture.topics_matched ?? picture.topics.length);
-    put(byId("live-held"), topics.isHeld ? "Rows keep their places while you point at them." : "");
   },
   connections: (picture, now) => {
     connections.update(clientConnections(picture), now, "No client is connected.");
+    isHeld = connections.isHeld;
     const { clients } = picture.totals;
     const shown = picture.connections.length;
     const words = shown < clients ? `The ${whole(shown)} of ${whole(clients)} with most unsent bytes` : "Most unsent bytes first";
@@ -200,7 +203,9 @@ function draw() {
   drawCategories(serverTime);
   if (HAS_ROOM.matches) drawLately(serverTime);
   for (const tab of TABS) put(byId(`tab-${tab}`).lastElementChild, whole(counted[tab](picture)));
+  isHeld = false;
   draws[state.view.tab](picture, serverTime);
+  put(byId("live-held"), isHeld ? "Rows keep their places while you point at them" : "");
 }
 
 // Faults.
@@ -319,8 +324,8 @@ function makeSpark(tile, key, note) {
   return { graph, area, line, cursor, name: tile.firstElementChild.textContent };
 }
 
-function drawSpark(key, { graph, area, line, cursor, note, name }, write) {
-  const values = state.history.of(key);
+function drawSpark(key, { graph, area, line, cursor, note, name }, write, isAbsent = false) {
+  const values = isAbsent ? [] : state.history.of(key);
   const drawn = sparkline(values, SPARK_HEIGHT);
   area.setAttribute("d", drawn.area);
   line.setAttribute("d", drawn.line);
@@ -344,7 +349,7 @@ function drawTiles() {
     const value = state.picture.totals[key];
     put(tile.value, Number.isFinite(value) ? write(value) + unit : write(value));
     tile.tile.classList.toggle("live-fault", isFault(value));
-    drawSpark(key, tile, (some) => write(some) + unit);
+    drawSpark(key, tile, (some) => write(some) + unit, value === null);
   }
 }
 
