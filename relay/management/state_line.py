@@ -25,7 +25,9 @@ LOG_INTERVAL = 60.0  # seconds between two of them in a log
 
 def is_terminal() -> bool:
     """Whether standard output is a terminal whose lines can be amended."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it was closed by who started us
+        return False
+    return os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def screen_console() -> Console:

@@ -55,6 +55,8 @@ class Command(RelayCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Follow until a signal."""
+        if sys.stdout is None:
+            raise CannotStart("There is no standard output to write to.")
         show = _draw if is_terminal() else _write
         try:
             self.run_until_stopped(show(options["url"], options["topics"]))
