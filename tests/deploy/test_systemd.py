@@ -116,11 +116,21 @@ async def test_each_process_is_probed_and_counted_at_a_port_of_its_own(
         (port, "metrics"),
         (worker_port, "metrics"),
     ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", asked)
-        writer.write(f"GET /{path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        assert (await reader.readline()).split()[1] == b"200", path
-        writer.close()
-        await writer.wait_closed()
+        for _ in range(200):
+            if (status := await ask(asked, path)) == 200:
+                break
+            await asyncio.sleep(0.1)  # a busy machine may take a moment to be ready
+        assert status == 200, path
+
+
+async def ask(port: int, path: str) -> int:
+    """Return the status of an answer to a probe."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET /{path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    await writer.wait_closed()
+    return status
 
 
 def test_prometheus_asks_at_the_ports_of_the_units() -> None:
