@@ -27,9 +27,39 @@ async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
         await is_back.wait()
     task.cancel()
     away, wrong = caplog.records
-    assert away.getMessage() == "publish: the channel layer fails (away); trying each second"
+    assert away.getMessage() == "publish: the channel layer fails (away); trying again"
     assert away.exc_info is None
     assert wrong.exc_info is not None
+
+
+async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "PATIENCE", 0.02)
+    monkeypatch.setattr(steps, "FIRST_PAUSE", 0.001)
+    sleep, pauses, is_back = asyncio.sleep, list[float](), asyncio.Event()
+    durations = iter([0, 0, 0, 0, 0, 0, 0, 0, 0, 0.03])
+
+    async def step() -> None:
+        duration = next(durations, None)
+        if duration is None:
+            is_back.set()
+            await asyncio.Event().wait()
+        else:
+            await sleep(duration)
+            raise OSError
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    task = asyncio.create_task(steps.repeat(step, "publish"))
+    async with asyncio.timeout(5):
+        await is_back.wait()
+    task.cancel()
+    assert max(pauses[0], pauses[-1]) <= 0.001
+    assert 0.01 <= pauses[-2] <= 0.02
 
 
 async def test_who_swallows_a_cancel_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
