@@ -6,6 +6,10 @@ that asks gets it. A lease alone does not silence a leader that was frozen and w
 cannot fence a PUBLISH: so each term has a number of its own, the epoch, which every envelope
 carries, and hubs refuse what is older than the newest they have heard.
 
+Where it was Redis that was away or forgot, whoever led has a moment to take the lead again: a
+new leader would have to ask the exchange for everything, and nobody could bring back what was
+traded meanwhile.
+
 A leader that cannot reach Redis goes on: nothing it publishes arrives, or else the hubs refuse
 it, and if nobody has led meanwhile its term simply continues when Redis is back.
 """
@@ -30,6 +34,7 @@ logger = logging.getLogger(__name__)
 LEASE = 2.0  # seconds a leader may say nothing: with RETRY, the longest a category goes unserved
 RENEWAL = 0.5  # seconds between renewals
 RETRY = 0.25  # seconds between tries to become leader
+GRACE = 1.0  # seconds in which a leader that Redis has forgotten may take its lead again
 ANSWER_LIMIT = 1.0  # seconds Redis may take for one of these
 
 REDIS_FAULTS = (RedisError, OSError, TimeoutError)
@@ -107,6 +112,7 @@ class LeaseLeadership:
         """
         self._category = category
         self._wall_ms = wall_ms
+        self._redis = redis
         self._lock = Lock(redis, f"marketfeed:leader:{category}", timeout=LEASE, thread_local=False)
         self._keys = [f"marketfeed:leader:{category}", f"marketfeed:epoch:{category}"]
         self._begin = redis.register_script(_BEGIN)
@@ -117,20 +123,30 @@ class LeaseLeadership:
 
     async def win(self) -> int:
         """Wait until the lease is this worker's; return the epoch of its term."""
-        is_told = False
+        has_waited = is_doubtful = False
+        not_before = 0.0
         while True:
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
-                    won = await self._lock.acquire(blocking=False)
-                    epoch = await self._take_number() if won else None
+                    # Looks first: what a Redis that was stopped takes late must not be a lock.
+                    lease, last = await self._redis.mget(self._keys)
+                    now = asyncio.get_running_loop().time()
+                    if lease is not None:
+                        if not has_waited:
+                            logger.info("%s: waits to lead", self._category)
+                        has_waited, is_doubtful, not_before = True, False, 0.0
+                    elif has_waited and not not_before and (is_doubtful or last is None):
+                        # Redis was away or was flushed: whoever led is likely to live.
+                        not_before = now + GRACE
+                    elif now >= not_before and await self._lock.acquire(blocking=False):
+                        epoch = await self._take_number()
+                        if epoch is not None:
+                            self._answered()
+                            self._epoch = epoch
+                            return epoch
                 self._answered()
-                if epoch is not None:
-                    self._epoch = epoch
-                    return epoch
-                if not is_told:
-                    is_told = True
-                    logger.info("%s: waits to lead", self._category)
             except REDIS_FAULTS as fault:
+                is_doubtful = True
                 self._failed(fault, "cannot be told who leads")
             await asyncio.sleep(RETRY)
 
