@@ -293,7 +293,7 @@ class Market:
             for book in self.books:
                 await self.exchange.say("linear", book.topic, book.delta())
             await self.exchange.say("linear", self.ticker.topic, self.ticker.delta())
-            if number % 4 == 0:
+            if number % 8 == 0:
                 await self.trade()
             await asyncio.sleep(STEP)
 

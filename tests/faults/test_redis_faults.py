@@ -19,7 +19,7 @@ BACK_WITHIN = 5.0  # seconds from the return of Redis until the web processes ar
 async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_is_back(
     way: str, house: House, scene: Scene
 ) -> None:
-    process = house.redis.process
+    process, opened = house.redis.process, scene.exchange.opened.copy()
     assert process is not None
     if way == "freeze":
         process.send_signal(signal.SIGSTOP)
@@ -45,7 +45,8 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
     took = time.monotonic() - back
     print(f"{way}: back within {took:.2f} s")
     await scene.late()
-    await scene.assert_heals(interrupted=True, trades_may_miss=True)
+    await scene.assert_heals(interrupted=True)
+    assert scene.exchange.opened == opened
     assert took < BACK_WITHIN
 
 
@@ -56,27 +57,33 @@ async def test_killed_connections_are_made_anew(kind: str, house: House, scene: 
         for _ in range(3):
             await redis.execute_command("CLIENT", "KILL", "TYPE", kind)
             await asyncio.sleep(0.4)
+    await house.until_ready()
     await scene.late()
     await scene.assert_heals(interrupted=False)
     assert await house.leader() is leader
 
 
 async def test_a_pause_of_three_seconds_is_survived(house: House, scene: Scene) -> None:
+    opened = scene.exchange.opened.copy()
     async with house.ask_redis() as redis:
         await redis.execute_command("CLIENT", "PAUSE", "3000")
     await asyncio.sleep(3)
     await scene.late(fresh=False)
     await house.until_ready()
     await scene.late()
-    await scene.assert_heals(interrupted=None, trades_may_miss=True)
+    await scene.assert_heals(interrupted=None)
+    assert scene.exchange.opened == opened
 
 
 async def test_a_flush_of_everything_changes_nothing_that_lasts(house: House, scene: Scene) -> None:
+    leader = await house.leader()
     async with house.ask_redis() as redis:
         for _ in range(2):
             await redis.flushall()
+            await asyncio.sleep(1.5)
             await scene.late()
-    await scene.assert_heals(interrupted=None, trades_may_miss=True)
+    await scene.assert_heals(interrupted=False)
+    assert await house.leader() is leader
     async with house.ask_redis() as redis:
         assert await redis.exists("marketfeed:leader:linear", "marketfeed:epoch:linear") == 2
 
