@@ -106,6 +106,8 @@ async def test_each_process_is_probed_and_counted_at_a_port_of_its_own(
 ) -> None:
     port, worker_port = free_port(), free_port()
     variables = {"UPSTREAM_URL": exchange.url, "REDIS_URL": redis_url}
+    given = units.read_environment(units.FOLDER / "environment")
+    variables |= {name: given[name] for name in ("ALLOWED_HOSTS", "HTTPS")}
     await programs.listening(units.web(programs, shared, "1", port, **variables), port)
     worker = units.worker(programs, "1", port=worker_port, **variables)
     await programs.listening(worker, worker_port)
