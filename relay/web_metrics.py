@@ -117,9 +117,12 @@ def _topics(hub: Hub) -> Iterator[Metric]:
         else:
             state = "stale" if is_down or audience.messages else "waiting"
         states[category.value, state] += 1
-    yield gauge("subscriptions", "Topics that clients follow, for each client.", subscriptions)
+    yield gauge("subscriptions", "Topics that clients follow, once for each client.", subscriptions)
     yield gauges(
-        "topics", "Topics that clients follow, by state.", ("category", "state"), states.items()
+        "topics",
+        "Topics of this process, read or pinned, by state.",
+        ("category", "state"),
+        states.items(),
     )
 
 

@@ -26,6 +26,9 @@ ADMIN = (
     "/admin/auth/group/add/",
     "/admin/password_change/",
     "/admin/relay/livetopic/",
+    "/admin/relay/livetopic/pin/?category=linear&topic=tickers.BTCUSDT",
+    "/admin/relay/pinnedtopic/",
+    "/admin/relay/pinnedtopic/add/",
 )
 
 
