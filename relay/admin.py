@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from relay.actions import ACTIONS, Action, ActionFault
 from relay.models import LiveTopic, PinnedTopic
-from relay.picture import read_page
+from relay.topic_table import read_page
 
 if TYPE_CHECKING:
     _LiveTopics = admin.ModelAdmin[LiveTopic]

@@ -31,7 +31,7 @@ from relay.events import log
 from relay.hub import Hub
 from relay.hub_runner import HubRunner
 from relay.models import PinnedTopic
-from relay.picture import Known, Page, Picture
+from relay.picture import Known, Picture
 from relay.reports import (
     CONNECTIONS_TOLD,
     REPORT_INTERVAL,
@@ -43,6 +43,7 @@ from relay.reports import (
     pack,
 )
 from relay.steps import PATIENCE, end, repeat
+from relay.topic_table import Page
 
 logger = logging.getLogger(__name__)
 

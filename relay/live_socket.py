@@ -36,7 +36,7 @@ from relay.core.limits import TokenBucket
 from relay.desk import MAX_WATCHERS, Desk
 from relay.origins import is_own_page
 from relay.outbound import Outbound, make_outbound
-from relay.picture import Page
+from relay.topic_table import Page
 from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)

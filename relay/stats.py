@@ -9,7 +9,8 @@ from relay import web_process
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
-from relay.picture import Page, Picture
+from relay.picture import Picture
+from relay.topic_table import Page
 
 DOWN_PATIENCE = 5.0  # seconds a wanted category may be down before the process is not ready
 
