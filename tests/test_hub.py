@@ -628,3 +628,63 @@ def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: Recordin
     assert town.calls == ["work"]
     town.hub.unsubscribe(reader, BOOK, town.now)
     assert town.calls == ["work", "demand"]
+
+
+# ---- pins ----
+
+
+def test_a_pinned_topic_is_wanted_without_a_reader_until_it_is_unpinned(town: Town) -> None:
+    town.hub.pin([BOOK], town.now)
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+    assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
+    town.hub.pin([], town.now)
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [BOOK.text])
+    assert town.hub.audiences == {}
+
+
+def test_readers_of_a_pinned_topic_come_and_go_and_its_image_stays_current(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.hub.pin([BOOK], town.now)
+    town.hub.receive(dict(envelopes.joined(town.hub.unjoined())), town.now)
+    town.base(BOOK, 10, snapshot(5_000))
+    town.publish(BOOK, 10, delta(5_001))
+    town.subscribe(reader, BOOK)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.heard == [("ack", 7), snapshot(5_001, [("10.05", "3.2"), ("10.04", "2")])]
+    town.hub.leave(reader, [BOOK])
+    assert list(town.hub.audiences) == [BOOK.group]
+    town.publish(BOOK, 11, delta(5_002))
+    assert town.hub.audiences[BOOK.group].replica.is_live
+
+
+def test_a_topic_that_is_unpinned_stays_for_its_readers(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, BOOK, (10, snapshot()))
+    town.hub.pin([BOOK], town.now)
+    town.hub.pin([], town.now)
+    assert list(town.hub.audiences) == [BOOK.group]
+    town.hub.leave(reader, [BOOK])
+    assert town.hub.audiences == {}
+
+
+def test_a_pinned_topic_that_the_exchange_refuses_is_wanted_on(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.hub.pin([BOOK], town.now)
+    town.subscribe(reader, BOOK)
+    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
+    assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
+
+
+def test_the_peak_is_the_most_readers_there_were(town: Town) -> None:
+    readers = [RecordingReader() for _ in range(3)]
+    for one in readers:
+        town.follow(one, BOOK, (10, snapshot()))
+    town.hub.leave(readers[0], [BOOK])
+    audience = town.hub.audiences[BOOK.group]
+    assert (audience.subscribers, audience.peak) == (2, 3)

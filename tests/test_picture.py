@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from relay.picture import Picture
-from relay.reports import HubRows, StreamRow, TopicRow, pack
+from relay.core.topics import Category
+from relay.envelopes import UpstreamState
+from relay.picture import Known, Picture
+from relay.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
+from relay.topic_table import COLUMNS, Page, read_page
 
 
 def hub(at: float, *rows: TopicRow) -> Any:
@@ -78,3 +81,71 @@ def test_the_history_has_the_rate_of_every_category_each_second() -> None:
     assert history["upstream.linear"] == [0.0, 0.0, 20.0]
     assert history["upstream.spot"] == [0.0, 0.0, 0.0]
     assert history["messages_per_second"] == [0.0, 0.0, 20.0]
+
+
+def test_a_page_is_searched_filtered_ordered_and_cut() -> None:
+    picture = Picture()
+    rows = [
+        topic("tickers.A", age_ms=5),
+        topic("tickers.B", "stale"),
+        topic("orderbook.50.A", age_ms=9),
+    ]
+    picture.take(hub(0.0, *rows), 100.0)
+
+    def names(**asked: Any) -> list[str]:
+        return [row["topic"] for row in picture.show({}, Page(**asked), 100.0)["topics"]]
+
+    assert names(sort="topic", descending=False) == ["orderbook.50.A", "tickers.A", "tickers.B"]
+    assert names(sort="topic") == ["tickers.B", "tickers.A", "orderbook.50.A"]
+    # Without a value last, whichever way.
+    assert names(sort="age_ms") == ["orderbook.50.A", "tickers.A", "tickers.B"]
+    assert names(sort="age_ms", descending=False) == ["tickers.A", "orderbook.50.A", "tickers.B"]
+    assert names(search="linear A") == ["orderbook.50.A", "tickers.A", "tickers.B"]
+    assert names(search="tickers.a") == ["tickers.A"]
+    assert names(state="stale") == ["tickers.B"]
+    assert names(category="spot") == []
+    assert names(offset=1, limit=1) == ["tickers.A"]
+    assert picture.show({}, Page(search="tickers", limit=1), 100.0)["topics_matched"] == 2
+
+
+@pytest.mark.parametrize("sort", COLUMNS)
+def test_every_column_can_be_ordered_by(sort: str) -> None:
+    picture = Picture()
+    picture.take(hub(0.0, topic("a"), topic("b", age_ms=1)), 100.0)
+    assert len(picture.show({}, read_page({"sort": sort}), 100.0)["topics"]) == 2
+
+
+def test_a_page_is_read_from_json_and_from_an_address() -> None:
+    page = Page(search="x", descending=False, offset=3)
+    assert read_page({"search": "x", "descending": False, "offset": 3}) == page
+    assert read_page({"search": "x", "descending": "false", "offset": "3", "more": ""}) == page
+    for wrong in ({"limit": "201"}, {"sort": "password"}, {"offset": "-1"}, {"search": "x" * 101}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            read_page(wrong)
+
+
+def test_a_silent_process_is_forgotten_with_its_lease_and_named() -> None:
+    picture = Picture()
+    picture.take(hub(0.0, topic("a")), 100.0)
+    assert picture.beat(100.0 + REPORT_LEASE) == []
+    assert picture.show({}, None, 100.1 + REPORT_LEASE)["totals"]["clients"] == 0
+    assert picture.beat(100.1 + REPORT_LEASE) == ["web-1"]
+    assert picture.beat(100.2 + REPORT_LEASE) == []
+
+
+def test_of_two_that_say_they_lead_the_newer_counts() -> None:
+    picture = Picture()
+    old, new = worker(0.0, 10), worker(0.0, 20)
+    new["process"], new["name"] = "w2", "up-2"
+    new["categories"]["linear"] |= {"epoch": 2, "topics": 7}
+    for report in (new, old):
+        picture.take_worker(report, 100.0)
+    known = {Category.LINEAR: Known(UpstreamState.LIVE, 0, 2, "up-2")}
+    assert picture.show(known, None, 100.0)["upstream"]["linear"]["topics"] == 7
+
+
+def test_the_history_is_five_minutes() -> None:
+    picture = Picture()
+    for second in range(400):
+        picture.beat(float(second))
+    assert {len(values) for values in picture.history().values()} == {300}

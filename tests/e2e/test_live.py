@@ -24,7 +24,7 @@ from tests.e2e.operators import (
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
 from tests.e2e.test_redis import House
 from tests.e2e.test_upstream import QUICK, following, listed, moves
-from tests.processes import Programs, WebServer
+from tests.processes import MANAGE, Programs, WebServer
 
 BOOK = "orderbook.50.BTCUSDT"
 LEASE = 6.0  # seconds until a process that says nothing is forgotten
@@ -422,3 +422,34 @@ async def pin_by_form(who: Operator, web: WebServer, topic: str) -> None:
     form = {"category": "linear", "topic": topic, "csrfmiddlewaretoken": who.token}
     answer = await who.session.post(url, data=form, headers={"Referer": url})
     assert answer.status == 200
+
+
+# ---- the bound on topics ----
+
+
+async def test_two_workers_together_carry_no_more_topics_than_allowed(
+    exchange: StandIn, programs: Programs, redis_url: str
+) -> None:
+    books = [BookFeed(f"A{number}USDT") for number in range(5)]
+    for category in ("linear", "spot"):
+        listed(exchange, category, *books)
+        programs.start(
+            f"upstream-{category}",
+            *(*MANAGE, "run_upstream", "--category", category),
+            UPSTREAM_URL=exchange.url,
+            REDIS_URL=redis_url,
+            RELAY_MAX_TOPICS="6",
+            **QUICK,
+        )
+    web = await programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK)
+    async with following(web, *(book.topic for book in books[:4])):
+        await exchange.until_followed("linear", *(book.topic for book in books[:4]))
+        async with client(web.url("/ws?category=spot")) as one:
+            await one.subscribe(books[0].topic)
+            await one.subscribe(books[1].topic)
+            await one.request("subscribe", books[2].topic)
+            await one.until(lambda: len(one.replies) == 3, "the third is refused")
+            assert one.replies[-1]["error"]["code"] == "too_many_topics"
+        await exchange.until(lambda: not exchange.topics("spot"), "room again")
+        async with client(web.url("/ws?category=spot")) as one:
+            await one.subscribe(books[2].topic)

@@ -642,3 +642,72 @@ def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
     assert market.requests() == []
     market.frames(delta(5_001))
     assert market.told() == [published(BOOK, 1, delta(5_001))]
+
+
+# ---- operators ----
+
+
+def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
+    market: Market,
+) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.told()
+    market.supply.resync(BOOK, market.now)
+    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    market.supply.resync(BOOK, market.now + 1)
+    market.pass_time(0.1)
+    [(request_id, op, args)] = market.requests()
+    assert (op, args) == ("unsubscribe", [BOOK])
+    market.frames(ack(request_id, "unsubscribe"))
+    [(request_id, op, args)] = market.requests()
+    assert (op, args) == ("subscribe", [BOOK])
+    market.frames(ack(request_id), snapshot(6_000))
+    assert market.told()[-1] == published(BOOK, 2, snapshot(6_000))
+    market.pass_time(1)
+    assert market.requests() == []
+    assert market.supply.streams[BOOK].resyncs == 1
+
+
+def test_a_resync_of_what_is_not_subscribed_does_nothing(market: Market) -> None:
+    market.follow(BOOK)
+    market.supply.resync(TICKER, market.now)
+    market.pass_time(0.1)
+    assert market.requests() == []
+
+
+def test_the_report_says_how_connections_and_topics_are(market: Market) -> None:
+    market.follow(BOOK, TICKER)
+    market.frames(snapshot(5_000), delta(5_001))
+    before = market.supply.report()["messages"]
+    market.frames(delta(5_002))
+    report = market.supply.report()
+    assert report["messages"] == before + 1
+    assert (report["role"], report["epoch"], report["topics"], report["wanted"]) == (
+        *("leader", EPOCH),
+        *(2, 2),
+    )
+    assert report["connections"] == [
+        {
+            "number": 1,
+            "state": "live",
+            "since": 1_000_000,
+            "topics": 2,
+            "confirmed": 2,
+            "error": "",
+        }
+    ]
+    assert [(row.topic, row.messages, row.u) for row in market.supply.rows()] == [
+        (BOOK, 3, 5_002),
+        (TICKER, 0, None),
+    ]
+    market.drop(BOOK)
+    assert market.supply.report()["wanted"] == 1  # it lingers
+    market.now += 1
+    market.supply.lines[0].error = "gone"
+    market.supply.closed(market.supply.lines[0])
+    [line] = market.supply.report()["connections"]
+    assert (line["state"], line["since"], line["error"], line["confirmed"]) == (
+        *("down", 1_001_000),
+        *("gone", 0),
+    )

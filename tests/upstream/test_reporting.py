@@ -1,0 +1,115 @@
+"""relay/upstream/reporting.py: what workers tell each other of their topics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from channels.layers import channel_layers, get_channel_layer
+
+from relay.core.topics import Category
+from relay.reports import REPORT_LEASE, WORKERS_GROUP
+from relay.steps import end
+from relay.upstream.reporting import Reporting
+from relay.upstream.supply import Supply
+from tests.processes import until
+
+
+@pytest.fixture(autouse=True)
+def _a_layer_of_its_own() -> None:
+    channel_layers.backends.clear()
+
+
+class Worker:
+    """What a worker's reporting is told of, and what it says."""
+
+    def __init__(self, *leads: Category) -> None:
+        self.supplies: dict[Category, Supply] = {}
+        self.reporting = Reporting("w", Category, self.supplies)
+        for category in leads:
+            self.lead(category)
+
+    def lead(self, category: Category) -> Supply:
+        supply = self.supplies[category] = Supply(
+            category,
+            epoch=1,
+            worker="w",
+            linger=0,
+            max_topics=lambda: 100 - self.reporting.topics_elsewhere(time.monotonic()),
+            wall_ms=lambda: 0,
+            random=lambda: 0.0,
+        )
+        return supply
+
+
+def carries(process: str, **topics: list[int]) -> dict[str, Any]:
+    return {"type": "carries", "process": process, "topics": topics}
+
+
+@asynccontextmanager
+async def running(reporting: Reporting) -> AsyncIterator[Any]:
+    layer = get_channel_layer()
+    assert layer is not None
+    tasks = [asyncio.create_task(step()) for step in (reporting.listen, reporting.tell)]
+    await asyncio.sleep(0)
+    try:
+        yield layer
+    finally:
+        await end(tasks)
+
+
+async def test_the_topics_of_other_categories_count_as_their_newest_leader_says() -> None:
+    worker = Worker(Category.LINEAR)
+    reporting = worker.reporting
+    async with running(reporting) as layer:
+        for said in (
+            carries("a", spot=[5, 10], linear=[4, 1_000]),  # linear is this worker's own by now
+            carries("b", spot=[6, 3], option=[1, 2]),
+        ):
+            await layer.group_send(WORKERS_GROUP, said)
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 5, 5, "3 and 2")
+        assert reporting.topics_elsewhere(time.monotonic() + REPORT_LEASE + 1) == 0
+
+
+async def test_a_worker_that_stops_carries_nothing() -> None:
+    reporting = Worker().reporting
+    async with running(reporting) as layer:
+        await layer.group_send(WORKERS_GROUP, carries("a", spot=[5, 10]))
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 10, 5, "heard")
+        await layer.group_send(WORKERS_GROUP, {"type": "left", "process": "a"})
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, 5, "gone")
+
+
+async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_second() -> None:
+    worker = Worker(Category.SPOT)
+    async with running(worker.reporting) as layer:
+        channel = await layer.new_channel()
+        await layer.group_add(WORKERS_GROUP, channel)
+        supply = worker.supplies[Category.SPOT]
+        first = await layer.receive(channel)
+        assert first["topics"] == {"spot": [1, 0]}
+        report = await layer.receive(channel)
+        assert report["type"] == "worker_report"
+        roles = {name: part["role"] for name, part in report["categories"].items()}
+        assert roles == {
+            "spot": "leader",
+            "linear": "standby",
+            "inverse": "standby",
+            "option": "standby",
+        }
+        supply.demand(
+            {
+                "type": "demand",
+                "process": "p",
+                "epoch": 0,
+                "whole": False,
+                "want": {"orderbook.50.BTCUSDT": None},
+                "drop": [],
+            },
+            time.monotonic(),
+        )
+        assert (await layer.receive(channel))["topics"] == {"spot": [1, 1]}
