@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,8 +28,6 @@ from relay.reports import (
     pack,
 )
 from relay.upstream.supply import Supply
-
-logger = logging.getLogger(__name__)
 
 REST = 0.02  # seconds between two words on how many topics are carried
 
@@ -58,7 +55,8 @@ class Reporting:
     def topics_elsewhere(self, now: float) -> int:
         """Return how many topics other workers carry, of categories that this one does not lead.
 
-        Who asks may be about to take one more, which the others are told at once. A category counts as its newest leader says: that of a dead one is another's soon.
+        Who asks may be about to take one more, which the others are told at once. A category
+        counts as its newest leader says: that of a dead one is another's soon.
         """
         self._has_news.set()
         newest: dict[str, list[int]] = {}
