@@ -115,6 +115,8 @@ class LiveTopicAdmin(_LiveTopics):
     def live_view(self, request: HttpRequest) -> HttpResponse:
         """Answer `live.json`: all topics, or with a query a page of them (see `picture.Page`).
 
+        A page comes without the last minutes of the totals, unless the query has `history`.
+
         Whoever may not see it gets 403 with a JSON error and never the login page: a script
         that follows a redirect would take the form for an answer.
         """
@@ -128,7 +130,10 @@ class LiveTopicAdmin(_LiveTopics):
         except ValueError as fault:
             error = {"code": "bad_request", "message": str(fault)}
             return JsonResponse({"error": error}, status=400)
-        return JsonResponse(stats.picture(page))
+        shown = stats.picture(page)
+        if page is None or "history" in request.GET:
+            shown["history"] = stats.history()
+        return JsonResponse(shown)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds one: topics follow their readers."""

@@ -27,6 +27,12 @@ def picture(page: Page | None = None) -> dict[str, Any]:
     return process.desk.show(page)
 
 
+def history() -> dict[str, list[float]]:
+    """Return the totals of the last minutes (see `Picture.history`). Safe from any thread."""
+    process = web_process.existing()
+    return {} if process is None else process.desk.picture.history()
+
+
 def readiness() -> dict[str, Any]:
     """Return whether this process should be sent clients, and if not, why. Safe from any thread."""
     process = web_process.existing()

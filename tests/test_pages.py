@@ -74,7 +74,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def picture(monkeypatch):
-    monkeypatch.setattr(stats, "picture", lambda page=None: PICTURE)
+    monkeypatch.setattr(stats, "picture", lambda page=None: dict(PICTURE))
 
 
 def staff(*, may_view):
@@ -267,7 +267,14 @@ def test_the_twin_is_the_picture_and_is_never_stored(client, picture):
     assert response["Content-Type"] == "application/json"
     assert response["Cache-Control"] == "no-store"
     assert response["X-Content-Type-Options"] == "nosniff"
-    assert response.json() == PICTURE
+    assert response.json() == PICTURE | {"history": {}}
+
+
+@pytest.mark.django_db
+def test_a_page_of_the_twin_brings_the_history_only_where_it_is_asked_for(client, picture):
+    client.force_login(staff(may_view=True))
+    assert "history" not in client.get(LIVE_JSON, {"limit": "1"}).json()
+    assert "history" in client.get(LIVE_JSON, {"limit": "1", "history": "yes"}).json()
 
 
 @pytest.mark.django_db

@@ -48,7 +48,9 @@ test("while the socket is away the page asks each second, with the same question
   await settled();
   assert.deepEqual([feed.by, feed.reason], ["polling", "the live socket was closed (1006)"]);
   assert.ok(feed.retryAt > stage.time);
-  assert.deepEqual(asked, ["?search=btc&offset=0"]);
+  stage.advance(1_000);
+  await settled();
+  assert.deepEqual(asked.slice(0, 2), ["?search=btc&offset=0&history=yes", "?search=btc&offset=0"]);
 });
 
 test("asking goes on until a socket pushes again", async () => {

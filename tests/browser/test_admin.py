@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -23,18 +22,13 @@ from websockets.asyncio.client import connect
 
 from tests.browser.chromium import LOOKS, Complaints, Look, faults_of, overflow, screenshot
 from tests.e2e.client import client
+from tests.e2e.control import control
+from tests.e2e.operators import LIVE, PASSWORD, give_database, make_database
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.processes import MANAGE, Program, Programs, WebServer, run, until
+from tests.processes import Program, Programs, WebServer, until
+from tests.redis_server import RedisServer
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PATH = "/admin/relay/livetopic/"
-PASSWORD = "for-tests-only"
-USERS = f"""
-from django.contrib.auth.models import Permission, User
-User.objects.create_superuser("root", password="{PASSWORD}")
-viewer = User.objects.create_user("viewer", password="{PASSWORD}", is_staff=True)
-viewer.user_permissions.add(Permission.objects.get(codename="view_livetopic"))
-"""
 TOP = "(element) => Math.round(element.getBoundingClientRect().top)"
 CLIENTS = """
 import asyncio, json, signal, sys
@@ -86,25 +80,20 @@ async def start(programs: Programs, exchange: StandIn) -> WebServer:
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in which `root` may do everything and `viewer` may look."""
-    folder = tmp_path_factory.mktemp("database")
-    variables = {"SECRET_KEY": "x" * 50, "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3"}
-    for command in (("migrate", "--verbosity", "0"), ("shell", "--verbosity", "0", "-c", USERS)):
-        done = run(*MANAGE, *command, **variables)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "db.sqlite3"
+    return make_database(tmp_path_factory.mktemp("operators") / "db.sqlite3")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def operated(programs: Programs, database: Path, tmp_path: Path) -> AsyncIterator[Operated]:
+async def operated(programs: Programs, database: Path) -> AsyncIterator[Operated]:
     """A relay of this test's own."""
-    shutil.copy(database, tmp_path)
+    give_database(programs, database)
     async with StandIn() as exchange:
         yield Operated(programs, exchange, await start(programs, exchange))
 
 
 async def sign_in(page: Page, server: WebServer, user: str = "root", query: str = "") -> None:
     """Open the live page, and sign in where that is asked for."""
-    await page.goto(f"http://{server.host}{PATH}{query}")
+    await page.goto(f"http://{server.host}{LIVE}{query}")
     if "/login/" in page.url:
         await page.fill("#id_username", user)
         await page.fill("#id_password", PASSWORD)
@@ -430,8 +419,8 @@ async def test_a_pinned_topic_needs_no_reader_and_survives_a_restart(
     await expect(row(page, feed.topic).locator(".field-subscribers")).to_have_text("0")
     await expect_logged(page, operated.server, feed.topic)
     operated = await operated.again()
-    await sign_in(page, operated.server)
     await exchange.until_followed("linear", feed.topic)
+    await sign_in(page, operated.server)
     await expect(row(page, feed.topic).locator(".field-state")).to_have_text("live")
     await act(page, feed.topic, "Unpin")
     await exchange.until(lambda: not exchange.topics("linear"), "unsubscribed")
@@ -519,27 +508,37 @@ async def expect_logged(page: Page, server: WebServer, words: str) -> None:
 # How it looks.
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """Two web processes and two workers on one Redis."""
+
+    web: WebServer
+    simulator_port: int
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def busy(
-    tmp_path_factory: pytest.TempPathFactory, database: Path
-) -> AsyncIterator[WebServer]:
-    """A relay with readers on a market that moves, shared by the tests of its look."""
-    folder = tmp_path_factory.mktemp("busy")
-    shutil.copy(database, folder)
-    programs = Programs(folder)
+async def house(tmp_path_factory: pytest.TempPathFactory, database: Path) -> AsyncIterator[House]:
+    """Several processes with readers on a market that moves, shared by the tests of its look."""
+    programs = Programs(tmp_path_factory.mktemp("house"))
     try:
-        port = await programs.simulator("--rate", "20")
-        server = await programs.daphne(f"ws://127.0.0.1:{port}/v5/public")
         async with AsyncExitStack() as stack:
-            for agent, door, topics in READERS:
+            redis = stack.enter_context(RedisServer(tmp_path_factory.mktemp("redis")))
+            give_database(programs, database)
+            port = await programs.simulator("--rate", "20")
+            upstream = f"ws://127.0.0.1:{port}/v5/public"
+            for _ in range(2):
+                programs.upstream(upstream, redis.url)
+            webs = [await programs.daphne(upstream, REDIS_URL=redis.url) for _ in range(2)]
+            for number, (agent, door, topics) in enumerate(READERS):
                 options: Any = {"user_agent_header": agent, "max_size": None}
-                socket = await stack.enter_async_context(connect(server.url(door), **options))
+                url = webs[number % 2].url(door)
+                socket = await stack.enter_async_context(connect(url, **options))
                 await socket.send(json.dumps({"op": "subscribe", "args": topics}))
                 task = asyncio.create_task(_read(socket))
                 stack.callback(task.cancel)
             if os.environ.get("SCREENSHOTS"):
-                await asyncio.sleep(60)  # so that the lines of the tiles have something to show
-            yield server
+                await asyncio.sleep(290)  # so that the lines of the tiles have something to show
+            yield House(webs[0], port)
     finally:
         programs.close()
 
@@ -550,14 +549,17 @@ async def _read(socket: Any) -> None:
 
 
 FEEDS = ("orderbook.50.{}", "orderbook.200.{}", "publicTrade.{}", "tickers.{}")
+COINS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT")
 READERS = [
-    (agent, door, [feed.format(symbol) for feed in FEEDS for symbol in symbols])
-    for agent, door, symbols in [
-        ("pybit/5.13", "/v5/public/linear", ("BTCUSDT", "ETHUSDT", "SOLUSDT")),
-        ("python-websockets/15.0", "/v5/public/linear", ("BTCUSDT",)),
-        ("Mozilla/5.0 (X11; Linux x86_64) Chrome/143.0", "/v5/public/spot", ("BTCUSDT",)),
-        ("ccxt/4.5", "/v5/public/inverse", ("BTCUSD",)),
-        ("ccxt/4.5", "/v5/public/linear", ("ETHUSDT", "XRPUSDT")),
+    (agent, f"/v5/public/{category}", [feed.format(symbol) for feed in FEEDS for symbol in symbols])
+    for agent, category, symbols in [
+        ("pybit/5.13", "linear", COINS),
+        ("python-websockets/15.0", "linear", COINS[:1]),
+        ("Mozilla/5.0 (X11; Linux x86_64) Chrome/143.0", "spot", COINS[:3]),
+        ("ccxt/4.5", "inverse", ("BTCUSD", "ETHUSD")),
+        ("ccxt/4.5", "linear", COINS[:2]),
+        ("ccxt/4.5", "spot", COINS),
+        ("Go-http-client/1.1", "linear", COINS[1:4]),
     ]
 ]
 
@@ -566,9 +568,9 @@ READERS = [
     "look", [*LOOKS, Look("light", 1920, 1080), Look("dark", 1920, 1080)], indirect=True, ids=str
 )
 async def test_the_page_is_whole_in_every_look_and_axe_finds_no_serious_fault(
-    busy: WebServer, page: Page, look: Look
+    house: House, page: Page, look: Look
 ) -> None:
-    await sign_in(page, busy)
+    await sign_in(page, house.web)
     await expect(page.locator("#result_list tbody tr").nth(5)).to_be_visible()
     await expect(page.locator("#live-faults")).to_contain_text("All is well")
     assert await faults_of(page) == []
@@ -585,8 +587,8 @@ async def test_the_page_is_whole_in_every_look_and_axe_finds_no_serious_fault(
     assert await faults_of(page) == []
 
 
-async def test_everything_is_reached_by_keyboard(busy: WebServer, page: Page) -> None:
-    await sign_in(page, busy)
+async def test_everything_is_reached_by_keyboard(house: House, page: Page) -> None:
+    await sign_in(page, house.web)
     await page.get_by_role("tab", name="Topics").focus()
     await page.keyboard.press("ArrowRight")
     await expect(page.get_by_role("tab", name="Connections")).to_be_focused()
@@ -599,9 +601,9 @@ async def test_everything_is_reached_by_keyboard(busy: WebServer, page: Page) ->
 
 
 async def test_the_admins_own_switch_of_schemes_turns_the_page_too(
-    busy: WebServer, page: Page
+    house: House, page: Page
 ) -> None:
-    await sign_in(page, busy)
+    await sign_in(page, house.web)
     colour = "getComputedStyle(document.querySelector('.live-tile')).backgroundColor"
     light = await page.evaluate(colour)
     toggle = page.locator("#user-tools .theme-toggle")
@@ -610,3 +612,20 @@ async def test_the_admins_own_switch_of_schemes_turns_the_page_too(
         if await page.evaluate("document.documentElement.dataset.theme") == "dark":
             break
     assert await page.evaluate(colour) != light
+
+
+async def test_a_house_on_fire_is_said_in_words(
+    house: House, page: Page, complaints: Complaints
+) -> None:
+    """Last: it leaves a category without an exchange."""
+    await sign_in(page, house.web, query="?tab=upstream")
+    async with control(house.simulator_port) as exchange:
+        await exchange.do("refuse_connections", category="linear", seconds=60)
+        await exchange.do("drop", category="linear")
+    faults = page.locator("#live-faults .error")
+    await expect(faults).to_have_count(1)
+    await expect(faults).to_contain_text("linear: the exchange is lost, 20 topics stand still")
+    await expect(page.locator("[data-key='upstream.linear'] .live-value")).to_contain_text("down")
+    await expect(page.locator("#live-upstream tbody [data-state=down]").first).to_be_visible()
+    assert await faults_of(page) == []
+    await screenshot(page, "admin-faults")

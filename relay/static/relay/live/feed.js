@@ -220,6 +220,7 @@ export class LiveFeed extends EventTarget {
     for (const [name, value] of Object.entries(this.#query)) {
       if (value !== "" && value !== null && value !== undefined) url.searchParams.set(name, value);
     }
+    if (this.picture === null) url.searchParams.set("history", "yes"); // a socket would bring it
     const answer = await this.#environment.fetch(url, {
       headers: { Accept: "application/json" },
       signal: AbortSignal.timeout(PATIENCE),
