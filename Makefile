@@ -29,7 +29,7 @@ help:
 run: migrated
 	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
 	@exec $(BIN)/daphne -e tcp:port=$(PORT):backlog=4096:interface=$(INTERFACE) \
-		marketfeed.asgi:application
+		--websocket_timeout -1 marketfeed.asgi:application
 
 demo: migrated
 	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"

@@ -59,6 +59,7 @@ async def run(interface: str, port: int, simulator_port: int) -> None:
             "daphne",
             "-e",
             _endpoint(interface, port),
+            *("--websocket_timeout", "-1"),  # else a page left open is closed after a day
             "marketfeed.asgi:application",
             UPSTREAM_URL=f"ws://127.0.0.1:{simulator_port}/v5/public",
             REDIS_URL="",  # empty hides the one in .env: the demo is one process
