@@ -16,25 +16,32 @@ const FONT = '11px "Inter", system-ui, sans-serif';
 class Chart {
   #plot = null;
   #digits = 2;
+  #size = { width: 0, height: 0 }; // kept, because asking for it makes the browser lay out
+  #colors = new Map();
 
   /** @param {HTMLElement} element an empty one, whose size the style sheet decides */
   constructor(element) {
     this.element = element;
-    new ResizeObserver(() => this.#resize()).observe(element);
+    new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect)).observe(element);
     DARK.addEventListener("change", () => this.rebuild());
+  }
+
+  get width() {
+    return this.#size.width;
   }
 
   /** Make the chart anew, in the colours that hold now. */
   rebuild() {
     this.#plot?.destroy();
     this.#plot = null;
+    this.#colors.clear();
   }
 
   show(columns, digits) {
     this.#digits = digits;
-    if (this.element.clientWidth === 0) return;
+    if (this.width === 0) return;
     if (this.#plot === null) {
-      this.#plot = new uPlot({ ...this.#size(), ...this.options() }, columns, this.element);
+      this.#plot = new uPlot({ ...this.#size, ...this.options() }, columns, this.element);
     } else {
       this.#plot.setData(columns);
     }
@@ -50,8 +57,13 @@ class Chart {
     return splits.map((at) => (plot.valToPos(at, "x") < CUT ? "" : write(at)));
   }
 
+  /** A colour of the style sheet. */
   color(name) {
-    return getComputedStyle(this.element).getPropertyValue(`--${name}`).trim();
+    if (!this.#colors.has(name)) {
+      const style = getComputedStyle(this.element);
+      this.#colors.set(name, style.getPropertyValue(`--${name}`).trim());
+    }
+    return this.#colors.get(name);
   }
 
   /** An axis without a line of its own. */
@@ -60,12 +72,9 @@ class Chart {
     return { stroke: this.color("soft"), font: FONT, grid, ticks: { show: false }, gap: 6, ...rest };
   }
 
-  #size() {
-    return { width: this.element.clientWidth, height: this.element.clientHeight };
-  }
-
-  #resize() {
-    if (this.element.clientWidth > 0) this.#plot?.setSize(this.#size());
+  #resize({ width, height }) {
+    this.#size = { width: Math.floor(width), height: Math.floor(height) };
+    if (this.width > 0) this.#plot?.setSize(this.#size);
   }
 }
 
@@ -97,7 +106,7 @@ export class PriceChart extends Chart {
    * @param {number} digits of a price
    */
   draw(history, width, digits) {
-    const room = Math.floor(this.element.clientWidth / CANDLE_ROOM);
+    const room = Math.floor(this.width / CANDLE_ROOM);
     this.#width = width;
     this.#candles = history.candles(width, Math.max(LEAST_CANDLES, Math.min(MOST_CANDLES, room)));
     const pick = (key) => this.#candles.map((candle) => candle[key]);

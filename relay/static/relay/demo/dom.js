@@ -1,4 +1,4 @@
-/** The few words the page's drawing is written in. Text goes in by `textContent` alone. */
+/** The few words the page's drawing is written in. What is shown goes in as text alone. */
 
 export const byId = (id) => document.getElementById(id);
 
@@ -12,7 +12,12 @@ export function part(tag, name = "", text = "") {
 
 /** Write a text where it differs from what is there. */
 export function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const node = element.firstChild;
+  if (node === null || node !== element.lastChild || node.nodeType !== Node.TEXT_NODE) {
+    element.textContent = text;
+  } else if (node.data !== text) {
+    node.data = text; // in place: replacing the node costs the browser much more
+  }
 }
 
 /** Set a data attribute, or remove it for null. */

@@ -10,6 +10,7 @@ import { PriceHistory } from "./history.js";
 import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, toAddress } from "./market.js";
 
 const MARKETS = JSON.parse(document.body.dataset.markets);
+const FRAME = 40; // ms: more pictures a second cost more than anybody sees
 const TICK = 1_000; // ms: countdowns and rates move so often without any message
 const HIDDEN_PATIENCE = 5_000; // ms: a tab that stays in the background so long lets its feed go
 const NO_TOPICS = Object.freeze({ book: null, ticker: null, trades: null });
@@ -36,20 +37,26 @@ const state = {
 };
 const terminal = new Console();
 
-let isScheduled = false;
-let timer = null;
+let isDue = false; // a drawing is on its way
+let timer = null; // for that drawing, or for one that nothing but time asks for
+let drawnAt = 0; // as performance.now() counts
 
+/** Draw what has changed, with a frame of the screen and not too soon after the last drawing. */
 function schedule() {
-  if (isScheduled || document.hidden) return;
-  isScheduled = true;
-  requestAnimationFrame(() => {
-    isScheduled = false;
-    if (document.hidden) return;
-    state.now = Date.now();
-    const again = draw(state);
-    clearTimeout(timer);
-    timer = again === null ? null : setTimeout(schedule, again);
-  });
+  if (isDue || document.hidden) return;
+  isDue = true;
+  clearTimeout(timer);
+  const wait = Math.max(0, drawnAt + FRAME - performance.now());
+  timer = setTimeout(() => requestAnimationFrame(paint), wait);
+}
+
+function paint() {
+  isDue = false;
+  if (document.hidden) return;
+  drawnAt = performance.now();
+  state.now = Date.now();
+  const again = draw(state);
+  if (again !== null) timer = setTimeout(schedule, again);
 }
 
 /** Show another market. Topics that both markets share go on undisturbed. */

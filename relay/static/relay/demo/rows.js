@@ -6,7 +6,7 @@ const MOST = 60;
 /** Rows inside one element that has `role="table"`. */
 export class Rows {
   #head;
-  #rows = []; // {element, cells, texts, fill, kind, flash}
+  #rows = []; // {element, cells, texts, fill, kind, flash}; cells are text nodes
   #columns;
 
   /**
@@ -41,7 +41,8 @@ export class Rows {
     while (this.#rows.length > count) this.#rows.pop().element.remove();
     while (this.#rows.length < count) {
       const element = make("row", "cell", this.#columns);
-      const cells = [...element.children];
+      // Text nodes that stay: changing one is much cheaper than replacing it.
+      const cells = [...element.children].map((cell) => cell.appendChild(new Text()));
       this.#rows.push({ element, cells, texts: [], fill: null, kind: null, flash: null });
       this.element.append(element);
     }
@@ -52,7 +53,7 @@ export class Rows {
     const row = this.#rows[index];
     texts.forEach((text, column) => {
       if (row.texts[column] === text) return;
-      row.cells[column].textContent = text;
+      row.cells[column].data = text;
       row.texts[column] = text;
     });
   }
@@ -60,9 +61,9 @@ export class Rows {
   /** Draw the bar of a row, as a share of its width from 0 to 1. */
   fill(index, share) {
     const row = this.#rows[index];
-    const fill = share.toFixed(3);
+    const fill = `${(share * 100).toFixed(1)}% 100%`;
     if (row.fill === fill) return;
-    row.element.style.setProperty("--fill", fill);
+    row.element.style.backgroundSize = fill;
     row.fill = fill;
   }
 
