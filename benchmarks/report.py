@@ -364,7 +364,8 @@ def redis_table(results: Results) -> list[list[str]]:
     for result in results.each():
         if result.cell.name != each_topic_name(result.cell.server, result.cell.rate):
             continue
-        made, processes = result.made, SERVERS[result.cell.server].processes
+        processes = SERVERS[result.cell.server].processes
+        came = result.made * result.delivered / result.offered if result.offered else 0.0
         shares = [result.by_program.get(name, 0.0) for name in ("worker", "redis")]
         each = [*shares, result.cpu / processes]
         rows.append(
@@ -372,15 +373,22 @@ def redis_table(results: Results) -> list[list[str]]:
                 result.cell.server,
                 f"{result.cell.rate:,}",
                 *(
-                    f"{percent * 1e4 / made:.0f} us" if percent and made else "-"
+                    f"{percent * 1e4 / came:.0f} us" if percent and came else "-"
                     for percent in each
                 ),
                 f"{result.p50 or 0:.1f} ms",
                 f"{result.p99 or 0:.1f} ms",
-                "yes" if result.keeps_up else "; ".join(remarks(result)),
+                _kept_up(result),
             ]
         )
     return rows
+
+
+def _kept_up(result: Result) -> str:
+    if result.keeps_up:
+        return "yes"
+    share = _percent(result.delivered, result.offered)
+    return f"{share} in time; {remarks(result)[0]}; limit: {_limit(result)}"
 
 
 def spread_table(results: Results) -> list[list[str]]:
@@ -411,7 +419,7 @@ def _limit(result: Result) -> str:
     cores = os.cpu_count() or 1
     if result.machine_cpu >= BUSY * cores:
         full.append(f"all {cores} cores ({result.machine_cpu:.0f} %)")
-    return ", ".join(full) or "none: all was delivered" if result.keeps_up else ", ".join(full)
+    return ", ".join(full) or ("none: all was delivered" if result.keeps_up else "none found")
 
 
 def cell_table(results: Results) -> list[list[str]]:
@@ -512,7 +520,7 @@ share a write.
 {UPSTREAM_TOPICS:,} topics with one reader in each web process. CPU of each process for one message
 of the exchange (a web process takes all of them and delivers each once), and the time from the
 exchange to the client. Every client counts: one `u` that is missing, twice or out of order would
-show.
+show. `marketfeed` alone is everything in one process.
 
 {markdown(redis_table(results))}
 
