@@ -24,6 +24,7 @@ from relay.core.short_dialect import Method, ShortId
 from relay.core.topics import Category, Topic
 from relay.counters import counters
 from relay.envelopes import UpstreamState
+from relay.events import log
 from relay.hub import Hub
 from relay.outbound import Outbound
 
@@ -356,6 +357,8 @@ class Client:
             return
         self.is_closing = True
         counters.closes[code] += 1
+        if code in (CLOSE_SLOW, CLOSE_TOO_MANY_REQUESTS):
+            log.note("closed", f"{self.address or 'a client'}: {message}")
         if self.takes_notices:
             self.outbound.write(Batch([short_dialect.bye(word, message)]))
         self.outbound.close(code, message)

@@ -25,6 +25,7 @@ from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
 from tests.e2e.test_redis import House
 from tests.e2e.test_upstream import QUICK, following, listed, moves
 from tests.processes import MANAGE, Programs, WebServer
+from tests.redis_server import RedisServer
 
 BOOK = "orderbook.50.BTCUSDT"
 LEASE = 6.0  # seconds until a process that says nothing is forgotten
@@ -145,6 +146,30 @@ async def test_a_process_that_stops_leaves_the_sums_and_a_new_one_knows_what_hap
             )
 
 
+async def test_the_sums_survive_a_restart_of_redis(
+    exchange: StandIn, programs: Programs, redis_server: RedisServer, database: Path
+) -> None:
+    give_database(programs, database)
+    listed(exchange, "linear", BookFeed("BTCUSDT"))
+    programs.upstream(exchange.url, redis_server.url, **QUICK)
+    one, two = await asyncio.gather(
+        *(programs.daphne(exchange.url, REDIS_URL=redis_server.url, **QUICK) for _ in range(2))
+    )
+    async with (
+        operator(one) as first,
+        operator(two) as second,
+        following(one, BOOK),
+        following(two, BOOK),
+    ):
+        await first.until(lambda p: sums(p) == (2, 2, 1), "two clients")
+        redis_server.kill()
+        await first.until(lambda p: sums(p) == (1, 1, 1), "cut off from the other", LEASE + 4)
+        redis_server.start()
+        for asked in (first, second):
+            await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients again", 10)
+            await asked.until(lambda p: len(p["workers"]) == 1, "the worker again", 10)
+
+
 async def test_a_page_of_topics_is_searched_and_sorted_for_scripts(
     alone: WebServer, exchange: StandIn
 ) -> None:
@@ -170,9 +195,13 @@ async def test_a_page_of_topics_is_searched_and_sorted_for_scripts(
 # ---- the live socket ----
 
 
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 async def test_a_live_page_is_pushed_the_picture_each_second_and_at_once_when_it_looks_elsewhere(
-    alone: WebServer, exchange: StandIn
+    exchange: StandIn, programs: Programs, database: Path, server: str
 ) -> None:
+    give_database(programs, database)
+    start = programs.daphne if server == "daphne" else programs.uvicorn
+    alone = await start(exchange.url, **QUICK)
     feeds = [BookFeed(f"{name}USDT") for name in ("BTC", "ETH", "SOL")]
     listed(exchange, "linear", *feeds)
     async with following(alone, *(feed.topic for feed in feeds)), operator(alone, "viewer") as who:
@@ -230,6 +259,14 @@ async def test_a_live_page_is_closed_when_its_user_may_not_look_any_more(
         await live.next()
         await asyncio.to_thread(shell, programs, code)
         assert await live.code(40.0) == 4001
+
+
+async def test_a_live_page_is_told_when_the_relay_stops(alone: WebServer) -> None:
+    async with operator(alone) as who, who.watching() as live:
+        await live.next()
+        alone.program.signal(signal.SIGTERM)
+        assert await live.code() == 4200
+        assert await alone.program.end() == 0
 
 
 async def test_a_live_page_that_never_reads_costs_nothing_and_is_closed(
