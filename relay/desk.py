@@ -137,12 +137,15 @@ class Desk:
 
     def show(self, page: Page | None = None) -> dict[str, Any]:
         """Return the live picture. Safe from any thread."""
-        categories = self._runner.hub.categories
+        [shown] = self._show_each([page])
+        return shown
+
+    def _show_each(self, pages: Iterable[Page | None]) -> list[dict[str, Any]]:
         known = {
             category: Known(at.state, at.since, at.epoch, at.worker)
-            for category, at in categories.items()
+            for category, at in self._runner.hub.categories.items()
         }
-        return self.picture.show(known, page, time.monotonic())
+        return self.picture.show_each(known, pages, time.monotonic())
 
     # ---- what others say ----
 
@@ -258,12 +261,12 @@ class Desk:
 
     def _draw(self, wishes: Iterable[tuple[Page, bool]]) -> dict[tuple[Page, bool], Batch]:
         """Return the encoded picture for each page, with or without the history."""
+        wished = list(wishes)
+        pictures = self._show_each([page for page, _ in wished])
         drawn = {}
-        for page, with_history in wishes:
-            shown = self.show(page)
-            if with_history:
-                shown["history"] = self.picture.history()
-            drawn[page, with_history] = Batch([msgspec.json.encode(shown)])
+        for (page, with_history), shown in zip(wished, pictures, strict=True):
+            history = {"history": self.picture.history()} if with_history else {}
+            drawn[page, with_history] = Batch([msgspec.json.encode(shown | history)])
         return drawn
 
     # ---- what operators ask for ----

@@ -86,16 +86,22 @@ class Picture:
     def show(
         self, known: Mapping[Category, Known], page: Page | None, now: float
     ) -> dict[str, Any]:
-        """Return the live picture.
+        """Return the live picture, with a page of the topics, or all where that is None.
 
         Args:
             known: What this process knows of the upstream side.
-            page: Which topics to show; None for all.
         """
+        [shown] = self.show_each(known, [page], now)
+        return shown
+
+    def show_each(
+        self, known: Mapping[Category, Known], pages: Iterable[Page | None], now: float
+    ) -> list[dict[str, Any]]:
+        """Return the live picture once for each page; only the topics differ."""
         hubs, workers = self._alive(self._hubs, now), self._alive(self._workers, now)
         leaders = leaders_of(workers)
         table = TopicTable(hubs, leaders, now)
-        shown: dict[str, Any] = {
+        shared: dict[str, Any] = {
             "generated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "totals": self._totals(now) | {"topics": len(table)},
             "upstream": {
@@ -103,15 +109,18 @@ class Picture:
                 for category, at in known.items()
             },
             "processes": [_process(kept.report) for kept in hubs],
-            "workers": [_worker(kept.report) for kept in workers],
+            "workers": [_worker(kept, leaders) for kept in workers],
             "states": table.states(),
             "connections": _connections(hubs),
             "events": self.log.newest_first(),
         }
-        if page is None:
-            shown["topics"] = table.all()
-        else:
-            shown["topics"], shown["topics_matched"] = table.page(page)
+        shown = []
+        for page in pages:
+            if page is None:
+                shown.append(shared | {"topics": table.all()})
+            else:
+                topics, matched = table.page(page)
+                shown.append(shared | {"topics": topics, "topics_matched": matched})
         return shown
 
     def history(self) -> dict[str, list[float]]:
@@ -205,12 +214,13 @@ def _process(report: Report) -> dict[str, Any]:
     return {name: report[name] for name in (*names, "started_at")}  # type: ignore[literal-required]
 
 
-def _worker(report: WorkerReport) -> dict[str, Any]:
+def _worker(kept: Kept[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str, Any]:
+    report = kept.report
     parts = report["categories"].items()
     return {
         "process": report["process"],
         "name": report["name"],
-        "leads": [category for category, part in parts if part["role"] == "leader"],
+        "leads": [category for category, (leader, _, _) in leaders.items() if leader is kept],
         "stands_by": [category for category, part in parts if part["role"] == "standby"],
     }
 

@@ -24,7 +24,7 @@ from tests.e2e.operators import (
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
 from tests.e2e.test_redis import House
 from tests.e2e.test_upstream import QUICK, following, listed, moves
-from tests.processes import MANAGE, Programs, WebServer
+from tests.processes import MANAGE, Program, Programs, WebServer
 from tests.redis_server import RedisServer
 
 BOOK = "orderbook.50.BTCUSDT"
@@ -98,6 +98,36 @@ async def test_whichever_process_answers_the_sums_are_the_same_and_a_killed_one_
             lambda p: any("no report" in event["words"] for event in p["events"]), "it is told"
         )
         await third.until(lambda: third.code is not None)
+
+
+async def test_the_picture_names_who_leads_and_who_stands_by(
+    house: House, exchange: StandIn, programs: Programs, redis_url: str
+) -> None:
+    listed(exchange, "linear", BookFeed("BTCUSDT"))
+    other = programs.upstream(exchange.url, redis_url, **QUICK)
+
+    def ends_with(names: list[str], *programs: Program) -> bool:
+        return [name.rpartition(":")[2] for name in names] == [str(p.process.pid) for p in programs]
+
+    def is_led(picture: dict[str, Any], leader: Program, *standbys: Program) -> bool:
+        linear = picture["upstream"]["linear"]
+        live = linear["topics"] == 1 and linear["connections"][0]["state"] == "live"
+        return (
+            live
+            and ends_with([linear["worker"]], leader)
+            and ends_with(linear["standbys"], *standbys)
+        )
+
+    async with operator(house.webs[0]) as asked, following(house.webs[1], BOOK):
+        await asked.until(lambda p: is_led(p, house.worker, other), "the first leads")
+        house.worker.kill()
+        picture = await asked.until(lambda p: is_led(p, other), "the other leads alone")
+        leads = [worker["leads"] for worker in picture["workers"]]
+        assert sorted(map(len, leads)) in ([4], [0, 4])  # the dead one is not forgotten yet
+        assert any(
+            event["kind"] == "leader" and str(other.process.pid) in event["words"]
+            for event in picture["events"]
+        )
 
 
 async def test_rates_are_those_of_the_exchange_however_many_processes_listen(
@@ -381,8 +411,13 @@ async def test_actions_are_refused_to_those_who_may_only_look(
     alone.program.may_complain = True  # Django writes a traceback for each page it forbids
     listed(exchange, "linear", BookFeed("BTCUSDT"))
     fields = {"category": "linear", "topic": BOOK}
+    async with operator(alone) as who:
+        forged = f"http://{alone.host}{LIVE}pin/"
+        answer = await who.session.post(forged, data=fields)  # without the token of the form
+        assert answer.status == 403
     async with following(alone, BOOK) as reader, operator(alone, "viewer") as who:
         picture = await who.until(lambda p: len(p["connections"]) == 1, "one client")
+        assert topics_of(picture)[f"linear:{BOOK}"]["pinned"] is False
         row = picture["connections"][0]
         victim = {"process": row["process"], "client": row["client"]}
         for name, given in (
