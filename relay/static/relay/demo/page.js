@@ -68,14 +68,10 @@ function show(market) {
     state.feed = connect(market.category);
     state.rate = new Rate();
   }
+  const { category, symbol } = state.market;
+  if (isOther || symbol !== market.symbol || category !== market.category) forgetMarket();
   state.market = market;
-  state.history = new PriceHistory();
-  state.tick = null;
-  state.steps = [];
-  state.digits = { price: 0, size: 0 };
-  state.last = { price: null, tone: null };
   state.undrawnSince = null;
-  state.heardAt = { book: null, ticker: null, trades: null };
   state.topics = follow(state.feed, market);
   for (const topic of old) topic?.close();
   for (const name of Object.keys(state.topics)) {
@@ -85,6 +81,16 @@ function show(market) {
   drawMarket(state);
   terminal.show(market);
   schedule();
+}
+
+/** Nothing that was seen of one symbol says anything about another. */
+function forgetMarket() {
+  state.history = new PriceHistory();
+  state.tick = null;
+  state.steps = [];
+  state.digits = { price: 0, size: 0 };
+  state.last = { price: null, tone: null };
+  state.heardAt = { book: null, ticker: null, trades: null };
 }
 
 function connect(category) {
