@@ -19,7 +19,13 @@ class Breach(AssertionError):
 
 
 class Book:
-    """An order book; `history` holds it as it was after each `u`."""
+    """An order book; `history` holds it as it was after each `u`.
+
+    On linear and inverse Bybit greets with an older snapshot and the deltas since, so that who
+    is subscribed anew may be set back: where that can happen, `setback` says by how many `u`.
+    """
+
+    setback = 0
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -40,7 +46,8 @@ class Book:
             raise Breach(f"a delta with u {u} before the snapshot")
         if not starts and self.depth > 1 and u != (self.u or 0) + 1:
             raise Breach(f"u {u} follows {self.u}")
-        if seq < self.seq:
+        is_set_back = body["type"] == "snapshot" and u >= (self.u or 0) - self.setback
+        if seq < self.seq and not (self.setback and is_set_back):
             raise Breach(f"seq went back from {self.seq} to {seq}")
         if starts:
             self._check_snapshot(data)
@@ -66,7 +73,9 @@ class Book:
 
 
 class Ticker:
-    """A ticker; on spot and option every message is the whole."""
+    """A ticker; on spot and option every message is the whole. `setback`: as with `Book`."""
+
+    setback = 0
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] | None = None
@@ -83,7 +92,7 @@ class Ticker:
             self.fields = {}
         elif self.fields is None:
             raise Breach("a ticker delta before the snapshot")
-        if cs < self.cs:
+        if cs < self.cs and not (self.setback and body["type"] == "snapshot"):
             raise Breach(f"cs went back from {self.cs} to {cs}")
         self.fields = self.fields | body["data"]
         self.cs = cs

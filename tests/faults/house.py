@@ -137,10 +137,11 @@ class House:
         server = await self.programs.daphne(self.exchange_url, REDIS_URL=cable.url, **SETTINGS)
         return server, cable
 
-    async def repair(self) -> None:
-        """Have two living workers and web processes and a Redis again, as if nothing had been."""
+    async def restart(self) -> None:
+        """Mend the cables, wake who is frozen and start anew who is dead; wait for nobody."""
         if self.redis.process is None:
             await asyncio.to_thread(self.redis.start)
+        self.redis.process.send_signal(signal.SIGCONT)
         for seat in (*self.workers, *self.webs):
             seat.cable.mend()
             if seat.program.process.poll() is None:
@@ -148,12 +149,17 @@ class House:
         for worker in self.workers:
             if worker.program.process.poll() is not None:
                 worker.program = await self._new_worker(worker.cable)
-                await until_sync(
-                    functools.partial(_takes_part, worker), START_LIMIT, "the worker takes part"
-                )
         for web in self.webs:
             if web.program.process.poll() is not None:
                 web.server, _ = await self._new_web(web.cable)
+
+    async def repair(self) -> None:
+        """Have two workers and two web processes that know each other, as if nothing had been."""
+        await self.restart()
+        for worker in self.workers:
+            await until_sync(
+                functools.partial(_takes_part, worker), START_LIMIT, "the worker takes part"
+            )
         await self.until_led()
         await until(self._all_report, HEALED_WITHIN, "both web processes report")
         await self.until_ready()

@@ -141,7 +141,7 @@ async def test_a_web_process_whose_output_buffer_overflowed_catches_up(
             web.program.signal(signal.SIGCONT)
         finally:
             await redis.config_set(*next(iter(before.items())))
-    await scene.late()
+    await scene.late(fresh=False)
     await scene.assert_heals(interrupted=False)
     for one, its in scene.clients.items():
         if its is web and one in scene.early:
