@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import signal
 import socket
 import struct
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.e2e.client import client
 from tests.e2e.operators import (
@@ -198,6 +201,42 @@ async def test_the_sums_survive_a_restart_of_redis(
         for asked in (first, second):
             await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients again", 10)
             await asked.until(lambda p: len(p["workers"]) == 1, "the worker again", 10)
+
+
+async def test_who_reads_too_slowly_is_first_among_the_connections_of_all_processes(
+    exchange: StandIn, programs: Programs, redis_url: str, database: Path
+) -> None:
+    give_database(programs, database)
+    small = {"RELAY_CLIENT_BUFFER": "65536", "RELAY_SEND_BUFFER": "16384"}
+    programs.upstream(exchange.url, redis_url, **QUICK)
+    one, two = await asyncio.gather(
+        *(programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK, **small) for _ in range(2))
+    )
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    with socket.socket() as idler:
+        idler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        idler.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            idler.connect(("127.0.0.1", two.port))
+        async with (
+            operator(one) as asked,
+            following(one, BOOK) as quick,
+            connect(two.url(), sock=idler, max_queue=1, compression=None, close_timeout=1) as slow,
+        ):
+            await slow.send(json.dumps({"op": "subscribe", "args": [BOOK]}))
+            await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients")
+            lagging: dict[str, Any] | None = None
+            while lagging is None:  # what nobody reads must not fit into the kernel's buffers
+                await moves(exchange, "linear", book, 500)
+                await quick.until_at(BOOK, book.u)
+                picture = await asked.picture()
+                lagging = picture if picture["totals"]["lagging"] else None
+            first, second = lagging["connections"]
+            assert (first["lagging"], second["lagging"]) == (True, False)
+            assert first["unsent"] > 32_768 > second["unsent"]
+            assert lagging["totals"]["unsent"] == first["unsent"] + second["unsent"]
+            assert first["user_agent"].startswith("Python/")
 
 
 async def test_a_page_of_topics_is_searched_and_sorted_for_scripts(
