@@ -189,6 +189,7 @@ class Desk:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             now = time.monotonic()
+            told = self._told
             report = await self._make(now)
             self.picture.take(report, now)
             try:
@@ -197,7 +198,8 @@ class Desk:
                 self._runner.note_layer("report", is_failing=True)
                 raise
             self._runner.note_layer("report", is_failing=False)
-            self._told = max((event["number"] for event in report["events"]), default=self._told)
+            if self._told == told:  # else somebody new wants to be told everything
+                self._told = max((event["number"] for event in report["events"]), default=told)
 
     async def _beat(self) -> None:
         """Once a second: keep the totals, and forget who is silent."""

@@ -20,38 +20,49 @@ TopicKey = tuple[str, str]  # category, topic
 R = TypeVar("R", Report, WorkerReport)
 
 
-class Kept(Generic[R]):
-    """The last report of a process, and the one before it for the rates."""
+class Told(Generic[R]):
+    """One report, whose rows are unpacked when somebody looks at them."""
 
-    def __init__(self, report: R, received: float, before: Kept[R] | None) -> None:
+    def __init__(self, report: R) -> None:
         self.report: R = report
-        self.received = received
-        self.before: Kept[R] | None = before
-        if before is not None:
-            before.before = None
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds between the two reports; 0 if there is one."""
-        return 0.0 if self.before is None else self.report["at"] - self.before.report["at"]
-
-    def rate(self, count: float, before: float | None) -> float:
-        """Return what was counted per second; nothing if it is new or started over."""
-        elapsed = self.elapsed
-        return max(0.0, count - before) / elapsed if before is not None and elapsed > 0 else 0.0
 
     @cached_property
     def rows(self) -> HubRows:
+        """What a web process packed."""
         return unpack(self.report["packed"], HubRows)
 
     @cached_property
     def topics(self) -> dict[TopicKey, TopicRow]:
+        """The topics of a web process."""
         return {(row.category, row.topic): row for row in self.rows.topics}
 
     @cached_property
     def streams(self) -> dict[TopicKey, StreamRow]:
+        """The topics of a worker."""
         rows = unpack(self.report["packed"], list[StreamRow])
         return {(row.category, row.topic): row for row in rows}
+
+
+class Kept(Generic[R]):
+    """What a process said last, and before that. Never changed: threads may hold on to it."""
+
+    def __init__(self, report: R, received: float, last: Kept[R] | None) -> None:
+        """Keep a report; `last` is what was kept of the process until now."""
+        self.told: Told[R] = Told(report)
+        self.before: Told[R] | None = None if last is None else last.told
+        self.received = received
+
+    @property
+    def report(self) -> R:
+        """The last report."""
+        return self.told.report
+
+    def rate(self, count: float, before: float | None) -> float:
+        """Return what was counted per second between the two; nothing if it is new."""
+        if before is None or self.before is None:
+            return 0.0
+        elapsed = self.report["at"] - self.before.report["at"]
+        return max(0.0, count - before) / elapsed if elapsed > 0 else 0.0
 
 
 Leader = tuple[Kept[WorkerReport], CategoryReport, float]  # with its messages per second

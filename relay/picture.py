@@ -132,12 +132,12 @@ class Picture:
 
     def carries(self, category: str, topic: str) -> bool:
         """Whether any web process has a topic."""
-        return any((category, topic) in kept.topics for kept in list(self._hubs.values()))
+        return any((category, topic) in kept.told.topics for kept in list(self._hubs.values()))
 
     def find_client(self, process: str, client: str) -> tuple[str, str | None] | None:
         """Return the name of a listed client's process and its address; None if there is none."""
         kept = self._hubs.get(process)
-        for row in [] if kept is None else kept.rows.connections:
+        for row in [] if kept is None else kept.told.rows.connections:
             if kept is not None and row.client == client:
                 return kept.report["name"], row.address
         return None
@@ -228,7 +228,7 @@ def _worker(kept: Kept[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str
 def _connections(hubs: Iterable[Kept[Report]]) -> list[dict[str, Any]]:
     """Return the clients with the most unsent bytes, then those that have been here longest."""
     rows: list[tuple[str, ConnectionRow]] = [
-        (kept.report["process"], row) for kept in hubs for row in kept.rows.connections
+        (kept.report["process"], row) for kept in hubs for row in kept.told.rows.connections
     ]
     rows.sort(key=lambda row: (-row[1].unsent, row[1].since))
     return [

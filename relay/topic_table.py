@@ -82,7 +82,7 @@ class LiveTopic:
     @property
     def _stream(self) -> StreamRow | None:
         worker = self._worker
-        return None if worker is None else worker.streams.get((self.category, self.topic))
+        return None if worker is None else worker.told.streams.get((self.category, self.topic))
 
     @property
     def state(self) -> str:
@@ -178,7 +178,7 @@ class TopicTable:
         self._topics: dict[TopicKey, LiveTopic] = {}
         for kept in hubs:
             late = max(0.0, now - kept.received - REPORT_INTERVAL)
-            for key, row in kept.topics.items():
+            for key, row in kept.told.topics.items():
                 topic = self._topics.get(key)
                 if topic is None:
                     topic = self._topics[key] = LiveTopic(key, workers.get(key[0]))

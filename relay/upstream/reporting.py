@@ -106,9 +106,11 @@ class Reporting:
                 await self._send({"type": "carries", "process": self._process, "topics": carried})
             if is_due:
                 next_report = now + REPORT_INTERVAL
+                told = self._told
                 report = await self._make(now)
                 await self._send(dict(report))
-                self._told = max((e["number"] for e in report["events"]), default=self._told)
+                if self._told == told:  # else somebody new wants to be told everything
+                    self._told = max((e["number"] for e in report["events"]), default=told)
 
     async def goodbye(self) -> None:
         """Say that this worker stops."""
