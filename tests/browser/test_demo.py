@@ -239,8 +239,8 @@ async def test_twenty_seconds_offline_are_shown_and_healed(
     await asyncio.sleep(20)
     await expect(page.locator("#state")).to_have_text("Reconnecting")
     await expect(page.locator("#strip")).to_have_attribute("data-freshness", "stale")
-    stale = await read(page)
-    assert stale is not None  # the last book known stays to be looked at
+    assert await read(page) is not None  # the last book known stays to be looked at
+    assert await faults_of(page) == []
     await page.context.set_offline(False)
     await expect(page.locator("#state")).to_have_text("Live")
     await until_exact(page, exchange, "linear", BOOK)
@@ -251,7 +251,7 @@ async def test_a_gap_at_the_exchange_is_healed_and_counted(
 ) -> None:
     await opened(page, relay)
     await exchange.do("gap", category="linear", topic=BOOK)
-    await expect(page.locator("#brief-resyncs")).to_have_text("1")
+    await expect(page.locator("#brief-resyncs")).not_to_have_text("0")
     await expect(page.locator("#state")).to_have_text("Live")
     await until_exact(page, exchange, "linear", BOOK)
 
