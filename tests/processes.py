@@ -237,11 +237,13 @@ class Programs:
         program = self.start("uvicorn", *command, UPSTREAM_URL=upstream_url, **variables)
         return WebServer(await self.listening(program, port), port)
 
-    def upstream(self, upstream_url: str, redis_url: str, **variables: str) -> Program:
+    def upstream(
+        self, upstream_url: str, redis_url: str, *options: str, **variables: str
+    ) -> Program:
         """Start the upstream worker as a process of its own."""
         return self.start(
             "upstream",
-            *(*MANAGE, "run_upstream"),
+            *(*MANAGE, "run_upstream", *options),
             UPSTREAM_URL=upstream_url,
             REDIS_URL=redis_url,
             **variables,

@@ -69,10 +69,11 @@ print("session", session.session_key)
 
 @dataclass(slots=True)
 class Worker:
-    """An upstream worker and its way to Redis."""
+    """An upstream worker, the categories it competes for, and its way to Redis."""
 
     program: Program
     cable: Cable
+    categories: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -90,7 +91,14 @@ class Web:
 class House:
     """Everything that runs, and whom to ask about it."""
 
-    def __init__(self, programs: Programs, redis: RedisServer, exchange_url: str) -> None:
+    def __init__(
+        self,
+        programs: Programs,
+        redis: RedisServer,
+        exchange_url: str,
+        shares: tuple[tuple[str, ...], tuple[str, ...]],
+    ) -> None:
+        self.shares = shares
         self.programs = programs
         self.redis = redis
         self.exchange_url = exchange_url
@@ -102,8 +110,9 @@ class House:
     async def open(self) -> None:
         """Start everything; return when a worker leads each category."""
         await asyncio.to_thread(self._make_staff)
-        for _ in range(2):
-            self.workers.append(Worker(await self._new_worker(cable := await self._lay()), cable))
+        for categories in self.shares:
+            cable = await self._lay()
+            self.workers.append(Worker(self._new_worker(cable, categories), cable, categories))
         servers = [self._new_web(cable) for cable in [await self._lay(), await self._lay()]]
         for server, cable in await asyncio.gather(*servers):
             self.webs.append(Web(server, cable))
@@ -130,8 +139,9 @@ class House:
         await cable.open()
         return cable
 
-    async def _new_worker(self, cable: Cable) -> Program:
-        return self.programs.upstream(self.exchange_url, cable.url, **SETTINGS)
+    def _new_worker(self, cable: Cable, categories: tuple[str, ...]) -> Program:
+        options = [word for name in categories for word in ("--category", name)]
+        return self.programs.upstream(self.exchange_url, cable.url, *options, **SETTINGS)
 
     async def _new_web(self, cable: Cable) -> tuple[WebServer, Cable]:
         server = await self.programs.daphne(self.exchange_url, REDIS_URL=cable.url, **SETTINGS)
@@ -148,7 +158,7 @@ class House:
                 seat.program.signal(signal.SIGCONT)
         for worker in self.workers:
             if worker.program.process.poll() is not None:
-                worker.program = await self._new_worker(worker.cable)
+                worker.program = self._new_worker(worker.cable, worker.categories)
         for web in self.webs:
             if web.program.process.poll() is not None:
                 web.server, _ = await self._new_web(web.cable)
@@ -515,15 +525,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def opened(folder: Path, exchange_url: str, *options: str) -> AsyncIterator[House]:
+async def opened(
+    folder: Path,
+    exchange_url: str,
+    *,
+    shares: tuple[tuple[str, ...], tuple[str, ...]] = (CATEGORIES, CATEGORIES),
+) -> AsyncIterator[House]:
     """A house that is closed at the end, whatever happened in it.
 
     Args:
-        options: For the Redis server.
+        shares: The categories of each worker; by default each competes for all.
     """
-    redis = RedisServer(folder, *options)
-    with redis:
-        house = House(Programs(folder), redis, exchange_url)
+    with RedisServer(folder) as redis:
+        house = House(Programs(folder), redis, exchange_url, shares)
         try:
             await house.open()
             yield house
@@ -554,9 +568,9 @@ async def until_sync(
 
 
 def _takes_part(worker: Worker) -> bool:
-    """Whether a new worker leads each category or waits to."""
+    """Whether a worker leads each of its categories or waits to."""
     output = worker.program.output
-    return all(re.search(rf"{name}: (leads|waits)", output) for name in CATEGORIES)
+    return all(re.search(rf"{name}: (leads|waits)", output) for name in worker.categories)
 
 
 def _get(web: Web, path: str, cookie: str) -> dict[str, Any]:
