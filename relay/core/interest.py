@@ -52,6 +52,10 @@ class Interest:
                 self._wanted_at[topic] = now
                 self._release(topic)
 
+    def excuse(self, now: float) -> None:
+        """Begin every lease anew: what processes say could not be heard until now."""
+        self._renewed = dict.fromkeys(self._renewed, now)
+
     def expire(self, now: float, linger: float) -> list[str]:
         """Forget processes whose lease ran out; return the topics that nobody wants any more."""
         for process, renewed in list(self._renewed.items()):

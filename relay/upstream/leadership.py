@@ -58,7 +58,13 @@ return 1
 
 
 class Leadership(Protocol):
-    """How a worker comes to serve a category."""
+    """How a worker comes to serve a category.
+
+    Attributes:
+        is_in_doubt: Whether Redis did not answer when it was asked last.
+    """
+
+    is_in_doubt: bool
 
     async def win(self) -> int:
         """Wait until this worker is to serve; return the epoch of its term."""
@@ -75,6 +81,8 @@ class Leadership(Protocol):
 
 class AloneLeadership:
     """Where there can be no other worker: the one in the web process leads for ever."""
+
+    is_in_doubt = False
 
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         """Start; `wall_ms` tells Unix ms."""
@@ -119,7 +127,7 @@ class LeaseLeadership:
         self._continue = redis.register_script(_CONTINUE)
         self._epoch = 0
         self._highest_heard = 0
-        self._is_in_doubt = False  # Redis did not answer when it was asked last
+        self.is_in_doubt = False
 
     async def win(self) -> int:
         """Wait until the lease is this worker's; return the epoch of its term."""
@@ -194,13 +202,13 @@ class LeaseLeadership:
         self._highest_heard = max(self._highest_heard, epoch)
 
     def _answered(self) -> None:
-        if self._is_in_doubt:
-            self._is_in_doubt = False
+        if self.is_in_doubt:
+            self.is_in_doubt = False
             logger.info("%s: Redis answers again", self._category)
 
     def _failed(self, fault: Exception, words: str) -> None:
-        if not self._is_in_doubt:
-            self._is_in_doubt = True
+        if not self.is_in_doubt:
+            self.is_in_doubt = True
             logger.warning("%s: %s: %s", self._category, words, fault or type(fault).__name__)
 
 

@@ -321,6 +321,10 @@ class Supply:
 
     # ---- time ----
 
+    def excuse(self, now: float) -> None:
+        """Note that demand cannot be heard: what was wanted last is kept."""
+        self._interest.excuse(now)
+
     def tick(self, now: float) -> None:
         """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
         for text in self._interest.expire(now, self._linger):

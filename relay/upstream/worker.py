@@ -33,6 +33,7 @@ from relay.upstream.supply import Line, Supply
 logger = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between looks at what is due
+DEAF_LIMIT = 60.0  # seconds without Redis for which topics are kept, demand or not
 
 
 def wall_ms() -> int:
@@ -113,9 +114,13 @@ class _Term:
         """Let time pass for the supply."""
         # The first beat tells the hubs of a new epoch, and they answer with all they want.
         await self._is_listening.wait()
-        next_beat = time.monotonic()
+        next_beat = sure_at = time.monotonic()
         while True:
             now = time.monotonic()
+            if not self._leadership.is_in_doubt:
+                sure_at = now
+            elif now - sure_at < DEAF_LIMIT:
+                self.supply.excuse(now)
             self.supply.tick(now)
             if now >= next_beat:
                 next_beat = now + envelopes.BEAT

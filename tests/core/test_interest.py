@@ -44,6 +44,16 @@ def test_who_comes_back_within_the_linger_costs_nothing() -> None:
     assert interest.expire(23, LINGER) == ["a"]
 
 
+def test_a_lease_does_not_run_out_while_nobody_could_be_heard() -> None:
+    interest = Interest()
+    interest.add("p", ["a"], 0)
+    interest.add("q", ["b"], 0)
+    interest.excuse(LEASE)
+    interest.renew("q", ["b"], LEASE + 1)
+    assert interest.expire(2 * LEASE, 0.0) == []
+    assert interest.expire(2 * LEASE + 0.1, 0.0) == ["a"]
+
+
 def test_a_topic_of_two_processes_stays_until_both_have_gone() -> None:
     interest = Interest()
     interest.add("p", ["a"], 0)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.house import House, Scene
+from tests.faults.house import DEMAND_LEASE, LINGER, House, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,6 +34,8 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
     for one in short:
         await one.until(lambda o=one: o.notices, "told that upstream is out of reach")
     print(f"{way}: known and told after {time.monotonic() - gone:.2f} s")
+    if way == "kill":  # and longer than any lease of demand
+        await asyncio.sleep(max(0.0, gone + DEMAND_LEASE + LINGER + 1 - time.monotonic()))
     if way == "freeze":
         process.send_signal(signal.SIGCONT)
     else:
@@ -47,6 +49,7 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
     await scene.late()
     await scene.assert_heals(interrupted=True)
     assert scene.exchange.opened == opened
+    assert scene.exchange.asked("unsubscribe", scene.market.trades.topic) == 0
     assert took < BACK_WITHIN
 
 
