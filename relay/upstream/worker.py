@@ -72,7 +72,8 @@ class _Term:
                 words = f"{self._worker.name} stands by, for {words}"
                 log.note("leader", words, category=self.supply.category)
             finally:
-                await end([*tasks, *(task for _, task in self._connections.values())])
+                await end(tasks)  # first: they are what makes connections
+                await end([task for _, task in self._connections.values()])
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._group.create_task(work, name=f"upstream {self.supply.category} {name}")
