@@ -109,6 +109,27 @@ test("stale topics are said with their number, unless a lost exchange says it al
   assert.deepEqual(wordsOf(lost), ["linear: the exchange is lost, 3 topics stand still"]);
 });
 
+test("what happened lately says how often, where and how", () => {
+  const event = (kind, ago, topic, words) => ({ at: NOW - ago, kind, category: "linear", topic, words });
+  const faults = faultsIn(
+    picture({
+      events: [
+        event("gap", 1_000, "b", "expected u 4, received 6"),
+        event("silent", 2_000, "", "no report any more of web-2"),
+        event("gap", 3_000, "a", "expected u 1, received 3"),
+        event("resync", 4_000, "a", "asked for by an operator"),
+      ],
+    }),
+  );
+  assert.deepEqual(
+    faults.map(({ words, detail }) => `${words}: ${detail}`),
+    [
+      "1 process fell silent in the last five minutes: the last 2.0 s ago on linear: no report any more of web-2",
+      "2 gaps in the last five minutes: the last 1.0 s ago on b: expected u 4, received 6",
+    ],
+  );
+});
+
 test("an old gap is history and no fault", () => {
   const events = [{ at: NOW - 400_000, kind: "gap", category: "linear", topic: "a", words: "" }];
   assert.deepEqual(faultsIn(picture({ events })), []);

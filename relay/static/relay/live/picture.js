@@ -12,7 +12,13 @@ export const REMEMBERED = 300; // values a sparkline shows, one a second
 
 const SLOW_REDIS = 250; // ms there and back: every book is late by as much
 const BROKEN_REDIS = 1_000; // ms
-const LATELY = 300_000; // ms: how far back gaps are counted
+const LATELY = 300_000; // ms: how far back events are faults
+/** Kinds of events that are faults for some minutes, and how so many of them are said. */
+const SERIOUS = Object.freeze({
+  silent: (number) => `${count(number, "process", "processes")} fell silent`,
+  gap: (number) => count(number, "gap"),
+  too_many_topics: (number) => `${count(number, "topic")} refused, because there are too many,`,
+});
 const FIGURES = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 // Figures.
@@ -185,7 +191,7 @@ export function faultsIn(picture) {
     });
   }
   const stale = picture.states?.stale ?? 0;
-  const isExplained = found.some(({ key }) => key.includes(" ")); // by a category that is broken
+  const isExplained = found.some(({ level }) => level === "bad"); // by what broke them
   if (stale > 0 && !isExplained) {
     add("warn", "stale", `${count(stale, "topic")} ${stale === 1 ? "is" : "are"} stale`, {
       detail: "the exchange's messages had a hole, and a fresh snapshot is awaited",
@@ -194,10 +200,13 @@ export function faultsIn(picture) {
     });
   }
   const now = Date.parse(picture.generated_at);
-  const gaps = picture.events.filter(({ kind, at }) => kind === "gap" && now - at < LATELY);
-  if (gaps.length > 0) {
-    add("warn", "gaps", `${count(gaps.length, "gap")} in the last five minutes`, {
-      detail: `the last ${ago(gaps[0].at, now)} ago on ${gaps[0].topic || gaps[0].category}`,
+  for (const [kind, say] of Object.entries(SERIOUS)) {
+    const lately = picture.events.filter((one) => one.kind === kind && now - one.at < LATELY);
+    if (lately.length === 0) continue;
+    const [{ at, topic, category, words }] = lately;
+    const where = topic || category;
+    add("warn", kind, `${say(lately.length)} in the last five minutes`, {
+      detail: `the last ${ago(at, now)} ago${where ? ` on ${where}` : ""}: ${words}`,
       isLasting: false,
       view: { tab: "events" },
     });
