@@ -207,7 +207,7 @@ class Desk:
             await asyncio.sleep(REPORT_INTERVAL)
             silent = self.picture.beat(time.monotonic())
             if silent and self._runner.process == min(self.picture.processes(), default=""):
-                log.note("process", f"no report any more of {', '.join(silent)}")
+                log.note("silent", f"no report any more of {', '.join(silent)}")
             for watcher in self.watchers:
                 self.wish(watcher)
 
