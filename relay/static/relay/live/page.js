@@ -593,5 +593,6 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) feed.look();
 });
 setInterval(() => {
-  if (!document.hidden) schedule(); // ages move on without a picture too
+  const isOverdue = Date.now() - (feed.receivedAt ?? 0) > 1_500;
+  if (isOverdue && !document.hidden) schedule(); // ages move on without a picture too
 }, 1_000);
