@@ -1,63 +1,35 @@
 /** Everything the demo page puts on the screen, from its state alone. Rows are made once and stay. */
 
 import { compare } from "../decimals.js";
-import { NOTHING, grouped, span, timeOfDay } from "../format.js";
+import { NOTHING, grouped, timeOfDay } from "../format.js";
 import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
 import { steps } from "./grouping.js";
 import { Ladder } from "./ladder.js";
+import { drawBanner, drawLight } from "./light.js";
 import { kindOf, unitsOf } from "./market.js";
 import { Rows } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
 
 const CHARTS_EVERY = 250; // ms: canvases are dear, and nobody sees more
-const LIGHT_WORDS = {
-  closed: "Closed",
-  connecting: "Connecting",
-  waiting: "Waiting",
-  live: "Live",
-  stale: "Stale",
-  reconnecting: "Reconnecting",
-  refused: "Refused",
-};
-const LONGEST_LATENCY = 60_000; // ms: beyond it, it is the clocks that differ
 
-const page = Object.fromEntries(
-  [
-    ["light", "light"],
-    ["state", "state"],
-    ["rate", "rate"],
-    ["latency", "latency"],
-    ["roundTrip", "round-trip"],
-    ["gaps", "gaps"],
-    ["resyncs", "resyncs"],
-    ["connections", "connections"],
-    ["briefRate", "brief-rate"],
-    ["briefLatency", "brief-latency"],
-    ["gapsBrief", "brief-gaps"],
-    ["resyncsBrief", "brief-resyncs"],
-    ["reason", "reason"],
-    ["clocks", "clocks"],
-    ["banner", "banner"],
-    ["bannerWords", "banner-words"],
-    ["retry", "retry"],
-    ["picker", "picker"],
-    ["symbols", "symbols"],
-    ["depth", "depth"],
-    ["step", "step"],
-    ["strip", "strip"],
-    ["book", "book"],
-    ["bookNotice", "book-notice"],
-    ["trades", "trades"],
-    ["tradesNotice", "trades-notice"],
-    ["price", "price"],
-    ["priceNotice", "price-notice"],
-    ["depthNotice", "depth-notice"],
-    ["priceNote", "price-note"],
-    ["depthPanel", "depth-panel"],
-    ["depthNote", "depth-note"],
-  ].map(([name, id]) => [name, byId(id)]),
-);
+const page = {
+  picker: byId("picker"),
+  symbols: byId("symbols"),
+  depth: byId("depth"),
+  step: byId("step"),
+  strip: byId("strip"),
+  book: byId("book"),
+  bookNotice: byId("book-notice"),
+  trades: byId("trades"),
+  tradesNotice: byId("trades-notice"),
+  price: byId("price"),
+  priceNotice: byId("price-notice"),
+  depthNotice: byId("depth-notice"),
+  priceNote: byId("price-note"),
+  depthPanel: byId("depth-panel"),
+  depthNote: byId("depth-note"),
+};
 const ladder = new Ladder();
 const tape = new Rows(byId("tape"), ["Price", "Size", "Time"]);
 const priceChart = new PriceChart(byId("price-chart"));
@@ -140,60 +112,6 @@ export function drawTitle({ topics, market, digits }) {
   const words = price ? `${grouped(price, digits.price)} ${market.symbol}` : market.symbol;
   const title = words ? `${words} · marketfeed` : "marketfeed";
   if (document.title !== title) document.title = title;
-}
-
-/** The worst of what is on the page: a live connection with a broken book is not live. */
-function lightOf({ feed, freshness }) {
-  if (feed.state !== "live") return feed.state;
-  const all = Object.values(freshness);
-  if (all.includes("stale")) return "stale";
-  if (all.includes("live")) return "live";
-  return all.includes("refused") ? "refused" : "waiting";
-}
-
-function drawLight(state) {
-  const { feed, messagesPerSecond, latency, now } = state;
-  const light = lightOf(state);
-  mark(page.light, "state", light);
-  put(page.state, state.isPaused ? "Paused" : LIGHT_WORDS[light]);
-  const rate = messagesPerSecond === null ? NOTHING : `${Math.round(messagesPerSecond)}/s`;
-  const middle = latency.median(now);
-  const isPossible = middle !== null && middle >= 0 && middle < LONGEST_LATENCY;
-  const words = middle === null ? NOTHING : isPossible ? span(middle) : "clocks differ";
-  for (const element of [page.rate, page.briefRate]) put(element, rate);
-  for (const element of [page.latency, page.briefLatency]) put(element, words);
-  put(page.clocks, clockWords(middle, isPossible));
-  put(page.roundTrip, feed.roundTrip === null ? NOTHING : span(feed.roundTrip));
-  for (const name of ["gaps", "resyncs"]) {
-    for (const element of [page[name], page[`${name}Brief`]]) {
-      put(element, String(feed.counts[name]));
-      mark(element, "some", feed.counts[name] ? "yes" : null);
-    }
-  }
-  put(page.connections, String(feed.counts.connections));
-  put(page.reason, feed.since === null ? "" : `${feed.reason ?? LIGHT_WORDS[feed.state]} since ${timeOfDay(feed.since)}`);
-}
-
-function clockWords(middle, isPossible) {
-  if (middle !== null && !isPossible) {
-    const words = span(Math.abs(middle));
-    return `The exchange's clock and this one differ: messages seem to arrive ${words} ${middle < 0 ? "before" : "after"} they were made.`;
-  }
-  return "Latency is from the exchange's clock (cts, or ts) to this screen: two clocks, so it is wrong by as much as they differ. The round trip to the relay is measured by this clock alone.";
-}
-
-/** Say over everything what is wrong, and since when the numbers stand still. */
-function drawBanner(state) {
-  const { feed, heardAt, freshness, now, isPaused } = state;
-  const isBroken = feed.state === "reconnecting" || feed.state === "stale" || (feed.state === "closed" && !isPaused);
-  page.banner.hidden = !isBroken;
-  if (!isBroken) return;
-  const wait = feed.retryAt === null ? null : Math.max(0, Math.ceil((feed.retryAt - now) / 1_000));
-  const next = wait === null ? "" : wait > 0 ? ` Next attempt in ${wait} s.` : " Trying again.";
-  const isOld = freshness.book === "stale" && heardAt.book !== null;
-  const old = isOld ? ` The book is of ${timeOfDay(heardAt.book)}.` : "";
-  put(page.bannerWords, `${sentence(feed.reason ?? "Not connected")}.${old}${next}`);
-  page.retry.hidden = feed.state === "stale" || (wait ?? 1) === 0;
 }
 
 function drawStrip(state) {
@@ -328,8 +246,4 @@ function makeStrip(market) {
   cells.push({ element: change, write: CHANGE[market.category] });
   page.strip.replaceChildren(head, list);
   return { last, cells };
-}
-
-function sentence(words) {
-  return words.charAt(0).toUpperCase() + words.slice(1);
 }

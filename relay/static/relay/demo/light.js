@@ -1,0 +1,94 @@
+/** How the connection is: one word in a light, what is measured of it, and a banner when it is lost. */
+
+import { NOTHING, span, timeOfDay } from "../format.js";
+import { byId, mark, put } from "./dom.js";
+
+const WORDS = {
+  closed: "Closed",
+  connecting: "Connecting",
+  waiting: "Waiting",
+  live: "Live",
+  stale: "Stale",
+  reconnecting: "Reconnecting",
+  refused: "Refused",
+};
+const LONGEST_LATENCY = 60_000; // ms: beyond it, it is the clocks that differ
+
+const page = {
+  light: byId("light"),
+  state: byId("state"),
+  rate: byId("rate"),
+  latency: byId("latency"),
+  roundTrip: byId("round-trip"),
+  gaps: byId("gaps"),
+  resyncs: byId("resyncs"),
+  connections: byId("connections"),
+  briefRate: byId("brief-rate"),
+  briefLatency: byId("brief-latency"),
+  gapsBrief: byId("brief-gaps"),
+  resyncsBrief: byId("brief-resyncs"),
+  reason: byId("reason"),
+  clocks: byId("clocks"),
+  banner: byId("banner"),
+  bannerWords: byId("banner-words"),
+  retry: byId("retry"),
+};
+
+/** The worst of what is on the page: a live connection with a broken book is not live. */
+function lightOf({ feed, freshness }) {
+  if (feed.state !== "live") return feed.state;
+  const all = Object.values(freshness);
+  if (all.includes("stale")) return "stale";
+  if (all.includes("live")) return "live";
+  return all.includes("refused") ? "refused" : "waiting";
+}
+
+/** Draw the light, what is measured beside it, and the same in full below it. */
+export function drawLight(state) {
+  const { feed, messagesPerSecond, latency, now } = state;
+  const light = lightOf(state);
+  mark(page.light, "state", light);
+  put(page.state, state.isPaused ? "Paused" : WORDS[light]);
+  const rate = messagesPerSecond === null ? NOTHING : `${Math.round(messagesPerSecond)}/s`;
+  const middle = latency.median(now);
+  const isPossible = middle !== null && middle >= 0 && middle < LONGEST_LATENCY;
+  const words = middle === null ? NOTHING : isPossible ? span(middle) : "clocks differ";
+  for (const element of [page.rate, page.briefRate]) put(element, rate);
+  for (const element of [page.latency, page.briefLatency]) put(element, words);
+  put(page.clocks, clockWords(middle, isPossible));
+  put(page.roundTrip, feed.roundTrip === null ? NOTHING : span(feed.roundTrip));
+  for (const name of ["gaps", "resyncs"]) {
+    for (const element of [page[name], page[`${name}Brief`]]) {
+      put(element, String(feed.counts[name]));
+      mark(element, "some", feed.counts[name] ? "yes" : null);
+    }
+  }
+  put(page.connections, String(feed.counts.connections));
+  put(page.reason, feed.since === null ? "" : `${feed.reason ?? WORDS[feed.state]} since ${timeOfDay(feed.since)}`);
+}
+
+function clockWords(middle, isPossible) {
+  if (middle !== null && !isPossible) {
+    const words = span(Math.abs(middle));
+    return `The exchange's clock and this one differ: messages seem to arrive ${words} ${middle < 0 ? "before" : "after"} they were made.`;
+  }
+  return "Latency is from the exchange's clock (cts, or ts) to this screen: two clocks, so it is wrong by as much as they differ. The round trip to the relay is measured by this clock alone.";
+}
+
+/** Say over everything what is wrong, and since when the numbers stand still. */
+export function drawBanner(state) {
+  const { feed, heardAt, freshness, now, isPaused } = state;
+  const isBroken = feed.state === "reconnecting" || feed.state === "stale" || (feed.state === "closed" && !isPaused);
+  page.banner.hidden = !isBroken;
+  if (!isBroken) return;
+  const wait = feed.retryAt === null ? null : Math.max(0, Math.ceil((feed.retryAt - now) / 1_000));
+  const next = wait === null ? "" : wait > 0 ? ` Next attempt in ${wait} s.` : " Trying again.";
+  const isOld = freshness.book === "stale" && heardAt.book !== null;
+  const old = isOld ? ` The book is of ${timeOfDay(heardAt.book)}.` : "";
+  put(page.bannerWords, `${sentence(feed.reason ?? "Not connected")}.${old}${next}`);
+  page.retry.hidden = feed.state === "stale" || (wait ?? 1) === 0;
+}
+
+function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
