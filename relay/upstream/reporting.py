@@ -50,6 +50,7 @@ class Reporting:
         self._layer: Any = get_channel_layer()
         self._others: dict[str, tuple[float, dict[str, list[int]]]] = {}
         self._told = 0  # the last event that was told
+        self._carried: dict[str, list[int]] | None = None  # as the others were told last
         self._has_news = asyncio.Event()  # the number of topics may change
 
     def topics_elsewhere(self, now: float) -> int:
@@ -69,17 +70,22 @@ class Reporting:
         return sum(topics for c, (_, topics) in newest.items() if Category(c) not in self._supplies)
 
     async def listen(self) -> None:
-        """Hear what other workers carry."""
+        """Hear what other workers carry; ask for it at the start."""
         channel = await self._layer.new_channel()
         await self._layer.group_add(WORKERS_GROUP, channel)
+        await self._send({"type": "hello", "process": self._process})
         while True:
             message: Any = await self._layer.receive(channel)
-            if message["type"] == "carries" and message["process"] != self._process:
-                self._others[message["process"]] = (time.monotonic(), message["topics"])
+            process = message["process"]
+            if process == self._process:
+                continue
+            if message["type"] == "carries":
+                self._others[process] = (time.monotonic(), message["topics"])
             elif message["type"] == "left":
-                self._others.pop(message["process"], None)
+                self._others.pop(process, None)
             elif message["type"] == "hello":
-                self._told = 0
+                self._told, self._carried = 0, None
+                self._has_news.set()
 
     @property
     def _process(self) -> str:
@@ -87,7 +93,6 @@ class Reporting:
 
     async def tell(self) -> None:
         """Tell how many topics are carried when that changes, and everything once a second."""
-        before: dict[str, list[int]] = {}
         next_report = time.monotonic()
         while True:
             await asyncio.sleep(REST)
@@ -101,8 +106,8 @@ class Reporting:
             }
             now = time.monotonic()
             is_due = now >= next_report
-            if is_due or carried != before:
-                before = carried
+            if is_due or carried != self._carried:
+                self._carried = carried
                 await self._send({"type": "carries", "process": self._process, "topics": carried})
             if is_due:
                 next_report = now + REPORT_INTERVAL

@@ -558,6 +558,7 @@ async def test_two_workers_together_carry_no_more_topics_than_allowed(
         async with client(web.url("/ws?category=spot")) as one:
             await one.subscribe(books[0].topic)
             await one.subscribe(books[1].topic)
+            await exchange.until_followed("spot", books[0].topic, books[1].topic)
             await one.request("subscribe", books[2].topic)
             await one.until(lambda: len(one.replies) == 3, "the third is refused")
             assert one.replies[-1]["error"]["code"] == "too_many_topics"

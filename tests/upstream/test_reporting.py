@@ -84,6 +84,17 @@ async def test_a_worker_that_stops_carries_nothing() -> None:
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, 5, "gone")
 
 
+async def test_a_worker_that_starts_is_told_at_once_what_the_others_carry() -> None:
+    async with running(Worker(Category.SPOT).reporting) as layer:
+        channel = await layer.new_channel()
+        await layer.group_add(WORKERS_GROUP, channel)
+        while (await layer.receive(channel))["type"] != "worker_report":
+            pass
+        await layer.group_send(WORKERS_GROUP, {"type": "hello", "process": "new"})
+        said = [(await layer.receive(channel))["type"] for _ in range(2)]
+        assert said == ["hello", "carries"]  # and not with the next report, a second later
+
+
 async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_second() -> None:
     worker = Worker(Category.SPOT)
     async with running(worker.reporting) as layer:
@@ -91,6 +102,8 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
         await layer.group_add(WORKERS_GROUP, channel)
         supply = worker.supplies[Category.SPOT]
         first = await layer.receive(channel)
+        while first["type"] == "hello":
+            first = await layer.receive(channel)
         assert first["topics"] == {"spot": [1, 0]}
         report = await layer.receive(channel)
         assert report["type"] == "worker_report"
