@@ -175,7 +175,7 @@ class House:
         await self.until_ready()
 
     async def _all_report(self) -> bool:
-        """Whether each web process hears of all that live and of no other, and of the leaders."""
+        """Whether each web process shows all of them that live and no other, and who leads now."""
         living = {str(web.program.process.pid) for web in self.webs}
         workers = {self.name(worker) for worker in self.workers}
         pictures = [await self.picture(web) for web in self.webs]  # the first asking starts it

@@ -36,6 +36,8 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
     print(f"{way}: known and told after {time.monotonic() - gone:.2f} s")
     if way == "kill":  # and longer than any lease of demand
         await asyncio.sleep(max(0.0, gone + DEMAND_LEASE + LINGER + 1 - time.monotonic()))
+    if way == "stop":  # from here on nobody says a word: what was lost must be noticed all the same
+        await scene.market.stop()
     if way == "freeze":
         process.send_signal(signal.SIGCONT)
     else:

@@ -1,6 +1,6 @@
 """A few hundred topics under load, and faults at random moments.
 
-`FAULT_SECONDS` (default 25) says for how long, `FAULT_SEED` (default 1) which.
+`FAULT_SECONDS` (default 20) says for how long, `FAULT_SEED` (default 1) which.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.faults.house import (
 )
 from tests.processes import Programs
 
-SECONDS = float(os.environ.get("FAULT_SECONDS", "25"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "20"))
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 SYMBOLS = {"linear": 60, "spot": 20, "inverse": 5, "option": 5}
 TOPICS_PER_CLIENT = 40

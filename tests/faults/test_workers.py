@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from relay.reports import REPORT_LEASE
 from tests.faults.house import House, Scene, Worker, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -100,3 +101,10 @@ async def test_every_worker_dies_and_the_next_one_knows_what_is_wanted(
     await asyncio.sleep(3)  # until the silence is noticed
     await house.repair()
     await scene.assert_heals(interrupted=True, trades_may_miss=True)
+    names = {house.name(worker) for worker in house.workers}
+
+    async def are_shown() -> bool:
+        pictures = [await house.picture(web) for web in house.webs]
+        return all({row["name"] for row in picture["workers"]} == names for picture in pictures)
+
+    await until(are_shown, REPORT_LEASE + 2, "both workers are shown, and none that is dead")
