@@ -160,6 +160,7 @@ test("polling says that it polls, why, and when the socket is tried again", () =
   const feed = { receivedAt: NOW, changedAt: NOW, by: "polling", fault: null };
   const words = (more) => freshness({ ...feed, reason: null, retryAt: null, ...more }, NOW).words;
   assert.equal(words({}), "Live, asked for each second");
+  assert.equal(words({ fault: "the server answered 500" }), "No new numbers: the server answered 500");
   assert.equal(
     words({ reason: "closed (1006)", retryAt: NOW + 4_000 }),
     "Live, asked for each second: closed (1006); it is tried again in 4.0 s",

@@ -299,6 +299,7 @@ export function freshness({ receivedAt, changedAt, by, reason, fault, retryAt },
   const age = now - Math.min(receivedAt, changedAt);
   if (age >= OLD_AFTER) return { age: "old", words: `These numbers are ${span(age)} old${why}` };
   if (by === "socket") return { age: "fresh", words: "Live, pushed each second" };
+  if (fault !== null) return { age: "fresh", words: `No new numbers${why}` };
   const again = retryAt === null ? "" : `; it is tried again in ${span(Math.max(0, retryAt - now))}`;
   return { age: "fresh", words: `Live, asked for each second${reason === null ? "" : `: ${reason}${again}`}` };
 }
