@@ -36,7 +36,7 @@ demo: migrated
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE)
 
 test: $(TESTS_INSTALLED) chromium
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 # Only on Debian and only as root or with sudo that asks nothing; elsewhere these tests are skipped.
 chromium:
