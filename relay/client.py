@@ -267,7 +267,7 @@ class Client:
             self.is_lagging = True
             counters.lagging += 1
             if self.takes_notices:
-                self._say(short_dialect.lagging(unsent - size))
+                self._tell(short_dialect.lagging(unsent - size))
         if unsent > self._buffer_limit:
             return False
         self.outbound.write(batch)
@@ -332,7 +332,7 @@ class Client:
         counters.gaps += 1
         counters.trades_dropped += dropped
         if self.takes_notices:
-            self._say(short_dialect.gap(topic, dropped))
+            self._tell(short_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
             code = CLOSE_SLOW if is_slow else CLOSE_DATA_LOST
             self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
@@ -341,7 +341,7 @@ class Client:
         self._down_since = since if state.is_interrupted else 0
         if self.takes_notices:
             word = UpstreamState.DOWN if state.is_interrupted else state
-            self._say(short_dialect.status(category, word.value, since))
+            self._tell(short_dialect.status(category, word.value, since))
 
     def _tell_if_down(self, category: Category) -> None:
         """Tell one who comes while upstream is down why there is no snapshot."""
@@ -373,13 +373,16 @@ class Client:
             self.backlogged_in.discard(self)
 
     def _say(self, text: bytes) -> None:
-        """Send an answer or a notice; one who asks and never reads is not answered for ever."""
-        if self.is_closing:
-            return
-        if self.outbound.unsent() > 2 * self._buffer_limit:
+        """Send an answer; one who asks and never reads is not answered for ever."""
+        if self.outbound.unsent() > 2 * self._buffer_limit and not self.is_closing:
             self.close(CLOSE_SLOW, "slow", "answers are not read")
             self.outbound.abort()
         else:
+            self._tell(text)
+
+    def _tell(self, text: bytes) -> None:
+        """Send a notice. They are few, and a slow reader is not to blame for them."""
+        if not self.is_closing:
             batch = Batch([text])
             self.outbound.write(batch)
             counters.bytes_out += batch.size_for(1)

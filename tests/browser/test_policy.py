@@ -54,7 +54,7 @@ async def collected(tmp_path: Path) -> AsyncIterator[Relay]:
 async def test_the_browser_refuses_nothing_of_our_own_pages(page: Page, collected: Relay) -> None:
     root = f"http://{collected.server.host}"
     await page.goto(root)
-    await page.wait_for_function("document.querySelector('[data-state=live]')")
+    await expect(page.locator("[data-state=live]").first).to_be_visible(timeout=20_000)
     await page.goto(root + "/admin/")
     await page.fill("#id_username", "root")
     await page.fill("#id_password", PASSWORD)

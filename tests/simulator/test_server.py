@@ -32,7 +32,7 @@ class Clock:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    await until(condition, 10, "what the test waits for")
+    await until(condition, 30, "what the test waits for")
 
 
 async def test_a_followed_book_is_the_exchanges_book_at_rest() -> None:
@@ -160,10 +160,12 @@ async def test_a_reader_that_does_not_read_is_cut_off_alone() -> None:
                 await loop.sock_sendall(stuck, frame + undo)
 
         flooding = asyncio.create_task(flood())
-        await eventually(lambda: len(simulator.sockets) == 1)
-        flooding.cancel()
-        await asyncio.gather(flooding, return_exceptions=True)
-        stuck.close()
+        try:
+            await eventually(lambda: len(simulator.sockets) == 1)
+        finally:
+            flooding.cancel()
+            await asyncio.gather(flooding, return_exceptions=True)
+            stuck.close()
         assert (await good.receive())["topic"] == BOOK
 
 

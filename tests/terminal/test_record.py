@@ -273,6 +273,7 @@ async def test_on_a_terminal_it_counts_in_place(exchange: StandIn, tmp_path: Pat
         for text in (BOOK.snapshot(), BOOK.delta(), BOOK.delta()):
             await exchange.say("linear", BOOK.topic, text)
         await terminal.until_shown("linear live", "3 messages")
+        exchange.is_shut = True
         exchange.lines[0].cut()  # what is logged goes above the line, not through it
         await terminal.until_shown("linear not connected", "connection 1 broke")
         assert terminal.text.count("messages/s") == 1
