@@ -28,6 +28,8 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, kept over exec
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+# What those who start the tests set for themselves: settings, and the size of their terminal.
+ALIEN = ("DJANGO_SETTINGS_MODULE", "COLUMNS", "LINES")
 START_LIMIT = 20.0  # seconds: Django's start on a busy machine
 
 
@@ -36,7 +38,7 @@ def environment(**variables: str) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name != "DJANGO_SETTINGS_MODULE" and not name.startswith("RELAY_")
+        if name not in ALIEN and not name.startswith("RELAY_")
     }
     return inherited | BLANK | variables
 
