@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,23 @@ _Words = Annotated[str, Meta(max_length=100)]
 _WORST_FIRST = ("stale", "waiting", "live")
 
 
+Column = Literal[
+    "category",
+    "topic",
+    "state",
+    "subscribers",
+    "peak",
+    "messages_per_second",
+    "deliveries_per_second",
+    "age_ms",
+    "gaps",
+    "resyncs",
+    "u",
+    "pinned",
+]
+COLUMNS: tuple[str, ...] = get_args(Column)
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Which topics somebody looks at: those that match, in order, from `offset` on.
 
@@ -33,20 +50,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     search: _Words = ""
     category: _Words = ""
     state: _Words = ""
-    sort: Literal[
-        "category",
-        "topic",
-        "state",
-        "subscribers",
-        "peak",
-        "messages_per_second",
-        "deliveries_per_second",
-        "age_ms",
-        "gaps",
-        "resyncs",
-        "u",
-        "pinned",
-    ] = "subscribers"
+    sort: Column = "subscribers"
     descending: bool = True
     offset: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
     limit: Annotated[int, Meta(ge=0, le=PAGE_LIMIT)] = 100
@@ -149,22 +153,6 @@ class LiveTopic:
     def shown(self) -> dict[str, Any]:
         """Return everything, as it is shown."""
         return {column: getattr(self, column) for column in COLUMNS}
-
-
-COLUMNS = (
-    "category",
-    "topic",
-    "state",
-    "subscribers",
-    "peak",
-    "messages_per_second",
-    "deliveries_per_second",
-    "age_ms",
-    "gaps",
-    "resyncs",
-    "u",
-    "pinned",
-)
 
 
 class TopicTable:

@@ -25,9 +25,10 @@ from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import LockError, LockNotOwnedError, RedisError
+from redis.exceptions import LockError, LockNotOwnedError
 
 from relay.core.topics import Category
+from relay.steps import LAYER_FAULTS
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,6 @@ RENEWAL = 0.5  # seconds between renewals
 RETRY = 0.25  # seconds between tries to become leader
 GRACE = 1.0  # seconds in which a leader that Redis has forgotten may take its lead again
 ANSWER_LIMIT = 1.0  # seconds Redis may take for one of these
-
-REDIS_FAULTS = (RedisError, OSError, TimeoutError)
 
 # Both ask whether the caller still holds the lock in the same step: a worker that froze in
 # between must not get a higher number than the one that leads by then.
@@ -153,7 +152,7 @@ class LeaseLeadership:
                             self._epoch = epoch
                             return epoch
                 self._answered()
-            except REDIS_FAULTS as fault:
+            except LAYER_FAULTS as fault:
                 is_doubtful = True
                 self._failed(fault, "cannot be told who leads")
             await asyncio.sleep(RETRY)
@@ -173,7 +172,7 @@ class LeaseLeadership:
                 async with asyncio.timeout(ANSWER_LIMIT):
                     is_kept = await self._renew()
                 self._answered()
-            except REDIS_FAULTS as fault:
+            except LAYER_FAULTS as fault:
                 self._failed(fault, "lead cannot be renewed; goes on in doubt")
                 continue
             if not is_kept:
@@ -194,7 +193,7 @@ class LeaseLeadership:
                 await self._lock.release()
         except LockError:
             pass  # lost before
-        except REDIS_FAULTS:
+        except LAYER_FAULTS:
             logger.warning("%s: the lease could not be given back: it runs out", self._category)
 
     def heard(self, epoch: int) -> None:
