@@ -228,11 +228,11 @@ UNKNOWN_RELAY_VARIABLES = sorted(
 _relay, _ = conf.read(RELAY)
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {
-        "BACKEND": "relay.redis_layer.RedisChannelLayer",
+        "BACKEND": "relay.layers.redis.RedisChannelLayer",
         "CONFIG": {"hosts": list(_relay.redis_urls)},
     }
     if _relay.redis_urls
-    else {"BACKEND": "relay.local_layer.LocalChannelLayer"}
+    else {"BACKEND": "relay.layers.local.LocalChannelLayer"}
 }
 
 LOGGING_CONFIG = "marketfeed.logs.configure"

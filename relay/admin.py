@@ -16,9 +16,9 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from relay.actions import ACTIONS, Action, ActionFault
+from relay.live.actions import ACTIONS, Action, ActionFault
+from relay.live.topic_table import read_page
 from relay.models import LiveTopic, PinnedTopic
-from relay.topic_table import read_page
 
 if TYPE_CHECKING:
     _LiveTopics = admin.ModelAdmin[LiveTopic]
@@ -113,7 +113,7 @@ class LiveTopicAdmin(_LiveTopics):
 
     @_live
     def live_view(self, request: HttpRequest) -> HttpResponse:
-        """Answer `live.json`: all topics, or with a query a page of them (see `picture.Page`).
+        """Answer `live.json`: all topics, or with a query a page of them (see `topic_table.Page`).
 
         A page comes without the last minutes of the totals, unless the query has `history`.
 
@@ -123,16 +123,16 @@ class LiveTopicAdmin(_LiveTopics):
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request)):
             error = {"code": "forbidden", "message": "staff with the view permission only"}
             return JsonResponse({"error": error}, status=403)
-        from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the admin
+        from relay.live import query  # noqa: PLC0415 - the counters start with the relay, not with the admin
 
         try:
             page = read_page(request.GET.dict()) if request.GET else None
         except ValueError as fault:
             error = {"code": "bad_request", "message": str(fault)}
             return JsonResponse({"error": error}, status=400)
-        shown = stats.picture(page)
+        shown = query.picture(page)
         if page is None or "history" in request.GET:
-            shown["history"] = stats.history()
+            shown["history"] = query.history()
         return JsonResponse(shown)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

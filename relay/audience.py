@@ -15,8 +15,8 @@ from relay.core.errors import Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Replica
 from relay.core.topics import Category, Feed, Topic
-from relay.counters import counters
 from relay.envelopes import UpstreamState
+from relay.metrics.counters import counters
 
 
 class Corked(Protocol):

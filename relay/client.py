@@ -22,10 +22,10 @@ from relay.core.limits import TokenBucket
 from relay.core.protocol import Door, Fields, decode_fields
 from relay.core.short_dialect import Method, ShortId
 from relay.core.topics import Category, Topic
-from relay.counters import counters
 from relay.envelopes import UpstreamState
-from relay.events import log
 from relay.hub import Hub
+from relay.live.events import log
+from relay.metrics.counters import counters
 from relay.outbound import Outbound
 
 logger = logging.getLogger(__name__)

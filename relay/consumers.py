@@ -28,7 +28,7 @@ from relay.client import (
 from relay.core.errors import Refusal
 from relay.core.protocol import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
 from relay.core.topics import Category, parse_category
-from relay.counters import counters
+from relay.metrics.counters import counters
 from relay.origins import is_welcome
 from relay.outbound import make_outbound
 from relay.web_process import WebProcess

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from relay import conf
-from relay.local_layer import LocalChannelLayer
+from relay.layers.local import LocalChannelLayer
 
 PATIENCE = 2.0  # seconds for Redis to answer
 BASE_SIZE = 22_000  # bytes: the state of a book of 500 levels a side, the usual largest

@@ -18,8 +18,8 @@ from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.replica import Position, Step
 from relay.core.topics import Category, Feed, Topic
-from relay.counters import counters
 from relay.envelopes import UpstreamState
+from relay.metrics.counters import counters
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for

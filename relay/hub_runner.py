@@ -17,8 +17,8 @@ from relay import envelopes
 from relay.core.interest import RENEWAL
 from relay.core.replica import Position
 from relay.core.topics import Category
-from relay.counters import counters
 from relay.hub import Hub
+from relay.metrics.counters import counters
 from relay.steps import PATIENCE, end, repeat
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ class NoRows(models.Manager["LiveTopic"]):
 
 
 class LiveTopic(models.Model):
-    """A topic that this relay carries now; see `relay.stats` for the numbers."""
+    """A topic that this relay carries now; see `relay.live.picture` for the numbers."""
 
     topic = models.CharField(max_length=100, primary_key=True)
 

@@ -6,7 +6,7 @@ from channels.routing import URLRouter
 from django.urls import path, re_path
 
 from relay.consumers import BybitConsumer, MarketDataConsumer, UnknownPathConsumer
-from relay.live_socket import LiveTopicsConsumer
+from relay.live.socket import LiveTopicsConsumer
 
 websocket = URLRouter(
     [

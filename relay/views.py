@@ -46,10 +46,10 @@ def demo(request: HttpRequest) -> HttpResponse:
 @cache_control(max_age=5)
 def symbols(request: HttpRequest) -> HttpResponse:
     """Answer the symbols that are being read, by category: `{"spot": ["BTCUSDT"], ...}`."""
-    from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the views
+    from relay.live import query  # noqa: PLC0415 - the counters start with the relay, not with the views
 
     readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
-    for counted in stats.picture()["topics"]:
+    for counted in query.picture()["topics"]:
         feed, *_, symbol = counted["topic"].split(".")
         is_by_coin = counted["category"] == Category.OPTION and feed == Feed.TRADES
         if counted["state"] == "live" and not is_by_coin:
@@ -83,9 +83,9 @@ async def metrics(request: HttpRequest) -> HttpResponse:
 
     In a thread: counting the open files of a busy process takes milliseconds.
     """
-    from relay import web_metrics  # noqa: PLC0415 - the counters start with the relay, not with the views
+    from relay.metrics import web  # noqa: PLC0415 - the counters start with the relay, not with the views
 
-    render = sync_to_async(web_metrics.render, thread_sensitive=False)
+    render = sync_to_async(web.render, thread_sensitive=False)
     text, content_type = await render(request.headers.get("Accept", ""))
     return HttpResponse(text, content_type=content_type)
 
@@ -93,8 +93,8 @@ async def metrics(request: HttpRequest) -> HttpResponse:
 @require_safe
 @cache_control(no_store=True)
 async def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200, or 503 where `relay.stats` finds a fault; the JSON says which, for how long."""
-    from relay import stats  # noqa: PLC0415 - the counters start with the relay, not with the views
+    """Answer 200, or 503 where something is wrong; the JSON says what, and for how long."""
+    from relay import readiness  # noqa: PLC0415 - the counters start with the relay, not with the views
 
-    readiness = stats.readiness()
-    return JsonResponse(readiness, status=200 if readiness["ready"] else 503)
+    found = readiness.readiness()
+    return JsonResponse(found, status=200 if found["ready"] else 503)

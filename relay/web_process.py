@@ -17,9 +17,9 @@ from collections import Counter
 
 from relay import conf
 from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
-from relay.desk import Desk
 from relay.hub_runner import HubRunner
-from relay.loop_lag import watch_loop
+from relay.live.service import LiveService
+from relay.metrics.loop_lag import watch_loop
 from relay.outbound import daphne
 from relay.steps import end
 from relay.upstream.worker import UpstreamWorker
@@ -40,7 +40,7 @@ class WebProcess:
 
     Attributes:
         clients: Those that were let in.
-        desk: What is done for operators.
+        live: What is done for operators.
         worker: The upstream worker, if it runs in this process.
         ways: How many clients there are, by door and by the way their messages leave.
         is_stopping: Whether newcomers are to be refused.
@@ -53,7 +53,7 @@ class WebProcess:
         self.is_stopping = False
         self._backlogged: set[Client] = set()
         self.ways: Counter[tuple[str, str]] = Counter()
-        self.desk = Desk(self.runner, self.clients, self._backlogged)
+        self.live = LiveService(self.runner, self.clients, self._backlogged)
         self._addresses: Counter[str] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -64,7 +64,7 @@ class WebProcess:
         gc.set_threshold(*GC_THRESHOLDS)
         _allow_many_files()
         self.runner.start()
-        self.desk.start()
+        self.live.start()
         self._tasks.append(
             loop.create_task(self._look_after_clients(), name="slow and idle clients")
         )
@@ -115,7 +115,7 @@ class WebProcess:
         self.refuse_newcomers()
         await self._say_goodbye()
         await end(self._tasks)
-        await self.desk.stop()
+        await self.live.stop()
         await self.runner.stop()
 
     async def _say_goodbye(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.counters import counters
+from relay.metrics.counters import counters
 from tests.redis_server import RedisServer
 
 

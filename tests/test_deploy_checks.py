@@ -197,7 +197,7 @@ def test_too_few_files_for_the_clients_are_named(settings: Any) -> None:
     [
         "channels.layers.InMemoryChannelLayer",
         "channels_redis.core.RedisChannelLayer",
-        "relay.local_layer.LocalChannelLayer",
+        "relay.layers.local.LocalChannelLayer",
         "relay.no_such.Layer",
         None,
     ],

@@ -10,7 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
-from relay import stats
+from relay import readiness
+from relay.live import query
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PROBES = ["/healthz", "/readyz", "/metrics"]
@@ -74,7 +75,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def picture(monkeypatch):
-    monkeypatch.setattr(stats, "picture", lambda page=None: dict(PICTURE))
+    monkeypatch.setattr(query, "picture", lambda page=None: dict(PICTURE))
 
 
 def staff(*, may_view):
@@ -157,7 +158,7 @@ def test_anybody_may_ask_which_symbols_are_live_and_nothing_more(client, monkeyp
         counted("option", "publicTrade.BTC", 5),  # a coin, not a contract
         counted("option", "tickers.BTC-25JUN27-80000-C", 1),
     ]
-    monkeypatch.setattr(stats, "picture", lambda: PICTURE | {"topics": topics})
+    monkeypatch.setattr(query, "picture", lambda: PICTURE | {"topics": topics})
     assert client.get("/symbols.json").json() == {
         "spot": [],
         "linear": ["BTCUSDT", "ETHUSDT"],
@@ -193,19 +194,19 @@ async def test_every_other_page_asks_for_an_allowed_host(async_client):
 
 
 @pytest.mark.parametrize(
-    ("readiness", "status"),
+    ("found", "status"),
     [
         ({"ready": True, "faults": []}, 200),
         ({"ready": False, "faults": [{"what": "redis", "for_seconds": 7.5}]}, 503),
     ],
 )
 async def test_readyz_answers_by_what_is_known_and_says_it(
-    async_client, monkeypatch, readiness, status
+    async_client, monkeypatch, found, status
 ):
-    monkeypatch.setattr(stats, "readiness", lambda: readiness)
+    monkeypatch.setattr(readiness, "readiness", lambda: found)
     response = await async_client.get("/readyz")
     assert response.status_code == status
-    assert response.json() == readiness
+    assert response.json() == found
     assert response["Cache-Control"] == "no-store"
 
 

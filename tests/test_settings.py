@@ -57,7 +57,7 @@ def test_with_a_secret_key_alone_the_defaults_of_the_readme_hold(
     assert settings.ALLOWED_HOSTS == ["localhost", "127.0.0.1", "[::1]"]
     assert settings.CSRF_TRUSTED_ORIGINS == []
     assert settings.DATABASES["default"]["NAME"] == tmp_path / "db.sqlite3"
-    assert settings.CHANNEL_LAYERS["default"] == {"BACKEND": "relay.local_layer.LocalChannelLayer"}
+    assert settings.CHANNEL_LAYERS["default"] == {"BACKEND": "relay.layers.local.LocalChannelLayer"}
     assert settings.RELAY == {}
     assert settings.SECURE_SSL_REDIRECT is settings.SESSION_COOKIE_SECURE is False
 
@@ -152,7 +152,7 @@ def test_a_database_address_is_used(load: Load) -> None:
 def test_each_redis_address_is_a_shard_of_the_channel_layer(load: Load) -> None:
     settings = load(SECRET_KEY="s", REDIS_URL="redis://a:1/0, redis://b:2/0")
     assert settings.CHANNEL_LAYERS["default"] == {
-        "BACKEND": "relay.redis_layer.RedisChannelLayer",
+        "BACKEND": "relay.layers.redis.RedisChannelLayer",
         "CONFIG": {"hosts": ["redis://a:1/0", "redis://b:2/0"]},
     }
 

@@ -15,10 +15,9 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from relay.core.topics import Category
-from relay.counters import counters
 from relay.envelopes import UpstreamState
-from relay.events import log
-from relay.reports import (
+from relay.live.events import log
+from relay.live.reports import (
     REPORT_INTERVAL,
     REPORT_LEASE,
     WORKERS_GROUP,
@@ -27,6 +26,7 @@ from relay.reports import (
     WorkerReport,
     pack,
 )
+from relay.metrics.counters import counters
 from relay.upstream.supply import Supply
 
 REST = 0.02  # seconds between two words on how many topics are carried

@@ -23,10 +23,10 @@ from relay.core.interest import Interest
 from relay.core.ledger import Ledger
 from relay.core.stream import Outcome, TopicStream
 from relay.core.topics import Category, Feed, Topic, shown
-from relay.counters import counters
 from relay.envelopes import Demand, Envelope, UpstreamState
-from relay.events import log
-from relay.reports import CategoryReport, LineReport, StreamRow
+from relay.live.events import log
+from relay.live.reports import CategoryReport, LineReport, StreamRow
+from relay.metrics.counters import counters
 
 logger = logging.getLogger(__name__)
 

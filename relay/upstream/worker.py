@@ -22,7 +22,7 @@ from relay import conf, envelopes
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
-from relay.events import log
+from relay.live.events import log
 from relay.steps import PATIENCE, end, repeat
 from relay.upstream import leadership
 from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from relay.reports import REPORT_LEASE
+from relay.live.reports import REPORT_LEASE
 from tests.faults.house import House, Scene, Worker, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,7 +12,7 @@ import pytest
 from channels.layers import channel_layers, get_channel_layer
 
 from relay.core.topics import Category
-from relay.reports import REPORT_LEASE, WORKERS_GROUP
+from relay.live.reports import REPORT_LEASE, WORKERS_GROUP
 from relay.steps import end
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Supply

@@ -9,7 +9,7 @@ import pytest
 
 from relay import envelopes, steps
 from relay.core.topics import Category
-from relay.local_layer import LocalChannelLayer
+from relay.layers.local import LocalChannelLayer
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
 

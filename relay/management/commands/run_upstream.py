@@ -9,12 +9,13 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from relay import conf, metrics
+from relay import conf
 from relay.core.topics import Category
-from relay.counters import counters
-from relay.loop_lag import watch_loop
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
+from relay.metrics import registry
+from relay.metrics.counters import counters
+from relay.metrics.loop_lag import watch_loop
 from relay.upstream.supply import Supply
 from relay.upstream.worker import UpstreamWorker
 
@@ -45,7 +46,7 @@ class Command(RelayCommand):
         categories = [Category(name) for name in options["category"] or list(Category)]
         worker = UpstreamWorker(categories)
         try:
-            metrics.serve(worker)
+            registry.serve(worker)
         except OSError as fault:
             address = conf.current().metrics_address
             raise CannotStart(f"RELAY_METRICS_ADDRESS {address}: {fault.strerror}.") from fault

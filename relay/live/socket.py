@@ -33,10 +33,10 @@ from relay.client import (
 )
 from relay.core.frames import Batch
 from relay.core.limits import TokenBucket
-from relay.desk import MAX_WATCHERS, Desk
+from relay.live.service import MAX_WATCHERS, LiveService
+from relay.live.topic_table import Page
 from relay.origins import is_own_page
 from relay.outbound import Outbound, make_outbound
-from relay.topic_table import Page
 from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
@@ -62,14 +62,14 @@ class LiveSocket:
         has_history: Whether it was sent what the totals were before.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, live: LiveService) -> None:
         """Make one that `attach` gives a way out."""
         now = time.monotonic()
         self.page = Page()
         self.has_history = False
         self.is_closing = False
         self.outbound: Outbound
-        self._desk = desk
+        self._live = live
         self._messages = TokenBucket(MESSAGES_PER_SECOND, 2 * MESSAGES_PER_SECOND, now)
         self._slow_timeout = conf.current().slow_timeout
         self._accepted = 0
@@ -90,7 +90,7 @@ class LiveSocket:
         except msgspec.DecodeError as fault:
             self.close(CLOSE_BAD_REQUEST, "bad_request", str(fault))
         else:
-            self._desk.wish(self)
+            self._live.wish(self)
 
     def is_flooding(self) -> bool:
         """Count a frame; close when there have been too many."""
@@ -143,7 +143,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         process = web_process.current()
         relay_settings = conf.current()
-        socket = LiveSocket(process.desk)
+        socket = LiveSocket(process.live)
         outbound = make_outbound(
             send,
             socket,
@@ -167,8 +167,8 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
         finally:
             if looking is not None:
                 looking.cancel()
-            if not process.is_stopping:  # else `Desk.stop` says goodbye
-                process.desk.watchers.discard(socket)
+            if not process.is_stopping:  # else `LiveService.stop` says goodbye
+                process.live.watchers.discard(socket)
                 outbound.detach()
 
     async def _welcome(
@@ -179,7 +179,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
         session_key: str | None,
     ) -> bool:
         """Let a page in, or close it and say why."""
-        watchers = process.desk.watchers
+        watchers = process.live.watchers
         if not is_own_page(headers):
             socket.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
         elif process.is_stopping:
@@ -190,7 +190,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
             socket.close(CLOSE_NOT_PERMITTED, "forbidden", "staff with the view permission only")
         else:
             watchers.add(socket)
-            process.desk.wish(socket)
+            process.live.wish(socket)
             return True
         return False
 

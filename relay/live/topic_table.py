@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from relay.kept import Kept, Leader, TopicKey
-from relay.reports import REPORT_INTERVAL, Report, StreamRow, TopicRow, WorkerReport
+from relay.live.last_reports import LastReports, Leader, TopicKey
+from relay.live.reports import REPORT_INTERVAL, Report, StreamRow, TopicRow, WorkerReport
 
 PAGE_LIMIT = 200  # topics on one page
 
@@ -74,19 +74,19 @@ class LiveTopic:
 
     __slots__ = ("_told", "_worker", "category", "topic")
 
-    def __init__(self, key: TopicKey, worker: Kept[WorkerReport] | None) -> None:
+    def __init__(self, key: TopicKey, worker: LastReports[WorkerReport] | None) -> None:
         self.category, self.topic = key
         self._worker = worker
-        self._told: list[tuple[Kept[Report], TopicRow, float]] = []
+        self._told: list[tuple[LastReports[Report], TopicRow, float]] = []
 
-    def add(self, kept: Kept[Report], row: TopicRow, late: float) -> None:
+    def add(self, hub: LastReports[Report], row: TopicRow, late: float) -> None:
         """Add what one process says; `late` is how long its next word is overdue, in seconds."""
-        self._told.append((kept, row, late))
+        self._told.append((hub, row, late))
 
     @property
     def _stream(self) -> StreamRow | None:
         worker = self._worker
-        return None if worker is None else worker.told.streams.get((self.category, self.topic))
+        return None if worker is None else worker.last.streams.get((self.category, self.topic))
 
     @property
     def state(self) -> str:
@@ -110,9 +110,9 @@ class LiveTopic:
             if earlier is not None:
                 return round(worker.rate(stream.messages, earlier.messages), 1)
         rates = [
-            kept.rate(row.messages, before.messages)
-            for kept, row, _ in self._told
-            if kept.before is not None and (before := kept.before.topics.get(key)) is not None
+            hub.rate(row.messages, before.messages)
+            for hub, row, _ in self._told
+            if hub.before is not None and (before := hub.before.topics.get(key)) is not None
         ]
         return round(max(rates, default=0.0), 1)
 
@@ -120,9 +120,9 @@ class LiveTopic:
     def deliveries_per_second(self) -> float:
         key = (self.category, self.topic)
         rates = (
-            kept.rate(row.deliveries, before.deliveries)
-            for kept, row, _ in self._told
-            if kept.before is not None and (before := kept.before.topics.get(key)) is not None
+            hub.rate(row.deliveries, before.deliveries)
+            for hub, row, _ in self._told
+            if hub.before is not None and (before := hub.before.topics.get(key)) is not None
         )
         return round(sum(rates), 1)
 
@@ -159,18 +159,18 @@ class TopicTable:
     """All topics that some web process has."""
 
     def __init__(
-        self, hubs: Iterable[Kept[Report]], leaders: Mapping[str, Leader], now: float
+        self, hubs: Iterable[LastReports[Report]], leaders: Mapping[str, Leader], now: float
     ) -> None:
         """Put together what the web processes and the leading workers say."""
         workers = {category: worker for category, (worker, _, _) in leaders.items()}
         self._topics: dict[TopicKey, LiveTopic] = {}
-        for kept in hubs:
-            late = max(0.0, now - kept.received - REPORT_INTERVAL)
-            for key, row in kept.told.topics.items():
+        for hub in hubs:
+            late = max(0.0, now - hub.received - REPORT_INTERVAL)
+            for key, row in hub.last.topics.items():
                 topic = self._topics.get(key)
                 if topic is None:
                     topic = self._topics[key] = LiveTopic(key, workers.get(key[0]))
-                topic.add(kept, row, late)
+                topic.add(hub, row, late)
 
     def __len__(self) -> int:
         return len(self._topics)

@@ -14,13 +14,14 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.http import QueryDict
 
-from relay import events, web_process
+from relay import web_process
 from relay.core.errors import Refusal
 from relay.core.topics import Topic, parse_category
-from relay.desk import Desk
 from relay.envelopes import REPORTS_GROUP, demand_group
+from relay.live.events import log
+from relay.live.pins import MAX_PINS
+from relay.live.service import LiveService
 from relay.models import LiveTopic, PinnedTopic
-from relay.pins import MAX_PINS
 
 
 class ActionFault(Exception):
@@ -98,7 +99,7 @@ def _read_topic(given: QueryDict) -> Target:
 
 def _read_client(given: QueryDict) -> Target:
     process, client = given.get("process", ""), given.get("client", "")
-    found = _desk().picture.find_client(process, client)
+    found = _live().picture.find_client(process, client)
     if found is None:
         raise ActionFault(404, "no_such_client", "no such client, or it is not listed")
     name, address = found
@@ -106,16 +107,16 @@ def _read_client(given: QueryDict) -> Target:
     return Target({"process": process, "client": client}, words)
 
 
-def _desk() -> Desk:
+def _live() -> LiveService:
     process = web_process.existing()
     if process is None:
         raise ActionFault(503, "upstream_unavailable", "the relay has not started here")
-    return process.desk
+    return process.live
 
 
 def _order(group: str, **envelope: str) -> None:
     try:
-        _desk().order(group, envelope)
+        _live().order(group, envelope)
     except ActionFault:
         raise
     except Exception as fault:  # whatever the layer raises: it cannot be reached
@@ -126,7 +127,7 @@ def _order(group: str, **envelope: str) -> None:
 def _resync(user: User, target: Target) -> str:
     topic = target.topic
     assert topic is not None
-    if not _desk().picture.carries(topic.category, topic.text):
+    if not _live().picture.carries(topic.category, topic.text):
         raise ActionFault(404, "not_carried", f"{target.words} is not carried now")
     _order(demand_group(topic.category), type="resync", topic=topic.text)
     return f"Asked the exchange for {target.words} anew."
@@ -155,7 +156,7 @@ def _disconnect(user: User, target: Target) -> str:
 
 def _note(kind: str, user: User, target: Target, verb: str) -> None:
     words = f"{verb} by {user.get_username()}"
-    events.log.note(kind, words, **target.fields)
+    log.note(kind, words, **target.fields)
 
 
 ACTIONS = {

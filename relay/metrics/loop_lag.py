@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.counters import counters
+from relay.metrics.counters import counters
 
 LOOK = 0.25  # seconds between looks
 

@@ -14,8 +14,8 @@ import pytest
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio import Redis
 
-from relay.local_layer import LocalChannelLayer
-from relay.redis_layer import RedisChannelLayer
+from relay.layers.local import LocalChannelLayer
+from relay.layers.redis import RedisChannelLayer
 
 MANY = 5_000
 

@@ -1,4 +1,4 @@
-"""The live picture over all web processes, and whether this one should be sent clients."""
+"""Whether this web process should be sent clients: what `/readyz` answers."""
 
 from __future__ import annotations
 
@@ -9,28 +9,8 @@ from relay import web_process
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
-from relay.picture import Picture
-from relay.topic_table import Page
 
 DOWN_PATIENCE = 5.0  # seconds a wanted category may be down before the process is not ready
-
-
-def picture(page: Page | None = None) -> dict[str, Any]:
-    """Return the live picture, as `live.json` shows it. Safe from any thread.
-
-    Args:
-        page: Which topics to show; None for all.
-    """
-    process = web_process.existing()
-    if process is None:
-        return Picture().show({}, page, 0.0)
-    return process.desk.show(page)
-
-
-def history() -> dict[str, list[float]]:
-    """Return the totals of the last minutes (see `Picture.history`). Safe from any thread."""
-    process = web_process.existing()
-    return {} if process is None else process.desk.picture.history()
 
 
 def readiness() -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""relay/events.py: what operators are told, in a bounded list."""
+"""relay/live/events.py: what operators are told, in a bounded list."""
 
 from __future__ import annotations
 
-from relay.events import KEPT, STORM, EventLog, SharedLog
+from relay.live.events import KEPT, STORM, EventLog, SharedLog
 
 
 class Clock:

@@ -15,10 +15,10 @@ import msgspec
 
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
-from relay.events import SharedLog
-from relay.kept import Kept, Leader, R, leaders_of
-from relay.reports import CONNECTIONS_TOLD, REPORT_LEASE, ConnectionRow, Report, WorkerReport
-from relay.topic_table import Page, TopicTable
+from relay.live.events import SharedLog
+from relay.live.last_reports import LastReports, Leader, R, leaders_of
+from relay.live.reports import CONNECTIONS_TOLD, REPORT_LEASE, ConnectionRow, Report, WorkerReport
+from relay.live.topic_table import Page, TopicTable
 
 HISTORY = 300  # seconds of each total that are kept
 
@@ -41,8 +41,8 @@ class Picture:
     def __init__(self) -> None:
         """Start with nothing known."""
         self.log = SharedLog()
-        self._hubs: dict[str, Kept[Report]] = {}
-        self._workers: dict[str, Kept[WorkerReport]] = {}
+        self._hubs: dict[str, LastReports[Report]] = {}
+        self._workers: dict[str, LastReports[WorkerReport]] = {}
         self._history: dict[str, deque[float]] = {}
 
     # ---- reports ----
@@ -50,13 +50,13 @@ class Picture:
     def take(self, report: Report, now: float) -> None:
         """Take what a web process says."""
         process = report["process"]
-        self._hubs[process] = Kept(report, now, self._hubs.get(process))
+        self._hubs[process] = LastReports(report, now, self._hubs.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
     def take_worker(self, report: WorkerReport, now: float) -> None:
         """Take what a worker says."""
         process = report["process"]
-        self._workers[process] = Kept(report, now, self._workers.get(process))
+        self._workers[process] = LastReports(report, now, self._workers.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
     def forget(self, process: str) -> None:
@@ -108,8 +108,8 @@ class Picture:
                 category.value: _upstream(category, at, leaders.get(category.value), workers)
                 for category, at in known.items()
             },
-            "processes": [_process(kept.report) for kept in hubs],
-            "workers": [_worker(kept, leaders) for kept in workers],
+            "processes": [_process(hub.report) for hub in hubs],
+            "workers": [_worker(worker, leaders) for worker in workers],
             "states": table.states(),
             "connections": _connections(hubs),
             "events": self.log.newest_first(),
@@ -132,56 +132,56 @@ class Picture:
 
     def carries(self, category: str, topic: str) -> bool:
         """Whether any web process has a topic."""
-        return any((category, topic) in kept.told.topics for kept in list(self._hubs.values()))
+        return any((category, topic) in hub.last.topics for hub in list(self._hubs.values()))
 
     def find_client(self, process: str, client: str) -> tuple[str, str | None] | None:
         """Return the name of a listed client's process and its address; None if there is none."""
-        kept = self._hubs.get(process)
-        for row in [] if kept is None else kept.told.rows.connections:
-            if kept is not None and row.client == client:
-                return kept.report["name"], row.address
+        hub = self._hubs.get(process)
+        for row in [] if hub is None else hub.last.rows.connections:
+            if hub is not None and row.client == client:
+                return hub.report["name"], row.address
         return None
 
     def _totals(self, now: float) -> dict[str, float | None]:
         hubs, workers = self._alive(self._hubs, now), self._alive(self._workers, now)
         leaders = leaders_of(workers)
-        delays = [d for kept in hubs if (d := kept.report["redis_delay_ms"]) is not None]
+        delays = [d for hub in hubs if (d := hub.report["redis_delay_ms"]) is not None]
         # Distinct topics over all: what the workers hear, or what one process has by itself.
         wanted = sum(part["wanted"] for _, part, _ in leaders.values())
-        counts = [kept.report["topics"] for kept in hubs]
+        counts = [hub.report["topics"] for hub in hubs]
         return {
-            "clients": sum(kept.report["clients"] for kept in hubs),
-            "subscriptions": sum(kept.report["subscriptions"] for kept in hubs),
+            "clients": sum(hub.report["clients"] for hub in hubs),
+            "subscriptions": sum(hub.report["subscriptions"] for hub in hubs),
             "topics": max([wanted, *counts]),
             "messages_per_second": round(sum(rate for _, _, rate in leaders.values()), 1),
-            "deliveries_per_second": round(sum(_total_rate(k, "deliveries") for k in hubs), 1),
-            "bytes_per_second": round(sum(_total_rate(kept, "bytes") for kept in hubs)),
-            "lagging": sum(kept.report["lagging"] for kept in hubs),
-            "unsent": sum(kept.report["unsent"] for kept in hubs),
+            "deliveries_per_second": round(sum(_total_rate(hub, "deliveries") for hub in hubs), 1),
+            "bytes_per_second": round(sum(_total_rate(hub, "bytes") for hub in hubs)),
+            "lagging": sum(hub.report["lagging"] for hub in hubs),
+            "unsent": sum(hub.report["unsent"] for hub in hubs),
             "redis_delay_ms": max(delays, default=None),
         }
 
     @staticmethod
-    def _alive(reports: dict[str, Kept[R]], now: float) -> list[Kept[R]]:
-        return [kept for kept in list(reports.values()) if now - kept.received <= REPORT_LEASE]
+    def _alive(reports: dict[str, LastReports[R]], now: float) -> list[LastReports[R]]:
+        return [last for last in list(reports.values()) if now - last.received <= REPORT_LEASE]
 
 
-def _expire(reports: dict[str, Kept[R]], now: float) -> list[str]:
+def _expire(reports: dict[str, LastReports[R]], now: float) -> list[str]:
     """Forget those whose lease ran out; return their names."""
-    gone = [p for p, kept in reports.items() if now - kept.received > REPORT_LEASE]
+    gone = [p for p, last in reports.items() if now - last.received > REPORT_LEASE]
     return [reports.pop(process).report["name"] for process in gone]
 
 
-def _total_rate(kept: Kept[Report], name: Literal["deliveries", "bytes"]) -> float:
-    before = None if kept.before is None else kept.before.report["totals"][name]
-    return kept.rate(kept.report["totals"][name], before)
+def _total_rate(hub: LastReports[Report], name: Literal["deliveries", "bytes"]) -> float:
+    before = None if hub.before is None else hub.before.report["totals"][name]
+    return hub.rate(hub.report["totals"][name], before)
 
 
 def _upstream(
     category: Category,
     at: Known,
     leader: Leader | None,
-    workers: Iterable[Kept[WorkerReport]],
+    workers: Iterable[LastReports[WorkerReport]],
 ) -> dict[str, Any]:
     """Return how a category is: by the newest word of its worker, in detail by its report."""
     shown: dict[str, Any] = {
@@ -190,9 +190,9 @@ def _upstream(
         "epoch": at.epoch,
         "worker": at.worker,
         "standbys": [
-            kept.report["name"]
-            for kept in workers
-            if (part := kept.report["categories"].get(category.value)) is not None
+            worker.report["name"]
+            for worker in workers
+            if (part := worker.report["categories"].get(category.value)) is not None
             and part["role"] == "standby"
         ],
         "topics": 0,
@@ -214,21 +214,21 @@ def _process(report: Report) -> dict[str, Any]:
     return {name: report[name] for name in (*names, "started_at")}  # type: ignore[literal-required]
 
 
-def _worker(kept: Kept[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str, Any]:
-    report = kept.report
+def _worker(worker: LastReports[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str, Any]:
+    report = worker.report
     parts = report["categories"].items()
     return {
         "process": report["process"],
         "name": report["name"],
-        "leads": [category for category, (leader, _, _) in leaders.items() if leader is kept],
+        "leads": [category for category, (leader, _, _) in leaders.items() if leader is worker],
         "stands_by": [category for category, part in parts if part["role"] == "standby"],
     }
 
 
-def _connections(hubs: Iterable[Kept[Report]]) -> list[dict[str, Any]]:
+def _connections(hubs: Iterable[LastReports[Report]]) -> list[dict[str, Any]]:
     """Return the clients with the most unsent bytes, then those that have been here longest."""
     rows: list[tuple[str, ConnectionRow]] = [
-        (kept.report["process"], row) for kept in hubs for row in kept.told.rows.connections
+        (hub.report["process"], row) for hub in hubs for row in hub.last.rows.connections
     ]
     rows.sort(key=lambda row: (-row[1].unsent, row[1].since))
     return [

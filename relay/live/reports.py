@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar
 
 import msgspec
 
-from relay.events import Event
+from relay.live.events import Event
 
 WORKERS_GROUP = "marketfeed.workers"
 REPORT_INTERVAL = 1.0  # seconds

@@ -8,10 +8,10 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay import web_metrics
 from relay.core.errors import Code
-from relay.counters import Histogram, counters
-from relay.metrics import histograms
+from relay.metrics import web
+from relay.metrics.counters import Histogram, counters
+from relay.metrics.families import histograms
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 # What a label may be: each has a handful of values, whatever clients and symbols there are.
@@ -20,13 +20,13 @@ LABELS = {"category", "code", "door", "le", "outbound", "state", "worker"}
 
 def samples() -> dict[str, float]:
     """Return everything of the relay's own, by name and labels as Prometheus writes them."""
-    text = web_metrics.render("")[0].decode()
+    text = web.render("")[0].decode()
     lines = [line for line in text.splitlines() if line.startswith("marketfeed_")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def test_every_name_has_the_prefix_and_words_and_no_label_for_a_client_or_a_symbol() -> None:
-    families = list(text_string_to_metric_families(web_metrics.render("")[0].decode()))
+    families = list(text_string_to_metric_families(web.render("")[0].decode()))
     ours = [family for family in families if not family.name.startswith(("process_", "python_"))]
     assert len(ours) > 10
     for family in ours:
@@ -68,7 +68,7 @@ def test_the_buckets_of_a_histogram_add_up() -> None:
 
 
 def test_the_newer_format_is_there_for_who_asks() -> None:
-    text, content_type = web_metrics.render(OPENMETRICS)
+    text, content_type = web.render(OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text")
     names = {family.name for family in read_openmetrics(text.decode())}
     assert {"marketfeed_deliveries", "process_resident_memory_bytes"} <= names

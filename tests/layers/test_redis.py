@@ -1,4 +1,4 @@
-"""relay/redis_layer.py on a real Redis that is stopped, killed, restarted and short of room."""
+"""relay/layers/redis.py on a real Redis that is stopped, killed, restarted and short of room."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from relay import redis_layer, redis_link
-from relay.redis_layer import RedisChannelLayer
+from relay.layers import redis as redis_layer
+from relay.layers import redis_link
+from relay.layers.redis import RedisChannelLayer
 from tests.certificates import self_signed
 from tests.redis_server import NoServer, RedisServer, free_port
 

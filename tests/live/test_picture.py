@@ -8,9 +8,9 @@ import pytest
 
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
-from relay.picture import Known, Picture
-from relay.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
-from relay.topic_table import COLUMNS, Page, read_page
+from relay.live.picture import Known, Picture
+from relay.live.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
+from relay.live.topic_table import COLUMNS, Page, read_page
 
 
 def hub(at: float, *rows: TopicRow) -> Any:

@@ -11,18 +11,20 @@ from channels.layers import get_channel_layer
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from relay import client, metrics, stats, web_process
+from relay import readiness, web_process
+from relay.client import CLOSE_CODES as OWN_CODES
 from relay.core.errors import Code
 from relay.core.protocol import Door
-from relay.counters import counters
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
-from relay.metrics import count, counts, gauge, gauges, histograms
+from relay.metrics.counters import counters
+from relay.metrics.families import count, counts, gauge, gauges, histograms
+from relay.metrics.registry import as_text, make_registry
 from relay.outbound import WAYS
 from relay.upstream.worker import UpstreamWorker
 from relay.web_process import WebProcess
 
-CLOSE_CODES = (1000, 1001, 1005, 1006, *client.CLOSE_CODES)
+CLOSE_CODES = (1000, 1001, 1005, 1006, *OWN_CODES)
 """Shown from the start, so that the first of a kind is an increase; others when they come."""
 
 
@@ -100,7 +102,7 @@ def _clients(process: WebProcess) -> Iterator[Metric]:
     yield gauge("clients_lagging", "Clients that lag.", sum(c.is_lagging for c in backlogged))
     unsent = sum(client.outbound.unsent() for client in backlogged)
     yield gauge("unsent_bytes", "Bytes that clients' sockets have not accepted.", unsent)
-    yield gauge("ready", "Whether /readyz says so.", float(stats.readiness()["ready"]))
+    yield gauge("ready", "Whether /readyz says so.", float(readiness.readiness()["ready"]))
 
 
 def _topics(hub: Hub) -> Iterator[Metric]:
@@ -179,13 +181,13 @@ def _worker() -> UpstreamWorker | None:
 
 
 @functools.cache
-def registry() -> CollectorRegistry:
+def _registry() -> CollectorRegistry:
     """Return what `/metrics` shows."""
-    found = metrics.make_registry(_worker)
+    found = make_registry(_worker)
     found.register(WebCollector())
     return found
 
 
 def render(accept: str) -> tuple[bytes, str]:
     """Return everything as text, in the format that `accept` asks for, and its content type."""
-    return metrics.render(registry(), accept)
+    return as_text(_registry(), accept)

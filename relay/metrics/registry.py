@@ -1,7 +1,7 @@
 """What a process shows to Prometheus: its upstream worker, its event loop, the process itself.
 
-Counts are plain ints (`relay.counters`) that are read when somebody asks. No label names a client
-or a topic. `relay.web_metrics` adds what web processes have.
+Counts are plain ints (`relay.metrics.counters`) that are read when somebody asks. No label names
+a client or a topic. `relay.metrics.web` adds what web processes have.
 
 Latencies are samples, so that they cost nothing: of messages that leave together the first is
 measured.
@@ -9,68 +9,18 @@ measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import prometheus_client
 from prometheus_client import exposition
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from relay import conf
-from relay.counters import Histogram, UpstreamCounters, counters
+from relay.metrics.counters import UpstreamCounters, counters
+from relay.metrics.families import counts, gauges, histograms
 from relay.upstream.worker import UpstreamWorker
-
-PREFIX: Final = "marketfeed_"
-
-
-def count(name: str, words: str, value: float) -> Metric:
-    """Return a count that only grows; `_total` is appended to its name."""
-    return CounterMetricFamily(PREFIX + name, words, value=value)
-
-
-def gauge(name: str, words: str, value: float) -> Metric:
-    """Return a value that comes and goes."""
-    return GaugeMetricFamily(PREFIX + name, words, value=value)
-
-
-def counts(
-    name: str, words: str, label: str, values: Iterable[tuple[object, float]]
-) -> CounterMetricFamily:
-    """Return a count for each value of a label."""
-    family = CounterMetricFamily(PREFIX + name, words, labels=[label])
-    for of, value in values:
-        family.add_metric([str(of)], value)
-    return family
-
-
-def gauges(
-    name: str, words: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-) -> GaugeMetricFamily:
-    """Return a value for each combination of labels."""
-    family = GaugeMetricFamily(PREFIX + name, words, labels=labels)
-    for of, value in values:
-        family.add_metric(of, value)
-    return family
-
-
-def histograms(
-    name: str, words: str, labels: tuple[str, ...], values: Iterable[tuple[list[str], Histogram]]
-) -> HistogramMetricFamily:
-    """Return a histogram for each combination of labels."""
-    family = HistogramMetricFamily(PREFIX + name, words, labels=labels)
-    for of, histogram in values:
-        total, buckets = 0, []
-        for bound, number in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
-            total += number
-            buckets.append((str(bound), float(total)))
-        family.add_metric(of, buckets, sum_value=histogram.total)
-    return family
 
 
 class LoopCollector(Collector):
@@ -200,7 +150,7 @@ def make_registry(worker: Callable[[], UpstreamWorker | None]) -> CollectorRegis
     return registry
 
 
-def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+def as_text(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """Return everything as text, in the format that `accept` asks for, and its content type."""
     encode, content_type = exposition.choose_encoder(accept)
     return encode(registry), content_type

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from relay.reports import (
+from relay.live.reports import (
     CategoryReport,
     HubRows,
     Report,
@@ -20,7 +20,7 @@ TopicKey = tuple[str, str]  # category, topic
 R = TypeVar("R", Report, WorkerReport)
 
 
-class Told(Generic[R]):
+class LazyReport(Generic[R]):
     """One report, whose rows are unpacked when somebody looks at them."""
 
     def __init__(self, report: R) -> None:
@@ -43,19 +43,19 @@ class Told(Generic[R]):
         return {(row.category, row.topic): row for row in rows}
 
 
-class Kept(Generic[R]):
+class LastReports(Generic[R]):
     """What a process said last, and before that. Never changed: threads may hold on to it."""
 
-    def __init__(self, report: R, received: float, last: Kept[R] | None) -> None:
-        """Keep a report; `last` is what was kept of the process until now."""
-        self.told: Told[R] = Told(report)
-        self.before: Told[R] | None = None if last is None else last.told
+    def __init__(self, report: R, received: float, previous: LastReports[R] | None) -> None:
+        """Keep a report; `previous` has those of the process until now."""
+        self.last: LazyReport[R] = LazyReport(report)
+        self.before: LazyReport[R] | None = None if previous is None else previous.last
         self.received = received
 
     @property
     def report(self) -> R:
         """The last report."""
-        return self.told.report
+        return self.last.report
 
     def rate(self, count: float, before: float | None) -> float:
         """Return what was counted per second between the two; nothing if it is new."""
@@ -65,19 +65,19 @@ class Kept(Generic[R]):
         return max(0.0, count - before) / elapsed if elapsed > 0 else 0.0
 
 
-Leader = tuple[Kept[WorkerReport], CategoryReport, float]  # with its messages per second
+Leader = tuple[LastReports[WorkerReport], CategoryReport, float]  # with its messages per second
 
 
-def leaders_of(workers: Iterable[Kept[WorkerReport]]) -> dict[str, Leader]:
+def leaders_of(workers: Iterable[LastReports[WorkerReport]]) -> dict[str, Leader]:
     """Return who leads each category: of two who say so, the one with the higher epoch."""
     found: dict[str, Leader] = {}
-    for kept in workers:
-        for category, part in kept.report["categories"].items():
+    for worker in workers:
+        for category, part in worker.report["categories"].items():
             if part["role"] != "leader":
                 continue
             if category in found and found[category][1]["epoch"] >= part["epoch"]:
                 continue
-            before = kept.before and kept.before.report["categories"].get(category)
-            rate = kept.rate(part["messages"], before["messages"] if before else None)
-            found[category] = (kept, part, rate)
+            before = worker.before and worker.before.report["categories"].get(category)
+            rate = worker.rate(part["messages"], before["messages"] if before else None)
+            found[category] = (worker, part, rate)
     return found

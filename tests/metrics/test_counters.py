@@ -1,4 +1,4 @@
-"""relay/counters.py: what is counted where, compared with what clients were really sent."""
+"""relay/metrics/counters.py: what is counted where, compared with what clients were really sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from relay.core.errors import Code
 from relay.core.frames import Batch
 from relay.core.protocol import Door
 from relay.core.topics import Category
-from relay.counters import Histogram, counters
 from relay.hub import MIN_ACK_DELAY
+from relay.metrics.counters import Histogram, counters
 from tests.builders import delta, snapshot, topic
 from tests.test_client import Call, Clock
 from tests.test_hub import BOOK, TRADES, RecordingReader, Town

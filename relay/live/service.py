@@ -21,18 +21,16 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError, transaction
 from django.db.models.signals import post_delete, post_save
 
-from relay import pins
 from relay.audience import Audience
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
 from relay.core.frames import Batch
-from relay.counters import counters
 from relay.envelopes import REPORTS_GROUP, UpstreamState
-from relay.events import log
 from relay.hub import Hub
 from relay.hub_runner import HubRunner
-from relay.models import PinnedTopic
-from relay.picture import Known, Picture
-from relay.reports import (
+from relay.live import pins
+from relay.live.events import log
+from relay.live.picture import Known, Picture
+from relay.live.reports import (
     CONNECTIONS_TOLD,
     REPORT_INTERVAL,
     WORKERS_GROUP,
@@ -42,8 +40,10 @@ from relay.reports import (
     TopicRow,
     pack,
 )
+from relay.live.topic_table import Page
+from relay.metrics.counters import counters
+from relay.models import PinnedTopic
 from relay.steps import PATIENCE, end, repeat
-from relay.topic_table import Page
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Watcher(Protocol):
         """Say goodbye."""
 
 
-class Desk:
+class LiveService:
     """Reports of this process, the picture of all, and what operators ask for.
 
     Attributes:
@@ -117,7 +117,7 @@ class Desk:
             "pins": self._keep_pins,
         }
         self._tasks = [
-            self._loop.create_task(repeat(step, f"desk: {name}"), name=f"desk {name}")
+            self._loop.create_task(repeat(step, f"live: {name}"), name=f"live {name}")
             for name, step in steps.items()
         ]
 

@@ -1,4 +1,4 @@
-"""relay/local_layer.py: Channels' interface within one process, losing nothing in silence."""
+"""relay/layers/local.py: Channels' interface within one process, losing nothing in silence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from channels.exceptions import ChannelFull
 
-from relay.local_layer import CAPACITY, LocalChannelLayer
+from relay.layers.local import CAPACITY, LocalChannelLayer
 
 
 def message(number: int) -> dict[str, Any]:

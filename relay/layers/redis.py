@@ -21,8 +21,8 @@ from channels_redis.utils import _wrap_close, decode_hosts
 from hiredis import HiredisError
 
 from relay.core.backoff import Backoff
-from relay.local_layer import CAPACITY, Queue
-from relay.redis_link import RedisLink, place
+from relay.layers.local import CAPACITY, Queue
+from relay.layers.redis_link import RedisLink, place
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The channel layers: of a single process, and of several that meet on Redis."""

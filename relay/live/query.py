@@ -1,0 +1,27 @@
+"""The live picture as any web process can show it, from any thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay import web_process
+from relay.live.picture import Picture
+from relay.live.topic_table import Page
+
+
+def picture(page: Page | None = None) -> dict[str, Any]:
+    """Return the live picture, as `live.json` shows it. Safe from any thread.
+
+    Args:
+        page: Which topics to show; None for all.
+    """
+    process = web_process.existing()
+    if process is None:
+        return Picture().show({}, page, 0.0)
+    return process.live.show(page)
+
+
+def history() -> dict[str, list[float]]:
+    """Return the totals of the last minutes (see `Picture.history`). Safe from any thread."""
+    process = web_process.existing()
+    return {} if process is None else process.live.picture.history()
