@@ -16,7 +16,8 @@ from relay.core.topics import Topic
 
 FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
 RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that is never right
-HEALTHY_AFTER = 120.0  # seconds without a fault, longer than any pause between resyncs
+LONGEST_BROKEN = 8.0  # seconds a broken topic waits: books are right 10 s after the last fault
+HEALTHY_AFTER = 10.0  # seconds a topic must have been right for the backoff to start over
 ASKED_ANEW_PAUSE = 5.0  # seconds in which an operator's second wish is the same as the first
 SNAPSHOT_PATIENCE = 10.0  # seconds a subscribed topic may take to send its first snapshot
 
@@ -59,7 +60,8 @@ class TopicStream:
         self.messages = 0
         self._image: Image = make_image(topic)
         self._backoff = Backoff(FIRST_RESYNC_BACKOFF, RESYNC_CEILING)
-        self._broken_at: float | None = None  # time of the last fault
+        self._pause = 0.0  # seconds to wait if the topic breaks again
+        self._live_since = 0.0
         self._resync_at: float | None = None  # when to ask for a snapshot again
         self._asked_anew_at = -ASKED_ANEW_PAUSE
         self._last_offset = 0
@@ -77,13 +79,10 @@ class TopicStream:
         elif not self.is_live and self._resync_at is None:
             self._resync_at = now + SNAPSHOT_PATIENCE
 
-    def receive(self, text: bytes, frame: Frame, now: float, fraction: float) -> Outcome:
-        """Judge one message of the exchange.
-
-        Args:
-            fraction: A random number in [0, 1), for the backoff.
-        """
+    def receive(self, text: bytes, frame: Frame, now: float) -> Outcome:
+        """Judge one message of the exchange."""
         self.messages += 1
+        was_live = self.is_live
         try:
             weight = self._image.apply(text, frame)
             self._image.verify()
@@ -93,22 +92,24 @@ class TopicStream:
             if not self.topic.is_amended:
                 self.fault = str(fault)
                 return Outcome.BAD
-            self._break(str(fault), now, fraction)
+            is_healthy = was_live and now - self._live_since >= HEALTHY_AFTER
+            self._break(str(fault), now, is_healthy)
             return Outcome.BROKEN
+        if not was_live:
+            self._live_since = now
         self.offset += weight
         self._resync_at = None
         return Outcome.PUBLISH
 
-    def _break(self, words: str, now: float, fraction: float) -> None:
+    def _break(self, words: str, now: float, is_healthy: bool) -> None:
         self.fault = words
         self.gaps += 1
         self._image.stop()
-        if self._broken_at is None or now - self._broken_at > HEALTHY_AFTER:
+        if is_healthy:
             self._backoff.reset()
-            self._resync_at = now
-        elif self._resync_at is None:
-            self._resync_at = now + self._backoff.next(fraction)
-        self._broken_at = now
+            self._pause = 0.0
+        if self._resync_at is None or not self._pause:
+            self._resync_at = now + min(self._pause, LONGEST_BROKEN)
 
     def ask_anew(self, now: float) -> bool:
         """Have a new snapshot asked for although nothing is known to be wrong.
@@ -153,7 +154,8 @@ class TopicStream:
         """Note that a new snapshot was asked for; if none comes, ask again later."""
         self.is_confirmed = False
         self.resyncs += 1
-        self._resync_at = now + max(SNAPSHOT_PATIENCE, self._backoff.next(fraction))
+        self._pause = self._backoff.next(fraction)
+        self._resync_at = now + max(SNAPSHOT_PATIENCE, self._pause)
 
     def beat(self) -> None:
         """Let a beat pass: what was published before the last one has arrived by now."""

@@ -258,7 +258,7 @@ class Supply:
         self.counted.messages += 1
         self.counted.bytes += len(text)
         before, was_live = stream.offset, stream.is_live
-        outcome = stream.receive(text, frame, now, self._random())
+        outcome = stream.receive(text, frame, now)
         if outcome is Outcome.PUBLISH:
             if self._waiting_since is None:
                 self._waiting_since = now

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay.core.stream import (
     HEALTHY_AFTER,
+    LONGEST_BROKEN,
     RESYNC_CEILING,
     SNAPSHOT_PATIENCE,
     Outcome,
@@ -21,10 +22,8 @@ GAP = delta(9_999)
 CROSSED = delta(5_001, [("10.07", "1")])
 
 
-def received(
-    stream: TopicStream, *texts: bytes, now: float = 0.0, fraction: float = 0.0
-) -> list[Outcome]:
-    return [stream.receive(text, frame(text), now, fraction) for text in texts]
+def received(stream: TopicStream, *texts: bytes, now: float = 0.0) -> list[Outcome]:
+    return [stream.receive(text, frame(text), now) for text in texts]
 
 
 def live(now: float = 0.0) -> TopicStream:
@@ -134,8 +133,9 @@ def test_a_topic_whose_u_never_continues_is_not_resynced_in_a_loop() -> None:
         received(stream, GAP, now=now + 0.5)
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses == sorted(pauses)
-    assert pauses[-1] >= RESYNC_CEILING
-    assert len(times) <= 20
+    assert pauses[:3] == [2, 3, 5]  # 1, 2 and 4 s after the gap
+    assert pauses[-1] == LONGEST_BROKEN + 1
+    assert len(times) <= 75
 
 
 def test_after_a_healthy_time_the_next_gap_is_resynced_at_once() -> None:
@@ -143,10 +143,17 @@ def test_after_a_healthy_time_the_next_gap_is_resynced_at_once() -> None:
     received(stream, GAP, now=0)
     assert resyncs(stream, 0, 1, snapshot(5_000)) == [0]
     received(stream, GAP, now=2)
-    assert resyncs(stream, 2, 20, snapshot(5_000)) == [4]
-    later = 5 + HEALTHY_AFTER
+    assert resyncs(stream, 2, 20, snapshot(5_000)) == [3]
+    later = 3 + HEALTHY_AFTER
     received(stream, GAP, now=later)
     assert resyncs(stream, later, later + 20, snapshot(5_000)) == [later]
+
+
+def test_gaps_that_come_again_each_half_minute_are_resynced_at_once() -> None:
+    stream = live()
+    for now in range(0, 600, 30):
+        received(stream, GAP, now=now)
+        assert resyncs(stream, now, now + 30, snapshot(5_000)) == [now]
 
 
 def test_a_confirmed_topic_that_stays_silent_is_asked_for_again() -> None:
