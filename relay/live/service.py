@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
-from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -21,25 +19,15 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError, transaction
 from django.db.models.signals import post_delete, post_save
 
-from relay.audience import Audience
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
 from relay.core.frames import Batch
-from relay.envelopes import REPORTS_GROUP, UpstreamState
-from relay.hub import Hub
+from relay.envelopes import REPORTS_GROUP
 from relay.hub_runner import HubRunner
 from relay.live import pins
 from relay.live.events import log
 from relay.live.picture import Known, Picture
-from relay.live.reports import (
-    CONNECTIONS_TOLD,
-    REPORT_INTERVAL,
-    WORKERS_GROUP,
-    ConnectionRow,
-    HubRows,
-    Report,
-    TopicRow,
-    pack,
-)
+from relay.live.reports import REPORT_INTERVAL, WORKERS_GROUP, HubRows, Report, pack
+from relay.live.rows import connection_rows, topic_rows
 from relay.live.topic_table import Page
 from relay.metrics.counters import counters
 from relay.models import PinnedTopic
@@ -309,51 +297,3 @@ class LiveService:
         """
         sending = self._layer.group_send(group, dict(envelope))
         asyncio.run_coroutine_threadsafe(sending, self._loop).result(ANSWER_LIMIT)
-
-
-def topic_rows(hub: Hub, now: float) -> list[TopicRow]:
-    """Return a row for every topic of a hub."""
-    is_down = {
-        category: known.state is UpstreamState.DOWN for category, known in hub.categories.items()
-    }
-    return [
-        TopicRow(
-            audience.topic.category.value,
-            audience.topic.text,
-            _state_of(audience, is_down=is_down[audience.topic.category]),
-            audience.subscribers,
-            audience.peak,
-            audience.messages,
-            audience.deliveries,
-            round((now - audience.updated) * 1000) if audience.updated else None,
-            audience.is_pinned,
-        )
-        for audience in hub.audiences.values()
-    ]
-
-
-def _state_of(audience: Audience, *, is_down: bool) -> str:
-    if is_down:
-        return "stale"
-    if audience.replica.is_live:
-        return "live"
-    return "stale" if audience.messages else "waiting"
-
-
-def connection_rows(clients: Iterable[Client], unsent: Mapping[Client, int]) -> list[ConnectionRow]:
-    """Return those with the most unsent bytes, then those that have been here longest."""
-    worst = heapq.nlargest(CONNECTIONS_TOLD, unsent, key=unsent.__getitem__)
-    others = (client for client in clients if client not in unsent)
-    return [
-        ConnectionRow(
-            str(client.number),
-            client.address,
-            client.user_agent,
-            "/ws" if client.takes_notices else "/v5",
-            client.since,
-            len(client.topics),
-            unsent.get(client, 0),
-            client.is_lagging,
-        )
-        for client in (*worst, *islice(others, CONNECTIONS_TOLD - len(worst)))
-    ]

@@ -17,6 +17,7 @@ from relay.core.errors import Code
 from relay.core.protocol import Door
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
+from relay.live.rows import TOPIC_STATES, state_of
 from relay.metrics.counters import counters
 from relay.metrics.families import count, counts, gauge, gauges, histograms
 from relay.metrics.registry import as_text, make_registry
@@ -107,18 +108,14 @@ def _clients(process: WebProcess) -> Iterator[Metric]:
 
 def _topics(hub: Hub) -> Iterator[Metric]:
     states: Counter[tuple[str, str]] = Counter(
-        {(category.value, state): 0 for category in hub.categories for state in _TOPIC_STATES}
+        {(category.value, state): 0 for category in hub.categories for state in TOPIC_STATES}
     )
     subscriptions = 0
     for audience in list(hub.audiences.values()):
         subscriptions += audience.subscribers
         category = audience.topic.category
         is_down = hub.categories[category].state is UpstreamState.DOWN
-        if audience.replica.is_live and not is_down:
-            state = "live"
-        else:
-            state = "stale" if is_down or audience.messages else "waiting"
-        states[category.value, state] += 1
+        states[category.value, state_of(audience, is_down=is_down)] += 1
     yield gauge("subscriptions", "Topics that clients follow, once for each client.", subscriptions)
     yield gauges(
         "topics",
@@ -126,9 +123,6 @@ def _topics(hub: Hub) -> Iterator[Metric]:
         ("category", "state"),
         states.items(),
     )
-
-
-_TOPIC_STATES = ("live", "stale", "waiting")
 
 
 def _upstream(process: WebProcess) -> Iterator[Metric]:
