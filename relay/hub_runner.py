@@ -14,6 +14,7 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from relay import envelopes
+from relay.clock import wall_ms
 from relay.core.interest import RENEWAL
 from relay.core.replica import Position
 from relay.core.topics import Category
@@ -44,7 +45,7 @@ class HubRunner:
     def __init__(self) -> None:
         self.process = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=_wall_ms)
+        self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=wall_ms)
         self._loop = asyncio.get_running_loop()
         self._layer = get_channel_layer()
         self._channel = ""
@@ -219,7 +220,3 @@ class HubRunner:
         self._timer = None
         self.hub.tick(time.monotonic())
         self._work()
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -6,11 +6,12 @@ message or per client that comes and goes; a storm of one kind is cut short and 
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypedDict
+
+from relay.clock import wall_ms
 
 KEPT = 200  # events of one process
 STORM = 5  # events of one kind in one second; further ones are counted
@@ -119,9 +120,5 @@ class SharedLog:
         ]
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-log = EventLog(_wall_ms)
+log = EventLog(wall_ms)
 """The events of this process."""

@@ -17,6 +17,7 @@ from relay.live.events import Event
 WORKERS_GROUP = "marketfeed.workers"
 REPORT_INTERVAL = 1.0  # seconds
 REPORT_LEASE = 6.0  # seconds without a report, after which a process is forgotten
+TOPIC_STATES = ("stale", "waiting", "live")  # worst first
 CONNECTIONS_TOLD = 200  # clients with the most unsent bytes
 _LEVEL = 1  # of zlib: packs 5,000 rows in 4 ms; the default takes four times that for a fifth less
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 
 class TopicRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One topic in one web process; `age_ms` is None before data."""
+    """One topic in one web process; `state` is one of `TOPIC_STATES`, `age_ms` None before data."""
 
     category: str
     topic: str

@@ -12,8 +12,6 @@ from relay.envelopes import UpstreamState
 from relay.hub import Hub
 from relay.live.reports import CONNECTIONS_TOLD, ConnectionRow, TopicRow
 
-TOPIC_STATES = ("live", "stale", "waiting")
-
 
 def topic_rows(hub: Hub, now: float) -> list[TopicRow]:
     """Return a row for every topic of a hub."""
@@ -37,7 +35,7 @@ def topic_rows(hub: Hub, now: float) -> list[TopicRow]:
 
 
 def state_of(audience: Audience, *, is_down: bool) -> str:
-    """Return the state of a topic in one word.
+    """Return which of `TOPIC_STATES` a topic is in.
 
     Args:
         is_down: Whether its category has lost the exchange.

@@ -20,6 +20,7 @@ from django.db import DatabaseError, transaction
 from django.db.models.signals import post_delete, post_save
 
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
+from relay.clock import wall_ms
 from relay.core.frames import Batch
 from relay.envelopes import REPORTS_GROUP
 from relay.hub_runner import HubRunner
@@ -85,7 +86,7 @@ class LiveService:
         self._backlogged = backlogged
         self._loop = asyncio.get_running_loop()
         self._layer: Any = get_channel_layer()
-        self._started_at = time.time_ns() // 1_000_000
+        self._started_at = wall_ms()
         self._told = 0  # the last event that the others were told
         self._due: set[Watcher] = set()  # to be sent the picture now
         self._has_due = asyncio.Event()

@@ -15,13 +15,18 @@ import msgspec
 from msgspec import Meta
 
 from relay.live.last_reports import LastReports, Leader, TopicKey
-from relay.live.reports import REPORT_INTERVAL, Report, StreamRow, TopicRow, WorkerReport
+from relay.live.reports import (
+    REPORT_INTERVAL,
+    TOPIC_STATES,
+    Report,
+    StreamRow,
+    TopicRow,
+    WorkerReport,
+)
 
 PAGE_LIMIT = 200  # topics on one page
 
 _Words = Annotated[str, Meta(max_length=100)]
-_WORST_FIRST = ("stale", "waiting", "live")
-
 
 Column = Literal[
     "category",
@@ -91,7 +96,7 @@ class LiveTopic:
     @property
     def state(self) -> str:
         states = [row.state for _, row, _ in self._told]
-        return next((state for state in _WORST_FIRST if state in states), states[0])
+        return next((state for state in TOPIC_STATES if state in states), states[0])
 
     @property
     def subscribers(self) -> int:

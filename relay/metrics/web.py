@@ -17,7 +17,8 @@ from relay.core.errors import Code
 from relay.core.protocol import Door
 from relay.envelopes import UpstreamState
 from relay.hub import Hub
-from relay.live.rows import TOPIC_STATES, state_of
+from relay.live.reports import TOPIC_STATES
+from relay.live.rows import state_of
 from relay.metrics.counters import counters
 from relay.metrics.families import count, counts, gauge, gauges, histograms
 from relay.metrics.registry import as_text, make_registry

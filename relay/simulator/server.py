@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from relay.clock import wall_ms
 from relay.core.topics import Category
 from relay.simulator.control import Controls, random_command
 from relay.simulator.exchange import Exchange, Listing, Source
@@ -49,11 +49,6 @@ REPLAY_BURST = 256  # frames between two looks at what the socket has not taken 
 REPLAY_UNSENT = 2**20  # bytes: a replay waits for the reader beyond this
 REPLAY_POLL = 0.002  # seconds between two looks at a full socket
 _ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
-
-
-def unix_ms() -> int:
-    """Return the wall clock in Unix ms."""
-    return time.time_ns() // 1_000_000
 
 
 class _Connection(ServerConnection):
@@ -173,7 +168,7 @@ class Simulator:
         speed: float = 1.0,
         refuse: Iterable[tuple[Category, str]] = (),
         faults: Mapping[str, float] | None = None,
-        clock: Callable[[], int] = unix_ms,
+        clock: Callable[[], int] = wall_ms,
         unsent_limit: int = UNSENT_LIMIT,
     ) -> None:
         """Prepare, listening to nothing yet.

@@ -19,6 +19,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from relay.clock import wall_ms
 from relay.core.backoff import Backoff
 from relay.core.bybit import Frame, decode_frame
 from relay.core.errors import BadFrame, Code, ExchangeFault, NoSnapshotYet
@@ -273,7 +274,7 @@ class TopicFeed:
         if followed is None:
             return
         try:
-            trades = followed.take(text, frame, time.monotonic(), time.time_ns() // 1_000_000)
+            trades = followed.take(text, frame, time.monotonic(), wall_ms())
         except NoSnapshotYet:
             return
         except ExchangeFault as fault:

@@ -19,6 +19,7 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from relay import conf, envelopes
+from relay.clock import wall_ms
 from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
@@ -34,11 +35,6 @@ logger = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between looks at what is due
 DEAF_LIMIT = 60.0  # seconds without Redis for which topics are kept, demand or not
-
-
-def wall_ms() -> int:
-    """Return the time of day in Unix ms."""
-    return time.time_ns() // 1_000_000
 
 
 class _Term:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from django.core.management.base import BaseCommand, CommandParser
 from rich.live import Live
 
+from relay.clock import wall_ms
 from relay.core.bybit import Frame
 from relay.core.topics import Category, Topic
 from relay.management.base import CannotStart, RelayCommand
@@ -136,7 +137,7 @@ async def _redraw(live: Live, screen: Screen, is_changed: asyncio.Event) -> None
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         columns, rows = columns or 80, rows or 24  # what a serial line says of itself
         live.console.size = (columns, rows)
-        picture = screen.draw(columns, rows, began, time.time_ns() // 1_000_000)
+        picture = screen.draw(columns, rows, began, wall_ms())
         live.update(picture, refresh=True)
         took = time.monotonic() - began
         await asyncio.sleep(max(REDRAW - took, (REDRAW_SHARE - 1) * took))
