@@ -25,7 +25,7 @@ ACK_PATIENCE = 5.0  # seconds until a request whose ack is lost is written off
 REQUESTS_PER_SECOND = 25.0  # Bybit states no limit; invented symbols must not become a flood
 REQUEST_BURST = 50.0
 REQUESTS_IN_FLIGHT = 20
-MAX_TRIES = 5  # requests without any answer, after which a topic counts as subscribed
+MAX_TRIES = 5  # requests without any answer, after which the last one counts as done
 
 
 class _State(Enum):
@@ -304,17 +304,27 @@ class Ledger:
                 continue
             del self._pending[key]
             if request.op == "unsubscribe":
+                for topic in request.topics:
+                    entry = self._entries.get(topic)
+                    if entry is None or entry.state is not _State.LEAVING or entry.is_wanted:
+                        continue
+                    if self._may_try_again(topic):  # the request itself may be lost
+                        entry.state = _State.CONFIRMED
+                        self._changed[topic] = None
                 self._left(request)
                 continue
             for topic in request.topics:
                 if not self._is_asked(topic):
                     continue
-                tries = self._tries[topic] = self._tries.get(topic, 0) + 1
-                if tries < MAX_TRIES and self._entries[topic].is_wanted:
+                if self._may_try_again(topic) and self._entries[topic].is_wanted:
                     self._entries[topic].state = _State.IDLE
                 else:  # it may be subscribed: what is not wanted must be unsubscribed
                     self._confirm(topic)
                 self._changed[topic] = None
+
+    def _may_try_again(self, topic: str) -> bool:
+        tries = self._tries[topic] = self._tries.get(topic, 0) + 1
+        return tries < MAX_TRIES
 
     def _remove(self, topic: str) -> None:
         self._entries.pop(topic, None)

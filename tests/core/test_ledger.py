@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from relay.core.bybit import ARGS_PER_REQUEST
 from relay.core.ledger import (
     ACK_PATIENCE,
+    MAX_TRIES,
     REQUEST_BURST,
     REQUESTS_IN_FLIGHT,
     REQUESTS_PER_SECOND,
@@ -327,12 +328,22 @@ def test_a_request_is_written_off_at_the_very_moment_that_was_told(sent_at: floa
     assert asked(ledger, due_at) == [("2", "subscribe", ["a"])]
 
 
-def test_an_unsubscribe_without_an_ack_is_taken_for_done() -> None:
+def test_an_unsubscribe_without_an_ack_is_repeated_and_at_last_taken_for_done() -> None:
+    ledger = settled("a")
+    ledger.unwant("a")
+    sent = [asked(ledger, tries * ACK_PATIENCE) for tries in range(MAX_TRIES)]
+    assert sent == [[(str(2 + tries), "unsubscribe", ["a"])] for tries in range(MAX_TRIES)]
+    assert asked(ledger, MAX_TRIES * ACK_PATIENCE) == []
+    assert ledger.due_at(MAX_TRIES * ACK_PATIENCE) is None
+    assert "a" not in ledger
+
+
+def test_a_topic_whose_unsubscribe_was_lost_may_be_wanted_again() -> None:
     ledger = settled("a")
     ledger.unwant("a")
     asked(ledger)
-    assert asked(ledger, ACK_PATIENCE) == []
-    assert ledger.due_at(ACK_PATIENCE) is None
+    ledger.want("a")
+    assert asked(ledger, ACK_PATIENCE) == [("3", "subscribe", ["a"])]
 
 
 def test_a_topic_unwanted_while_its_ack_is_lost_is_unsubscribed_all_the_same() -> None:
