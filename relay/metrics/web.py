@@ -141,9 +141,13 @@ def _upstream(process: WebProcess) -> Iterator[Metric]:
     )
     yield gauges(
         "upstream_epoch",
-        "Number of the term of the worker that leads.",
+        "Number of the term of the worker that leads, once one was heard.",
         ("category",),
-        [((category.value,), known.epoch) for category, known in hub.categories.items()],
+        [
+            ((category.value,), known.epoch)
+            for category, known in hub.categories.items()
+            if known.epoch  # from 0 on, each start of a web process would look like a new leader
+        ],
     )
     yield gauges(
         "upstream_leader",

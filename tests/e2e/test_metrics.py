@@ -123,8 +123,11 @@ async def test_a_worker_of_its_own_shows_its_part_and_web_processes_theirs(
     exchange: StandIn, programs: Programs, redis_url: str
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
-    worker = programs.upstream(exchange.url, redis_url, RELAY_METRICS_ADDRESS=address, **QUICK)
     web = await programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK)
+    alone = {name for name, _ in await scrape(web.host)}
+    assert "marketfeed_upstream_state" in alone
+    assert "marketfeed_upstream_epoch" not in alone, "a first leader would look like another one"
+    worker = programs.upstream(exchange.url, redis_url, RELAY_METRICS_ADDRESS=address, **QUICK)
     book = BookFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with following(web, BOOK) as one:
