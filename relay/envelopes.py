@@ -1,4 +1,4 @@
-"""The only shapes that cross the channel layer, and the names of the groups they cross in.
+"""What hubs and workers say through the channel layer, and the names of the groups they use.
 
 Web processes and upstream workers know each other by these alone. Every envelope is a dict
 of plain values with a `type`, as Channels asks.
@@ -13,7 +13,7 @@ of plain values with a `type`, as Channels asks.
 | upstream | worker to all hubs | how the connection to a category is; repeated every second |
 | joined | hub to itself | what arrives from here on was sent after it had joined |
 
-What processes report of themselves is in `reports`.
+What processes report of themselves, for operators, is in `relay.live.reports`.
 """
 
 from __future__ import annotations
