@@ -16,6 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from relay.live import query
 from relay.live.actions import ACTIONS, Action, ActionFault
 from relay.live.topic_table import read_page
 from relay.models import LiveTopic, PinnedTopic
@@ -123,8 +124,6 @@ class LiveTopicAdmin(_LiveTopics):
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request)):
             error = {"code": "forbidden", "message": "staff with the view permission only"}
             return JsonResponse({"error": error}, status=403)
-        from relay.live import query  # noqa: PLC0415 - the counters start with the relay, not with the admin
-
         try:
             page = read_page(request.GET.dict()) if request.GET else None
         except ValueError as fault:

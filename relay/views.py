@@ -13,7 +13,10 @@ from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
+from relay import readiness
 from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed
+from relay.live import query
+from relay.metrics import web
 
 # Pairs and perpetuals that will not expire. Option contracts do, so none is named.
 _SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {
@@ -46,8 +49,6 @@ def demo(request: HttpRequest) -> HttpResponse:
 @cache_control(max_age=5)
 def symbols(request: HttpRequest) -> HttpResponse:
     """Answer the symbols that are being read, by category: `{"spot": ["BTCUSDT"], ...}`."""
-    from relay.live import query  # noqa: PLC0415 - the counters start with the relay, not with the views
-
     readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
     for counted in query.picture()["topics"]:
         feed, *_, symbol = counted["topic"].split(".")
@@ -83,8 +84,6 @@ async def metrics(request: HttpRequest) -> HttpResponse:
 
     In a thread: counting the open files of a busy process takes milliseconds.
     """
-    from relay.metrics import web  # noqa: PLC0415 - the counters start with the relay, not with the views
-
     render = sync_to_async(web.render, thread_sensitive=False)
     text, content_type = await render(request.headers.get("Accept", ""))
     return HttpResponse(text, content_type=content_type)
@@ -94,7 +93,5 @@ async def metrics(request: HttpRequest) -> HttpResponse:
 @cache_control(no_store=True)
 async def readyz(request: HttpRequest) -> HttpResponse:
     """Answer 200, or 503 where something is wrong; the JSON says what, and for how long."""
-    from relay import readiness  # noqa: PLC0415 - the counters start with the relay, not with the views
-
     found = readiness.readiness()
     return JsonResponse(found, status=200 if found["ready"] else 503)

@@ -27,7 +27,7 @@ from relay.hub_runner import HubRunner
 from relay.live import pins
 from relay.live.events import log
 from relay.live.picture import Known, Picture
-from relay.live.reports import REPORT_INTERVAL, WORKERS_GROUP, HubRows, Report, pack
+from relay.live.reports import REPORT_INTERVAL, WORKERS_GROUP, Hello, HubRows, Left, Report, pack
 from relay.live.rows import connection_rows, topic_rows
 from relay.live.topic_table import Page
 from relay.metrics.counters import counters
@@ -119,7 +119,7 @@ class LiveService:
             watcher.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
         try:
             async with asyncio.timeout(PATIENCE):
-                left = {"type": "left", "process": self._runner.process}
+                left: Left = {"type": "left", "process": self._runner.process}
                 await self._layer.group_send(REPORTS_GROUP, left)
         except Exception:  # the lease will run out
             logger.warning("could not say that this process stops", exc_info=True)
@@ -142,7 +142,7 @@ class LiveService:
         channel = await self._layer.new_channel()
         for group in (REPORTS_GROUP, WORKERS_GROUP):
             await self._layer.group_add(group, channel)
-        hello = {"type": "hello", "process": self._runner.process}
+        hello: Hello = {"type": "hello", "process": self._runner.process}
         for group in (REPORTS_GROUP, WORKERS_GROUP):
             await self._layer.group_send(group, hello)
         while True:
