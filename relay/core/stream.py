@@ -37,6 +37,7 @@ class TopicStream:
     Attributes:
         offset: Position of the last published message; 0 before the first. Trades are
             counted one by one, so that lost ones can be told.
+        start: Where it began to count; what lies before is of an earlier stream of the topic.
         settled: What `offset` was a beat ago: a hub behind it has lost something.
         is_confirmed: Whether the exchange has agreed to the subscription.
         fault: Words on what broke last, for operators; empty if nothing did.
@@ -51,7 +52,7 @@ class TopicStream:
             offset: Where to start counting: after whatever this epoch has used for the topic.
         """
         self.topic = topic
-        self.offset = offset
+        self.offset = self.start = offset
         self.settled = 0
         self.is_confirmed = False
         self.fault = ""

@@ -466,7 +466,12 @@ class Supply:
     def _publish(self, stream: TopicStream, after: int, text: bytes) -> None:
         group = stream.topic.group
         waiting = self._outbox.get(group)
-        if waiting and waiting[-1]["type"] == "publication":
+        if (
+            waiting
+            and waiting[-1]["type"] == "publication"
+            # A topic that was let go and came back meanwhile does not continue what waits.
+            and waiting[-1]["after"] >= stream.start  # type: ignore[typeddict-item]
+        ):
             waiting[-1]["texts"].append(text)  # type: ignore[typeddict-item]
             self._weigh(len(text))
         else:

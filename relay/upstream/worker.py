@@ -34,6 +34,7 @@ from relay.upstream.supply import Line, Supply
 logger = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between looks at what is due
+STOPPED = 1.0  # seconds between ticks, after which this process was stopped and heard nobody
 DEAF_LIMIT = 60.0  # seconds without Redis for which topics are kept, demand or not
 
 
@@ -111,9 +112,12 @@ class _Term:
         """Let time pass for the supply."""
         # The first beat tells the hubs of a new epoch, and they answer with all they want.
         await self._is_listening.wait()
-        next_beat = sure_at = time.monotonic()
+        next_beat = sure_at = ticked_at = time.monotonic()
         while True:
             now = time.monotonic()
+            was_stopped, ticked_at = now - ticked_at > STOPPED, now
+            if was_stopped:
+                self.supply.excuse(now)
             if not self._leadership.is_in_doubt:
                 sure_at = now
             elif now - sure_at < DEAF_LIMIT:

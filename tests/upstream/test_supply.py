@@ -243,6 +243,19 @@ def test_a_topic_that_comes_back_repeats_no_position(market: Market) -> None:
     assert publication["after"] >= 7
 
 
+def test_what_comes_after_a_topic_came_back_does_not_continue_what_waits(market: Market) -> None:
+    market.follow(TRADES, BOOK)
+    market.frames(trades(range(3)))
+    market.drop(TRADES)
+    market.pass_time(LINGER)
+    market.want(TRADES)
+    market.frames(trades([3]), trades([4]))
+    assert market.told(TRADES) == [
+        published(TRADES, 0, trades(range(3))),
+        published(TRADES, 4, trades([3]), trades([4])),
+    ]
+
+
 def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
     market = Market(linger=0.0)
     market.want(BOOK)

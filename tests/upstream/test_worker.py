@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -64,3 +65,48 @@ async def test_a_term_ends_though_a_cancel_is_swallowed(layer: SlowLayer) -> Non
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
     assert layer.swallowed == 1
+
+
+class Clock:
+    """The clock, which may skip the time in which a process was stopped."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+        self.asked = 0
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        return time.monotonic() + self.skipped
+
+    def time(self) -> float:
+        return time.time()
+
+
+async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
+    layer: SlowLayer, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.RELAY = {"upstream_url": "ws://127.0.0.1:9"}  # nobody is there
+    clock = Clock()
+    monkeypatch.setattr(worker, "time", clock)
+    layer.may_join.set()
+    layer.may_send.set()
+    upstream = UpstreamWorker([Category.LINEAR])
+    serving = asyncio.create_task(upstream.run())
+
+    async def ticks() -> None:
+        async with asyncio.timeout(10):
+            enough = clock.asked + 10
+            while True:
+                await asyncio.sleep(worker.TICK)
+                if clock.asked >= enough:
+                    break
+
+    await ticks()
+    supply = upstream.supplies[Category.LINEAR]
+    book = "orderbook.50.BTCUSDT"
+    supply.demand(envelopes.demand("p", {book: None}, epoch=0), clock.monotonic())
+    clock.skipped = 1_000.0
+    await ticks()
+    assert list(supply.streams) == [book]
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
