@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { compact, countdown, grouped, percent, span } from "../../relay/static/relay/format.js";
+import { compact, countdown, fitted, grouped, percent, span } from "../../relay/static/relay/format.js";
 
 test("thousands are grouped and columns padded without touching the value", () => {
   assert.equal(grouped("80682.00"), "80,682.00");
@@ -33,4 +33,11 @@ test("large quantities are short", () => {
 test("spans and countdowns", () => {
   assert.deepEqual([12, 3_400, 42_000, 300_000, NaN].map(span), ["12 ms", "3.4 s", "42 s", "5 min", "–"]);
   assert.deepEqual([3_723_000, -5, NaN].map(countdown), ["01:02:03", "00:00:00", "–"]);
+});
+
+test("a number that would be cut off is written short instead", () => {
+  assert.equal(fitted("1234567.5", 3, 13), "1,234,567.500");
+  assert.equal(fitted("1234567.5", 3, 12), "1.235 M");
+  assert.equal(fitted("25556230324712", 0, 12), "25.56 T");
+  assert.equal(fitted("49380000000000000000", 0, 12), "49,380,000 T");
 });

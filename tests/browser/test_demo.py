@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,54 @@ async def test_rows_and_columns_stay_where_they_are_while_numbers_change(
     await expect(page.locator("#bids")).not_to_have_text(text)
     await asyncio.sleep(1)
     assert await page.evaluate(places) == before
+
+
+@pytest.mark.parametrize("look", [Look(), Look(width=320, height=568)], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    ("price", "size"), [("0.00001234", "3762938088990"), ("1234567890.12", "7041234.46678")]
+)
+async def test_no_digit_is_cut_off(
+    relay: Relay, page: Page, look: Look, price: str, size: str
+) -> None:
+    def answer(route: WebSocketRoute, text: str | bytes) -> None:
+        request = json.loads(text)
+        if request["method"] != "subscribe":
+            return
+        route.send(json.dumps({"method": "subscribe", "id": request["id"], "success": True}))
+        symbol, asked = request["symbol"], request["topic"]
+        digits = len(price.partition(".")[2])
+        above = f"{Decimal(price) + Decimal(1).scaleb(-digits):f}"
+        trade = {"i": "1", "T": 1, "p": price, "v": size, "S": "Buy", "s": symbol}
+        book = {"s": symbol, "b": [[price, size]], "a": [[above, size]], "u": 1, "seq": 1}
+        data = {"orderbook": book, "publicTrade": [trade]}.get(asked, {"lastPrice": price})
+        topic = f"{asked}.{request['levels']}" if "levels" in request else asked
+        message = {"topic": f"{topic}.{symbol}", "type": "snapshot", "ts": 1, "data": data}
+        route.send(json.dumps(message))
+
+    await page.route_web_socket(
+        "**/ws?*", lambda route: route.on_message(lambda text: answer(route, text))
+    )
+    await page.goto(f"{relay.url}?symbol=1000000BABYDOGEUSDT")
+    await expect(page.locator("#bids .row").first).to_contain_text(".")
+    await expect(page.locator("#tape .row").first).to_contain_text(":")
+    cut = await page.evaluate(
+        """() => [...document.querySelectorAll(".row > *, .asks .head > *, .middle, .panel-head")]
+          .filter((cell) => cell.scrollWidth > cell.clientWidth)
+          .map((cell) => cell.textContent)"""
+    )
+    assert cut == []
+    overlapping = await page.evaluate(
+        """() => [...document.querySelectorAll(".row")].filter((row) => {
+          const [price, size] = [...row.children].map((cell) => cell.getBoundingClientRect());
+          return price.right > size.left && row.textContent !== "" && measured(row) > size.left;
+          function measured(one) {
+            const range = document.createRange();
+            range.selectNodeContents(one.firstChild);
+            return range.getBoundingClientRect().right;
+          }
+        }).map((row) => row.textContent)"""
+    )
+    assert overlapping == []
 
 
 # That it is right.
@@ -458,6 +507,25 @@ async def test_an_example_can_be_copied_and_works(
         process.kill()
         await process.wait()
     assert b"snapshot" in heard
+
+
+async def test_what_was_asked_is_not_crowded_out_by_pings(relay: Relay, page: Page) -> None:
+    def add_pongs(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+
+        def forward(text: str | bytes) -> None:
+            route.send(text)
+            if '"success":true' in str(text):
+                for _ in range(200):
+                    route.send('{"method":"pong"}')
+
+        server.on_message(forward)
+
+    await page.route_web_socket("**/ws?*", add_pongs)
+    await opened(page, relay)
+    await page.locator("#console-toggle").click()
+    await page.locator("#log-filter").select_option("talk")
+    await expect(page.locator("#log")).to_contain_text('{"method":"subscribe"')
 
 
 async def test_another_depth_keeps_the_candles(relay: Relay, page: Page) -> None:

@@ -43,9 +43,17 @@ export function compact(text) {
   if (!isDecimal(text)) return NOTHING;
   const value = approximate(text);
   for (const [unit, size] of UNITS) {
-    if (Math.abs(value) >= size) return `${(value / size).toPrecision(4)} ${unit}`;
+    const share = value / size;
+    if (Math.abs(share) >= 1e4) return `${grouped(share.toFixed(0))} ${unit}`;
+    if (Math.abs(share) >= 1) return `${share.toPrecision(4)} ${unit}`;
   }
   return grouped(Math.abs(value) < 1 ? value.toFixed(4) : value.toFixed(2));
+}
+
+/** `grouped` where that takes no more than so many characters, else `compact`: never cut off. */
+export function fitted(text, digits, room) {
+  const whole = grouped(text, digits);
+  return whole.length <= room ? whole : compact(text);
 }
 
 /** The time of day of a Unix time in ms, in the reader's zone: "14:03:59". */

@@ -9,6 +9,7 @@ const LEAST_CANDLES = 40;
 const MOST_CANDLES = 150;
 const CANDLE_ROOM = 6; // px: a narrower chart shows fewer
 const VOLUME_SHARE = 4.5; // the tallest volume bar takes this part of the height
+const LABEL = 15; // px: from the middle of the last price's label to that of the nearest other
 const CUT = 26; // px: half a label of the horizontal axis
 const FONT = '11px "Inter", system-ui, sans-serif';
 
@@ -129,7 +130,7 @@ export class PriceChart extends Chart {
       },
       axes: [
         this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => timeOfDay(at * 1_000)) }),
-        this.axis({ side: 1, space: 34, size: widest, values: (plot, splits) => splits.map((value) => this.price(value)) }),
+        this.axis({ side: 1, space: 34, size: widest, values: (plot, splits) => this.#prices(plot, splits) }),
       ],
       series: [{}, invisible, invisible, invisible, { ...invisible, scale: "volume" }],
       hooks: {
@@ -137,6 +138,13 @@ export class PriceChart extends Chart {
         setCursor: [({ cursor }) => (this.#pointed = cursor.left < 0 ? null : cursor.idx)],
       },
     };
+  }
+
+  /** Labels of the price axis; one that the label of the last price would cover is left out. */
+  #prices(plot, splits) {
+    const close = this.#candles.at(-1)?.close;
+    const last = close == null ? -Infinity : plot.valToPos(close, "y");
+    return splits.map((value) => (Math.abs(plot.valToPos(value, "y") - last) < LABEL ? "" : this.price(value)));
   }
 
   /** Room for the least number of candles, the newest at the right edge. */

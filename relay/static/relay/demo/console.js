@@ -7,12 +7,13 @@ import { examples } from "./examples.js";
 const KEPT = 150; // lines; older ones leave
 const SHOWN = 400; // characters of a line before it is opened
 const DRAW_EVERY = 250; // ms: a person reads no faster
+const BEAT = /^\{"method":"p[io]ng"\}$/; // said every few seconds: it would crowd out the rest
 const NAMES = { orderbook: "book", publicTrade: "trades", tickers: "ticker" };
 
 /** Lines of the wire, and examples to copy. */
 export class Console {
   #lines = []; // {at, direction, kind, text}, not on the screen yet
-  #talk = []; // requests, answers and notices so far: few, and what one opens the drawer for
+  #talk = []; // requests, answers and notices so far without pings: what one opens the drawer for
   #skipped = 0;
   #drawnAt = 0;
   #timer = null;
@@ -98,7 +99,7 @@ export class Console {
     const isTalk = !Object.values(NAMES).includes(kind);
     if (!isTalk && (!this.#isOpen || this.#isPaused)) return;
     const line = { at: Date.now(), direction, kind, text };
-    if (isTalk) {
+    if (isTalk && !BEAT.test(text)) {
       this.#talk.push(line);
       if (this.#talk.length > KEPT) this.#talk.shift();
     }

@@ -1,16 +1,17 @@
 /** Everything the demo page puts on the screen, from its state alone. Rows are made once and stay. */
 
 import { compare } from "../decimals.js";
-import { NOTHING, grouped, timeOfDay } from "../format.js";
+import { NOTHING, fitted, grouped, timeOfDay } from "../format.js";
 import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
 import { steps } from "./grouping.js";
 import { Ladder } from "./ladder.js";
 import { drawBanner, drawLight } from "./light.js";
 import { kindOf, unitsOf } from "./market.js";
-import { Rows } from "./rows.js";
+import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
 
+const ARROW = 2; // characters, behind the price of a trade
 const CHARTS_EVERY = 250; // ms: canvases are dear, and nobody sees more
 
 const page = {
@@ -66,8 +67,7 @@ export function drawMarket({ market, markets }) {
   );
   const units = unitsOf(market);
   ladder.reset(units);
-  const named = (word, unit) => (unit ? `${word} (${unit})` : word);
-  tape.name([named("Price", units.price), named("Size", units.size), "Time"]);
+  tape.name([heading("Price", units.price), heading("Size", units.size), "Time"]);
   strip = makeStrip(market);
   priceChart.rebuild();
   depthChart.rebuild();
@@ -173,6 +173,8 @@ function drawTrades(state) {
     if (isOurs(row)) shown.push(row);
   }
   put(page.tradesNotice, notice(state, "trades", shown.length ? "" : "No trades yet"));
+  const [newest] = shown.filter((row) => "p" in row);
+  tape.divide(newest === undefined ? 0 : grouped(newest.p, state.digits.price).length + ARROW);
   for (let index = 0; index < tape.count; index += 1) {
     const trade = shown[index];
     if (trade === undefined) {
@@ -183,7 +185,7 @@ function drawTrades(state) {
     } else {
       tape.write(index, [
         grouped(trade.p, state.digits.price),
-        grouped(trade.v, state.digits.size),
+        fitted(trade.v, state.digits.size, tape.sizeRoom),
         timeOfDay(trade.T),
       ]);
       tape.mark(index, trade.S === "Buy" ? "buy" : "sell");
@@ -212,8 +214,10 @@ function drawCharts(state) {
 function notice({ topics, freshness, heardAt, market }, name, words = "") {
   if (!market.symbol) return market.category === "option" ? "Waiting for a contract to trade" : "Choose a symbol";
   switch (freshness[name]) {
-    case "refused":
-      return `${market.symbol} was refused: ${topics[name].error.message}`;
+    case "refused": {
+      const hint = market.category === "option" ? ". It may have expired." : "";
+      return `${market.symbol} was refused: ${topics[name].error.message}${hint}`;
+    }
     case "stale":
       return heardAt[name] === null ? "Stale" : `Stale since ${timeOfDay(heardAt[name])}`;
     case "waiting":

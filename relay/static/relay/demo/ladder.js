@@ -1,10 +1,10 @@
 /** The order book as a ladder: steps of price, running sums as bars, changes that flash. */
 
 import { approximate, compare, fractionDigits, middle, subtract } from "../decimals.js";
-import { NOTHING, grouped } from "../format.js";
+import { NOTHING, fitted, grouped } from "../format.js";
 import { byId, mark, put } from "./dom.js";
 import { rowsOf, trimmed } from "./grouping.js";
-import { Rows } from "./rows.js";
+import { Rows, heading } from "./rows.js";
 
 const FLASH = 350; // ms a change stays lit
 
@@ -40,9 +40,8 @@ export class Ladder {
 
   /** Begin another market: nothing has changed yet, and the headings say its units. */
   reset({ price, size }) {
-    const named = (word, unit) => (unit ? `${word} (${unit})` : word);
     for (const rows of [this.#asks, this.#bids]) {
-      rows.name([named("Price", price), named("Size", size), named("Total", size)]);
+      rows.name([heading("Price", price), heading("Size", size), heading("Total", size)]);
     }
     this.forget();
     this.#mid = { value: null, tone: null };
@@ -81,7 +80,9 @@ export class Ladder {
       deepest = Math.max(deepest, side.sum);
     }
     const priceDigits = step === null ? digits.price : fractionDigits(step);
+    const longest = Math.max(0, ...sides.map(({ shown }) => lengthOf(shown[0], priceDigits)));
     for (const side of sides) {
+      side.rows.divide(longest);
       this.#light(side, now);
       this.#drawSide(side, deepest, priceDigits, digits.size);
     }
@@ -101,7 +102,8 @@ export class Ladder {
         continue;
       }
       const { price, size, total, isPartial } = row;
-      rows.write(index, [cut(price, priceDigits), grouped(size, sizeDigits), grouped(total, sizeDigits)]);
+      const sizes = [size, total].map((one) => fitted(one, sizeDigits, rows.sizeRoom - (isPartial ? 2 : 0)));
+      rows.write(index, [cut(price, priceDigits), ...sizes]);
       rows.fill(index, deepest > 0 ? approximate(total) / deepest : 0);
       rows.mark(index, isPartial ? "partial" : null);
       rows.flash(index, lit.get(price)?.tone ?? null);
@@ -164,6 +166,10 @@ export class Ladder {
     put(page.bought, all > 0 ? `${share.toFixed(0)}%` : NOTHING);
     put(page.sold, all > 0 ? `${(100 - Number(share.toFixed(0))).toFixed(0)}%` : NOTHING);
   }
+}
+
+function lengthOf(row, digits) {
+  return row === undefined ? 0 : cut(row.price, digits).length;
 }
 
 /** A price of a step with the step's digits: the further ones are zeros. */

@@ -13,6 +13,7 @@ const WORDS = {
   refused: "Refused",
 };
 const LONGEST_LATENCY = 60_000; // ms: beyond it, it is the clocks that differ
+const DOUBTFUL_LATENCY = 2_000; // ms: where the relay itself answers much faster, it may be
 
 const page = {
   light: byId("light"),
@@ -39,8 +40,8 @@ function lightOf({ feed, freshness }) {
   if (feed.state !== "live") return feed.state;
   const all = Object.values(freshness);
   if (all.includes("stale")) return "stale";
-  if (all.includes("live")) return "live";
-  return all.includes("refused") ? "refused" : "waiting";
+  if (all.includes("refused")) return "refused";
+  return all.includes("live") ? "live" : "waiting";
 }
 
 /** Draw the light, what is measured beside it, and the same in full below it. */
@@ -52,10 +53,12 @@ export function drawLight(state) {
   const rate = messagesPerSecond === null ? NOTHING : `${Math.round(messagesPerSecond)}/s`;
   const middle = latency.median(now);
   const isPossible = middle !== null && middle >= 0 && middle < LONGEST_LATENCY;
-  const words = middle === null ? NOTHING : isPossible ? span(middle) : "clocks differ";
+  const isDoubtful = isPossible && middle > DOUBTFUL_LATENCY && feed.roundTrip !== null && feed.roundTrip < middle / 4;
+  const measured = isPossible ? `${span(middle)}${isDoubtful ? "?" : ""}` : "clocks differ";
+  const words = middle === null ? NOTHING : measured;
   for (const element of [page.rate, page.briefRate]) put(element, rate);
   for (const element of [page.latency, page.briefLatency]) put(element, words);
-  put(page.clocks, clockWords(middle, isPossible));
+  put(page.clocks, clockWords(middle, isPossible, isDoubtful));
   put(page.roundTrip, feed.roundTrip === null ? NOTHING : span(feed.roundTrip));
   for (const name of ["gaps", "resyncs"]) {
     for (const element of [page[name], page[`${name}Brief`]]) {
@@ -67,10 +70,13 @@ export function drawLight(state) {
   put(page.reason, feed.since === null ? "" : `${feed.reason ?? WORDS[feed.state]} since ${timeOfDay(feed.since)}`);
 }
 
-function clockWords(middle, isPossible) {
+function clockWords(middle, isPossible, isDoubtful) {
   if (middle !== null && !isPossible) {
     const words = span(Math.abs(middle));
     return `The exchange's clock and this one differ: messages seem to arrive ${words} ${middle < 0 ? "before" : "after"} they were made.`;
+  }
+  if (isDoubtful) {
+    return `Messages seem to arrive ${span(middle)} after they were made, yet the relay answers much faster: either they are late before they reach it, or this clock is ahead of the exchange's.`;
   }
   return "Latency is from the exchange's clock (cts, or ts) to this screen: two clocks, so it is wrong by as much as they differ. The round trip to the relay is measured by this clock alone.";
 }

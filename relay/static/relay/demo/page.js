@@ -12,6 +12,7 @@ import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, toAddress } fro
 const MARKETS = JSON.parse(document.body.dataset.markets);
 const FRAME = 40; // ms: more pictures a second cost more than anybody sees
 const TICK = 1_000; // ms: countdowns and rates move so often without any message
+const SLEPT = 5_000; // ms between two ticks: a laptop was closed in between
 const HIDDEN_PATIENCE = 5_000; // ms: a tab that stays in the background so long lets its feed go
 const NO_TOPICS = Object.freeze({ book: null, ticker: null, trades: null });
 
@@ -271,6 +272,7 @@ addEventListener("popstate", () => show(fromAddress(new URLSearchParams(location
 // Nobody looks: no timers, no drawing, and after a while no messages either.
 
 let ticking = null;
+let tickedAt = Date.now();
 let leaving = null;
 
 function look() {
@@ -290,11 +292,14 @@ function look() {
     state.isPaused = false;
     state.feed.connect();
   }
+  if (ticking === null) tickedAt = Date.now();
   ticking ??= setInterval(tick, TICK);
   schedule();
 }
 
 function tick() {
+  if (Date.now() - tickedAt > SLEPT) state.feed.probe(); // the machine slept: is anybody there?
+  tickedAt = Date.now();
   state.messagesPerSecond = state.rate.look(state.feed.counts.messages, Date.now());
   drawTitle(state);
   schedule();

@@ -2,12 +2,17 @@
 
 const FEWEST = 1;
 const MOST = 60;
+const LONG = 12; // characters of a price: a longer one takes room from the other columns
+const ROOM = 12; // characters of a size beside a price of the usual length
+const NARROW_ROOM = 9; // and beside a long one
+const LONGEST_UNIT = 7; // characters that a heading has room for
 
 /** Rows inside one element that has `role="table"`. */
 export class Rows {
   #head;
   #rows = []; // {element, cells, texts, fill, kind, flash}; cells are text nodes
   #columns;
+  #isLong = false;
 
   /**
    * @param {HTMLElement} element
@@ -23,6 +28,19 @@ export class Rows {
 
   get count() {
     return this.#rows.length;
+  }
+
+  /** How many characters of a size there is room for. */
+  get sizeRoom() {
+    return this.#isLong ? NARROW_ROOM : ROOM;
+  }
+
+  /** Divide the width for prices of so many characters. */
+  divide(characters) {
+    const isLong = characters > LONG;
+    if (isLong === this.#isLong) return;
+    this.#isLong = isLong;
+    this.element.classList.toggle("long", isLong);
   }
 
   /** Write other headings over the columns. */
@@ -91,6 +109,11 @@ export class Rows {
     else row.element.dataset[name] = value;
     row[name] = value;
   }
+}
+
+/** A heading with its unit, where there is room for both. */
+export function heading(word, unit) {
+  return unit && unit.length <= LONGEST_UNIT ? `${word} (${unit})` : word;
 }
 
 function make(name, role, columns) {
