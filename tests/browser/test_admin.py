@@ -385,6 +385,8 @@ async def test_resync_asks_the_exchange_anew(operated: Operated, page: Page) -> 
         await expect(row(page, feed.topic).locator(".field-resyncs")).to_have_text("1")
         await page.get_by_role("tab", name="Events").click()
         await expect(page.locator("#live-events")).to_contain_text("resync")
+        opened = page.locator("#live-events tbody tr", has_text="connection 1 opened")
+        await expect(opened.locator(".field-category")).to_have_text("linear")
         await expect_logged(page, operated.server, feed.topic)
 
 

@@ -130,6 +130,7 @@ export const EVENT_COLUMNS = Object.freeze([
   { key: "at", heading: "Time", write: moment },
   { key: "kind", heading: "Kind" },
   { key: "words", heading: "What happened" },
+  { key: "category", heading: "Category" },
   { key: "topic", heading: "Topic" },
   { key: "process", heading: "Process" },
 ]);
