@@ -670,3 +670,39 @@ def test_without_faults_there_is_one_snapshot_and_no_trade_is_missing(seed: int)
             if TRADES in client.acked and client.trades_seen:
                 assert client.trades_seen == world.exchange.trades - client.first_trade + 1
     _check_demand_ends(world)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_process_that_was_frozen_tells_of_no_trade_that_was_not_lost(seed: int) -> None:
+    world = World(seed)
+    chance = random.Random(seed)
+    frozen, other = world.processes
+    for process in world.processes:
+        client = Client(world, takes_notices=True)
+        process.clients.append(client)
+        for text in (TRADES, BOOK):
+            client.asked.add(text)
+            process.hub.subscribe(client, [Topic.parse(Category.LINEAR, text)], None, world.now)
+
+    def trade(times: int) -> None:
+        for _ in range(times):
+            world.exchange.move(TRADES)
+            for _ in range(10):
+                world.exchange.move(BOOK)
+            world.run_for(0.25)
+
+    trade(30)
+    world.processes = [other]
+    trade(chance.randrange(20))
+    for text in (TRADES, BOOK):
+        other.hub.unsubscribe(other.clients[0], Topic.parse(Category.LINEAR, text), world.now)
+        other.clients[0].forget(text)
+    world.run_for(LEASE + LINGER)
+    assert not world.supply.streams
+    trade(chance.randrange(1, 20))  # nobody can count these
+    world.processes = [frozen, other]
+    world.run_for(5)
+    trade(chance.randrange(1, 10))
+    [client] = frozen.clients
+    missed = world.exchange.trades - client.first_trade + 1 - client.trades_seen
+    assert 0 < client.trades_dropped <= missed

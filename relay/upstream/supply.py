@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
+MAX_LEFT = 20_000  # topics that were let go and whose last position is remembered
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
 LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
@@ -114,8 +115,10 @@ class Supply:
         self._waiting_since: float | None = None  # the first of the messages that wait
         self._ignored_in = 0  # the second in which a bad frame was logged last
         self._next_line = 1
-        # A topic that was let go and comes back must not repeat positions of this epoch.
-        self._next_offset = 0
+        # A topic that was let go and comes back counts on: it must not repeat a position of this
+        # epoch, and from the difference a hub reads how many trades it has lost.
+        self._left_at: dict[str, int] = {}  # topic -> where its next stream starts
+        self._first_offset = 0  # where one starts that is not among them
 
     # ---- demand ----
 
@@ -149,7 +152,7 @@ class Supply:
             log.note("too_many_topics", words, category=self.category, topic=text)
             self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
             return False
-        self.streams[text] = TopicStream(topic, self._next_offset)
+        self.streams[text] = TopicStream(topic, self._left_at.pop(text, self._first_offset))
         line = self._line_for(text)
         line.topics[text] = None
         line.empty_since = None
@@ -407,7 +410,8 @@ class Supply:
         stream = self.streams.pop(text, None)
         if stream is None:
             return
-        self._next_offset = max(self._next_offset, stream.offset + 1)
+        if stream.offset or stream.is_live:  # what was refused has no position that anyone knows
+            self._leave_off(text, stream.offset + 1)
         line = self._line_of.pop(text)
         line.topics.pop(text, None)
         line.characters -= argument_length(text)
@@ -416,6 +420,12 @@ class Supply:
         if not line.topics:
             line.empty_since = now
         self._refresh_state()
+
+    def _leave_off(self, text: str, offset: int) -> None:
+        if len(self._left_at) >= MAX_LEFT:
+            oldest = self._left_at.pop(next(iter(self._left_at)))
+            self._first_offset = max(self._first_offset, oldest)
+        self._left_at[text] = offset
 
     def _refresh_state(self) -> None:
         if not self.streams:

@@ -18,6 +18,7 @@ from relay.core.ledger import ACK_PATIENCE
 from relay.core.stream import SNAPSHOT_PATIENCE
 from relay.core.topics import Category
 from relay.envelopes import UPSTREAM_GROUP, UpstreamState
+from relay.upstream import supply
 from relay.upstream.supply import LINE_LINGER, MAX_WAITING_BYTES, REFUSED_FOR, Line, Supply
 from tests.builders import (
     ack,
@@ -241,6 +242,41 @@ def test_a_topic_that_comes_back_repeats_no_position(market: Market) -> None:
     market.frames(ack(request_id), snapshot(9))
     publication = market.told(BOOK)[-1]
     assert publication["after"] >= 7
+
+
+def test_a_topic_that_comes_back_counts_on_from_its_own_last_position(market: Market) -> None:
+    market.follow(TRADES, BOOK)
+    market.frames(trades(range(5)), *[snapshot(update_id) for update_id in range(1, 1_001)])
+    market.drop(TRADES, BOOK)
+    market.pass_time(LINGER)
+    market.frames(ack(market.requests()[0][0], "unsubscribe"))
+    market.told()
+    market.want(TRADES)
+    market.frames(ack(market.requests()[0][0]), trades([7, 8]))
+    market.want(TRADES, at=(EPOCH, 3))  # of a hub that was frozen: it lacks two, and who knows
+    market.pass_time(0)
+    assert market.told(TRADES)[-1] == published(TRADES, 6, trades([7, 8]))
+    market.supply.beat()
+    market.supply.beat()
+    market.want(TRADES, at=(EPOCH, 3))
+    assert market.told(TRADES) == [based(TRADES, 8, trades([7, 8]))]
+
+
+def test_however_many_topics_are_let_go_none_repeats_a_position(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supply, "MAX_LEFT", 3)
+    last: dict[str, int] = {}
+    for number in (1, 2, 3, 4, 5, 1, 6, 7, 8, 1, 4):
+        text = f"orderbook.1.N{number}USDT"
+        market.want(text)
+        stream = market.supply.streams[text]
+        assert stream.offset > last.get(text, -1)
+        market.frames(*[snapshot(1 + nth, of=text) for nth in range(number)])
+        last[text] = stream.offset
+        market.drop(text)
+        market.pass_time(LINGER)
+        assert market.supply.streams == {}
 
 
 def test_what_comes_after_a_topic_came_back_does_not_continue_what_waits(market: Market) -> None:
