@@ -23,6 +23,7 @@ from relay.metrics.counters import counters
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
+SERVED = (UpstreamState.LIVE, UpstreamState.PARTIAL)
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class CategoryState:
     worker: str = ""
     heard: float | None = None
     told_down: int = 0  # since when, in Unix ms, if readers' last word is that it is down
+    unserved_since: int = 0  # Unix ms; 0 while it is served or nobody wants it, whoever leads
 
 
 class Hub:
@@ -110,6 +112,8 @@ class Hub:
         self._ask(audience)
         known = self.categories[topic.category]
         known.heard = known.heard or now  # from here on its silence counts
+        if known.state not in SERVED:
+            known.unserved_since = known.unserved_since or self._wall_ms()
         return audience
 
     def pin(self, topics: Iterable[Topic], now: float) -> None:
@@ -303,6 +307,11 @@ class Hub:
         known = self.categories[category]
         before = known.state
         known.state, known.since = state, since
+        # A new worker is idle until it hears what is wanted; one that stays so has nothing to do.
+        if state in SERVED or state is before is UpstreamState.IDLE:
+            known.unserved_since = 0
+        elif state is not UpstreamState.IDLE:
+            known.unserved_since = known.unserved_since or self._wall_ms()
         if before is state:
             return
         # Between "down" and "live" nothing is news: a new worker is idle first, and connecting,

@@ -7,10 +7,9 @@ from typing import Any
 
 from relay import web_process
 from relay.core.topics import Category
-from relay.envelopes import UpstreamState
 from relay.hub import Hub
 
-DOWN_PATIENCE = 5.0  # seconds a wanted category may be down before the process is not ready
+PATIENCE = 5.0  # seconds nobody may serve a wanted category before the process is not ready
 
 
 def readiness() -> dict[str, Any]:
@@ -29,19 +28,17 @@ def readiness() -> dict[str, Any]:
             {
                 "what": "upstream",
                 "category": category.value,
-                "for_seconds": _down_for(hub, category),
+                "for_seconds": _unserved_for(hub, category),
             }
             for category in sorted(wanted)
-            if _down_for(hub, category) >= DOWN_PATIENCE
+            if _unserved_for(hub, category) >= PATIENCE
         ]
     return {"ready": not faults, "faults": faults}
 
 
-def _down_for(hub: Hub, category: Category) -> float:
-    known = hub.categories[category]
-    if known.state is not UpstreamState.DOWN:
-        return 0.0
-    return round(time.time() - known.since / 1000, 1)
+def _unserved_for(hub: Hub, category: Category) -> float:
+    since = hub.categories[category].unserved_since
+    return round(time.time() - since / 1000, 1) if since else 0.0
 
 
 def _seconds(since: float) -> float:

@@ -484,6 +484,35 @@ def test_a_silent_worker_is_taken_for_dead(town: Town, reader: RecordingReader) 
     assert reader.heard == [("linear", "down", int(town.now * 1_000))]
 
 
+def test_a_category_is_unserved_from_the_first_worker_s_failure_on_whoever_leads(
+    town: Town, reader: RecordingReader
+) -> None:
+    linear = town.hub.categories[Category.LINEAR]
+    town.upstream("idle")
+    town.subscribe(reader, BOOK)
+    began = int(town.now * 1_000)
+    town.upstream("connecting")
+    for epoch in range(EPOCH + 1, EPOCH + 3):
+        for state in ("idle", "connecting", "down", "down"):
+            town.upstream(state, epoch)
+            town.pass_time(0.9)
+            assert linear.unserved_since == began
+    town.upstream("live", EPOCH + 3)
+    assert not linear.unserved_since
+    town.pass_time(SILENCE + 0.1)
+    assert linear.unserved_since == int(town.now * 1_000)
+    town.upstream("live", EPOCH + 3)
+    assert not linear.unserved_since
+
+
+def test_a_category_whose_topics_the_exchange_refuses_is_not_unserved(town: Town) -> None:
+    linear = town.hub.categories[Category.LINEAR]
+    town.hub.pin([BOOK], town.now)
+    for state in ("connecting", "live", "idle", "idle"):
+        town.upstream(state)
+    assert not linear.unserved_since
+
+
 def test_nobody_is_greeted_while_upstream_is_down(town: Town, reader: RecordingReader) -> None:
     town.upstream("live")
     town.follow(RecordingReader(), BOOK, (10, snapshot()))

@@ -92,6 +92,30 @@ async def test_the_exchange_is_away_when_the_leader_dies(house: House, scene: Sc
     await scene.assert_heals(interrupted=True, trades_may_miss=True)
 
 
+async def test_an_exchange_that_is_away_shows_in_time_though_the_leader_changes(
+    house: House, scene: Scene
+) -> None:
+    scene.exchange.is_shut = True
+    for line in scene.exchange.of("linear"):
+        line.cut()
+    cut_at = time.time()
+    await asyncio.sleep(3)
+    leader = await house.leader()
+    leader.program.signal(signal.SIGSTOP)
+
+    async def is_told() -> bool:
+        return not any([(await house.readiness(web))["ready"] for web in house.webs])
+
+    await until(is_told, 10, "no web process is ready")
+    for web in house.webs:
+        [fault] = (await house.readiness(web))["faults"]
+        assert (fault["what"], fault["category"]) == ("upstream", "linear")
+        assert fault["for_seconds"] > time.time() - cut_at - 2.5
+    leader.program.signal(signal.SIGCONT)
+    scene.exchange.is_shut = False
+    await scene.assert_heals(interrupted=True, trades_may_miss=True)
+
+
 async def test_every_worker_dies_and_the_next_one_knows_what_is_wanted(
     house: House, scene: Scene
 ) -> None:
