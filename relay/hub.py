@@ -188,6 +188,11 @@ class Hub:
             if silent and known.state is not UpstreamState.DOWN:
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms())
 
+    def excuse(self, now: float) -> None:
+        """Note that nobody was listened to for a while: the silence of workers begins now."""
+        for known in self.categories.values():
+            known.heard = known.heard and now
+
     def _settle(self, request: Request, now: float) -> None:
         if request.is_settled:
             return

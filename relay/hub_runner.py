@@ -30,6 +30,7 @@ PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half 
 BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
 PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
 SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
+STOPPED = 1.0  # seconds between those looks, after which this process was stopped and heard nobody
 
 
 class HubRunner:
@@ -59,6 +60,7 @@ class HubRunner:
         self._pressure = 0.0  # from 0, rest between flushes, to 1, none for a while
         self._tasks: list[asyncio.Task[None]] = []
         self.unreachable_since: float | None = None
+        self._looked_at = time.monotonic()
         self._failing: dict[str, float] = {}  # step -> since when it cannot reach the layer
 
     def start(self) -> None:
@@ -169,13 +171,21 @@ class HubRunner:
         next_tick = 0.0
         while True:
             await asyncio.sleep(SLOW_RETRY)
-            now = time.monotonic()
+            now = self._look()
             if now >= next_tick:
                 next_tick = now + 1
                 self.hub.tick(now)
             if self.hub.has_slow:
                 self.hub.retry_slow()
                 self._work()
+
+    def _look(self) -> float:
+        """Return the time; what came while this process was stopped is read before it is judged."""
+        now = time.monotonic()
+        if now - self._looked_at > STOPPED:
+            self.hub.excuse(now)
+        self._looked_at = now
+        return now
 
     # ---- what the hub asks for ----
 
@@ -218,5 +228,5 @@ class HubRunner:
 
     def _tick(self) -> None:
         self._timer = None
-        self.hub.tick(time.monotonic())
+        self.hub.tick(self._look())
         self._work()

@@ -513,6 +513,20 @@ def test_a_category_whose_topics_the_exchange_refuses_is_not_unserved(town: Town
     assert not linear.unserved_since
 
 
+def test_the_silence_of_workers_begins_anew_when_nobody_was_listened_to(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    reader.taken()
+    town.now += 60
+    town.hub.excuse(town.now)
+    town.pass_time(SILENCE - 0.1)
+    assert reader.heard == []
+    town.pass_time(0.2)
+    assert reader.heard == [("linear", "down", int(town.now * 1_000))]
+
+
 def test_nobody_is_greeted_while_upstream_is_down(town: Town, reader: RecordingReader) -> None:
     town.upstream("live")
     town.follow(RecordingReader(), BOOK, (10, snapshot()))
