@@ -125,7 +125,8 @@ async def test_no_digit_is_cut_off(
         above = f"{Decimal(price) + Decimal(1).scaleb(-digits):f}"
         trade = {"i": "1", "T": 1, "p": price, "v": size, "S": "Buy", "s": symbol}
         book = {"s": symbol, "b": [[price, size]], "a": [[above, size]], "u": 1, "seq": 1}
-        data = {"orderbook": book, "publicTrade": [trade]}.get(asked, {"lastPrice": price})
+        prices = dict.fromkeys(("lastPrice", "markPrice", "indexPrice", "highPrice24h"), price)
+        data = {"orderbook": book, "publicTrade": [trade]}.get(asked, prices)
         topic = f"{asked}.{request['levels']}" if "levels" in request else asked
         message = {"topic": f"{topic}.{symbol}", "type": "snapshot", "ts": 1, "data": data}
         route.send(json.dumps(message))
@@ -142,6 +143,17 @@ async def test_no_digit_is_cut_off(
           .map((cell) => cell.textContent)"""
     )
     assert cut == []
+    crowded = await page.evaluate(
+        """() => {
+          const ends = [...document.querySelectorAll("#strip dd")].map((element) => {
+            const range = document.createRange();
+            range.selectNodeContents(element);
+            return { text: range.getBoundingClientRect(), cell: element.getBoundingClientRect() };
+          });
+          return ends.filter(({ text, cell }) => text.right > cell.right + 0.5).length;
+        }"""
+    )
+    assert crowded == 0
     overlapping = await page.evaluate(
         """() => [...document.querySelectorAll(".row")].filter((row) => {
           const [price, size] = [...row.children].map((cell) => cell.getBoundingClientRect());
@@ -214,6 +226,36 @@ async def test_the_tape_and_the_candles_grow_with_the_trades(relay: Relay, page:
     await expect(page.locator("#depth-chart canvas")).to_be_visible()
 
 
+async def test_no_label_of_the_price_axis_lies_under_the_last_price(
+    relay: Relay, page: Page
+) -> None:
+    await page.add_init_script(
+        """globalThis.covered = [];
+        globalThis.drawn = 0;
+        let labels = [];
+        const fillText = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+          if (this.canvas.closest("#price-chart")) {
+            const at = { text, x, y: y + this.getTransform().f };
+            if (!this.font.startsWith("600")) labels.push(at);
+            else {
+              drawn += 1;
+              covered.push(...labels.filter((one) => x - 9 < one.x && Math.abs(at.y - one.y) < 14));
+              labels = [];
+            }
+          }
+          return fillText.apply(this, arguments);
+        };"""
+    )
+    await opened(page, relay)
+
+    async def is_drawn_often() -> bool:
+        return bool(await page.evaluate("drawn > 40"))  # of 4 a second
+
+    await until(is_drawn_often, "the price moves under the labels")
+    assert await page.evaluate("covered.filter(({ text }) => text !== '')") == []
+
+
 async def test_another_symbol_category_and_depth_show_their_own_book(
     relay: Relay, page: Page, exchange: Control
 ) -> None:
@@ -239,6 +281,19 @@ async def test_an_option_is_found_among_those_that_trade(
     await expect(name).to_contain_text("BTC-")
     symbol = await name.inner_text()
     await until_exact(page, exchange, "option", f"orderbook.100.{symbol}")
+
+
+async def test_every_symbol_is_offered_where_none_is_typed(relay: Relay, page: Page) -> None:
+    await opened(page, relay)
+    field = page.locator("#symbol")
+    await expect(field).to_have_value("BTCUSDT")
+    await field.click()
+    await expect(field).to_have_value("")  # a browser suggests only what goes on from a value
+    await expect(field).to_have_attribute("placeholder", "BTCUSDT")
+    await field.press("Enter")
+    await expect(page.locator("#strip .name")).to_have_text("BTCUSDT")
+    await page.locator("#step").focus()
+    await expect(field).to_have_value("BTCUSDT")
 
 
 async def test_symbols_that_others_read_are_suggested(relay: Relay, page: Page) -> None:
@@ -418,6 +473,73 @@ async def test_the_loss_of_the_exchange_looks_stale(
     await expect(page.locator("#banner")).to_contain_text("The relay has lost the exchange")
     await expect(page.locator("#state")).to_have_text("Live", timeout=30_000)
     await until_exact(page, exchange, "linear", BOOK)
+
+
+async def test_a_refused_book_is_not_called_live(relay: Relay, page: Page) -> None:
+    def refuse_the_book(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+
+        def ask(text: str | bytes) -> None:
+            request = json.loads(text)
+            if request.get("topic") != "orderbook":
+                server.send(text)
+                return
+            error = {"code": "refused_by_exchange", "message": "error:handler not found"}
+            answer = {"method": "subscribe", "success": False, "id": request["id"], "error": error}
+            route.send(json.dumps(answer))
+
+        route.on_message(ask)
+
+    await page.route_web_socket("**/ws?*", refuse_the_book)
+    await page.goto(relay.url)
+    await expect(page.locator("#trades")).to_have_attribute("data-freshness", "live")
+    await expect(page.locator("#strip")).to_have_attribute("data-freshness", "live")
+    await expect(page.locator("#state")).to_have_text("Refused")
+    await expect(page.locator("#book-notice")).to_contain_text("error:handler not found")
+
+
+async def test_a_latency_that_may_be_the_fault_of_a_clock_is_doubted(
+    relay: Relay, page: Page
+) -> None:
+    await page.add_init_script("const now = Date.now; Date.now = () => now() + 5_000;")
+    await opened(page, relay)
+    await expect(page.locator("#brief-latency")).to_have_text(re.compile(r"^5\.\d s\?$"))
+    await page.locator("#light summary").click()
+    await expect(page.locator("#clocks")).to_contain_text("this clock is ahead")
+
+
+async def test_a_machine_that_slept_asks_at_once_whether_the_relay_is_there(
+    relay: Relay, page: Page
+) -> None:
+    pings: list[str] = []
+
+    def note(text: str | bytes) -> None:
+        if '"ping"' in str(text):
+            pings.append(str(text))
+
+    page.on("websocket", lambda socket: socket.on("framesent", note))
+    await page.clock.install()
+    await opened(page, relay)
+    now = await page.evaluate("Date.now()")
+    await page.clock.pause_at((now + 1_000) / 1_000)
+
+    async def passes(milliseconds: int) -> int:
+        """Let time pass on the page; return how many pings it has sent by then."""
+        await page.clock.run_for(milliseconds)
+        await page.evaluate("document.title")  # what it sent before is known after the answer
+        return len(pings)
+
+    before = await passes(0)
+    for _ in range(60):
+        if await passes(100) > before:
+            break
+    before = await passes(1_100)
+    slept_until = await page.evaluate("Date.now()") + 60_000
+    await page.clock.set_system_time(slept_until / 1_000)  # timers know nothing of it
+    assert await passes(1_100) == before + 1  # though the next ping was not yet due
+    assert await passes(1_100) == before + 1
+    await page.clock.resume()
+    await expect(page.locator("#state")).to_have_text("Live")
 
 
 # What comes from the wire stays text.

@@ -6,6 +6,7 @@ import { depthColumns } from "./grouping.js";
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const LEAST_CANDLES = 40;
+const WIDEST_CANDLE = 20; // px: a wider chart has room for more
 const MOST_CANDLES = 150;
 const CANDLE_ROOM = 6; // px: a narrower chart shows fewer
 const VOLUME_SHARE = 4.5; // the tallest volume bar takes this part of the height
@@ -45,12 +46,22 @@ class Chart {
       this.#plot = new uPlot({ ...this.#size, ...this.options() }, columns, this.element);
     } else {
       this.#plot.setData(columns);
+      this.#plot.redraw(false, true); // its labels too: kept ones may lie under the last price's
     }
   }
 
   /** A price as its axis writes it. */
   price(value) {
     return grouped(value.toFixed(this.#digits));
+  }
+
+  /** Steps between labels of prices: none that their digits cannot tell, such as 0.25 as "0.3". */
+  priceSteps() {
+    const steps = [];
+    for (let power = -this.#digits; power <= 15; power += 1) {
+      for (const figure of [1, 2, 5]) steps.push(Number(`${figure}e${power}`));
+    }
+    return steps;
   }
 
   /** Labels of the horizontal axis; one that the left edge would cut is left out. */
@@ -83,6 +94,7 @@ class Chart {
 export class PriceChart extends Chart {
   #candles = [];
   #width = 1;
+  #least = LEAST_CANDLES; // there is room for so many, though there are fewer
   #pointed = null; // the index of the candle under the cursor
 
   /** The candle under the cursor, else the last one, in words. */
@@ -109,7 +121,8 @@ export class PriceChart extends Chart {
   draw(history, width, digits) {
     const room = Math.floor(this.width / CANDLE_ROOM);
     this.#width = width;
-    this.#candles = history.candles(width, Math.max(LEAST_CANDLES, Math.min(MOST_CANDLES, room)));
+    this.#least = Math.min(MOST_CANDLES, Math.max(LEAST_CANDLES, Math.ceil(this.width / WIDEST_CANDLE)));
+    this.#candles = history.candles(width, Math.max(this.#least, Math.min(MOST_CANDLES, room)));
     const pick = (key) => this.#candles.map((candle) => candle[key]);
     const volumes = this.#candles.map(({ buys, sells }) => buys + sells);
     this.show([pick("at"), pick("high"), pick("low"), pick("close"), volumes], digits);
@@ -130,7 +143,13 @@ export class PriceChart extends Chart {
       },
       axes: [
         this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => timeOfDay(at * 1_000)) }),
-        this.axis({ side: 1, space: 34, size: widest, values: (plot, splits) => this.#prices(plot, splits) }),
+        this.axis({
+          side: 1,
+          space: 34,
+          incrs: () => this.priceSteps(),
+          size: (plot, labels) => widest(plot, [...(labels ?? []), this.#last]),
+          values: (plot, splits) => this.#prices(plot, splits),
+        }),
       ],
       series: [{}, invisible, invisible, invisible, { ...invisible, scale: "volume" }],
       hooks: {
@@ -138,6 +157,12 @@ export class PriceChart extends Chart {
         setCursor: [({ cursor }) => (this.#pointed = cursor.left < 0 ? null : cursor.idx)],
       },
     };
+  }
+
+  /** The last price as its label says it. */
+  get #last() {
+    const close = this.#candles.at(-1)?.close;
+    return close == null ? "" : this.price(close);
   }
 
   /** Labels of the price axis; one that the label of the last price would cover is left out. */
@@ -150,7 +175,7 @@ export class PriceChart extends Chart {
   /** Room for the least number of candles, the newest at the right edge. */
   #times(low, high) {
     const newest = high ?? Date.now() / 1_000;
-    const span = Math.max(newest - (low ?? newest), LEAST_CANDLES * this.#width);
+    const span = Math.max(newest - (low ?? newest), this.#least * this.#width);
     return [newest - span - this.#width, newest + this.#width];
   }
 
@@ -196,7 +221,7 @@ export class PriceChart extends Chart {
     ctx.font = `600 ${11 * devicePixelRatio}px "Inter", system-ui, sans-serif`;
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
-    ctx.fillText(this.price(close), right + 6 * devicePixelRatio, y);
+    ctx.fillText(this.#last, right + 6 * devicePixelRatio, y);
     ctx.strokeStyle = color;
     ctx.globalAlpha = 0.7;
     ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
@@ -241,7 +266,7 @@ export class DepthChart extends Chart {
         y: { range: (plot, low, high) => [0, (high ?? 1) * 1.08 || 1] },
       },
       axes: [
-        this.axis({ size: 26, space: 110, values: (plot, splits) => this.labels(plot, splits, (value) => this.price(value)) }),
+        this.axis({ size: 26, space: 110, incrs: () => this.priceSteps(), values: (plot, splits) => this.labels(plot, splits, (value) => this.price(value)) }),
         this.axis({ side: 1, space: 30, size: widest, values: (plot, splits) => splits.map(short) }),
       ],
       series: [{}, side("up", -1), side("down", 1)],

@@ -11,6 +11,7 @@ import { kindOf, unitsOf } from "./market.js";
 import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
 
+const LONG_FACT = 12; // characters: three longer ones do not fit beside each other on a phone
 const ARROW = 2; // characters, behind the price of a trade
 const CHARTS_EVERY = 250; // ms: canvases are dear, and nobody sees more
 
@@ -36,7 +37,7 @@ const tape = new Rows(byId("tape"), ["Price", "Size", "Time"]);
 const priceChart = new PriceChart(byId("price-chart"));
 let pointed = ""; // what the cursor on the depth chart points at
 const depthChart = new DepthChart(byId("depth-chart"), (words) => (pointed = words));
-let strip = { last: null, cells: [] }; // cells: {element, write}
+let strip = { last: null, list: null, cells: [] }; // cells: {element, write}
 let chartsDrawnAt = 0;
 let drawnTick; // whose steps are on the page; undefined: those of the market before
 
@@ -121,11 +122,15 @@ function drawStrip(state) {
   noteLast(last, data.lastPrice);
   put(strip.last, data.lastPrice ? grouped(data.lastPrice, state.digits.price) : NOTHING);
   mark(strip.last, "tone", last.tone);
+  let longest = 0;
   for (const { element, write } of strip.cells) {
     const written = write(data, now);
-    put(element, written.text ?? written);
+    const text = written.text ?? written;
+    longest = Math.max(longest, text.length);
+    put(element, text);
     mark(element, "tone", written.tone ?? null);
   }
+  strip.list?.classList.toggle("wide", longest > LONG_FACT);
 }
 
 /** Remember whether the last price rose or fell. */
@@ -249,5 +254,5 @@ function makeStrip(market) {
   });
   cells.push({ element: change, write: CHANGE[market.category] });
   page.strip.replaceChildren(head, list);
-  return { last, cells };
+  return { last, list, cells };
 }

@@ -217,12 +217,19 @@ function choose() {
   const chosen = new FormData(picker);
   const category = chosen.get("category");
   const isOther = category !== state.market.category;
-  let symbol = chosen.get("symbol").trim().toUpperCase();
+  let symbol = chosen.get("symbol").trim().toUpperCase() || state.market.symbol;
   if (isOther && !MARKETS[category].symbols.includes(symbol)) symbol = firstSymbol(category, MARKETS);
   const isSame = !isOther && symbol === state.market.symbol;
   const isJoined = state.steps.indexOf(state.market.step) > 0; // the tick needs no saying
   const step = isSame && isJoined ? state.market.step : null;
   go({ category, symbol, depth: Number(chosen.get("depth")), step });
+}
+
+/** Browsers suggest what goes on from what a field says: while it says nothing, every symbol. */
+function offerAll() {
+  if (symbolField.value !== state.market.symbol) return;
+  symbolField.placeholder = symbolField.value || "Symbol";
+  symbolField.value = "";
 }
 
 picker.addEventListener("change", choose);
@@ -250,8 +257,13 @@ symbolField.addEventListener("input", (event) => {
   if (!event.inputType || event.inputType === "insertReplacementText") choose();
 });
 symbolField.addEventListener("focus", () => {
-  symbolField.select();
+  offerAll();
   learnSymbols();
+});
+symbolField.addEventListener("click", offerAll);
+symbolField.addEventListener("blur", () => {
+  symbolField.placeholder = "Symbol";
+  if (!symbolField.value.trim()) symbolField.value = state.market.symbol;
 });
 addEventListener("keydown", (event) => {
   const isTyping = event.target.matches?.("input:not([type=radio]), select, textarea");
