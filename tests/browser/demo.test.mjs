@@ -113,13 +113,14 @@ test("an address names a market, and nonsense is the standard one", () => {
 
 test("units and kinds come from the symbol", () => {
   const units = (category, symbol) => Object.values(unitsOf({ category, symbol })).join(" ");
-  assert.equal(units("linear", "BTCUSDT"), "USDT BTC");
-  assert.equal(units("linear", "BTCPERP"), "USDC BTC");
-  assert.equal(units("linear", "BTC-26JUN26"), " ");
-  assert.equal(units("spot", "ETHBTC"), "BTC ETH");
-  assert.equal(units("inverse", "BTCUSD"), "USD USD");
-  assert.equal(units("option", "BTC-25JUN27-80000-C-USDT"), "USDT BTC");
-  assert.equal(units("linear", "<img src=x>"), " ");
+  assert.equal(units("linear", "BTCUSDT"), "USDT BTC USDT");
+  assert.equal(units("linear", "BTCPERP"), "USDC BTC USDC");
+  assert.equal(units("linear", "BTC-26JUN26"), "  ");
+  assert.equal(units("spot", "ETHBTC"), "BTC ETH BTC");
+  assert.equal(units("inverse", "BTCUSD"), "USD USD BTC");
+  assert.equal(units("inverse", "BTCUSDZ26"), "USD USD BTC");
+  assert.equal(units("option", "BTC-25JUN27-80000-C-USDT"), "USDT BTC USDT");
+  assert.equal(units("linear", "<img src=x>"), "  ");
   assert.equal(kindOf({ category: "inverse", symbol: "BTCUSDZ26" }), "Inverse future");
   assert.equal(kindOf({ category: "linear", symbol: "BTCUSDT" }), "Linear perpetual");
 });

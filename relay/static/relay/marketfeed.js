@@ -11,8 +11,24 @@
  *     feed.close();
  *
  * It connects with the first subscribe, comes back by itself after a loss (with growing, jittered
- * pauses), subscribes again, and keeps an image of every topic by Bybit's rules: an `OrderBook`,
- * a `Ticker` or a `Tape`. Prices and sizes stay the strings the exchange sent.
+ * pauses), subscribes again, and keeps an image of every topic by Bybit's rules. Prices and sizes
+ * stay the strings the exchange sent.
+ *
+ * | `topic` | `subscription.image` |
+ * |---|---|
+ * | `orderbook` | an `OrderBook`: `bids` and `asks`, lists of `{price, size}`, best first; `updateId`, `ts`, `cts` |
+ * | `tickers` | a `Ticker`: `data`, an object of Bybit's keys such as `lastPrice`; empty before the first message |
+ * | `publicTrade` | a `Tape`: `rows`, Bybit's trades (`p`, `v`, `S`, `T`, ...), newest first, at most 100; `{missing}` where some were lost |
+ *
+ * An image is one object for as long as its topic is followed, and changes in place: read it when
+ * told or when drawing, and copy what is to stay as it was. Look at `subscription.state` before
+ * trusting it.
+ *
+ * Without a `url` the relay is the page's own host. A page of another host names it, and the relay
+ * must allow that page's origin (`RELAY_ALLOWED_ORIGINS`); where it does not, `feed.state` is
+ * `closed` and `reason` says "this origin may not connect". To serve the module yourself copy it
+ * with those it imports: `backoff`, `book`, `decimals`, `pacer`, `subscription`, `tape`, `ticker`
+ * and `timers`.
  *
  * | `feed.state` | meaning |
  * |---|---|
@@ -27,7 +43,7 @@
  * | `waiting` | nothing has come yet |
  * | `live` | the image is the exchange's |
  * | `stale` | the connection or the sequence is broken; the image is the last one known |
- * | `refused` | `subscription.error` has the relay's `{code, message}` |
+ * | `refused` | `subscription.error` has the relay's `{code, message}`; not asked for again until you `close()` it and subscribe anew |
  * | `closed` | by you |
  *
  * Events: `state`; `notice` (detail: the relay's status, lagging, gap or bye message); `sent` and
@@ -122,7 +138,8 @@ export class MarketFeed extends EventTarget {
    * @param {{topic: string, symbol: string, levels?: number}} request `topic` is orderbook,
    *   publicTrade or tickers; `levels` belongs to orderbook, default 50 (option: 100)
    * @param {(subscription: Subscription, message: object|null) => void} [listener] called after
-   *   each message of the topic and after each change of its state (then without a message)
+   *   each message of the topic and after each change of its state (then without a message); not
+   *   at once, so read the image of a topic that was followed already yourself
    * @returns {Subscription}
    */
   subscribe(request, listener = () => {}) {

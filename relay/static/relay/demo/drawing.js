@@ -69,7 +69,7 @@ export function drawMarket({ market, markets }) {
   const units = unitsOf(market);
   ladder.reset(units);
   tape.name([heading("Price", units.price), heading("Size", units.size), "Time"]);
-  strip = makeStrip(market);
+  strip = makeStrip(market, units);
   priceChart.rebuild();
   depthChart.rebuild();
   drawnTick = undefined;
@@ -232,7 +232,7 @@ function notice({ topics, freshness, heardAt, market }, name, words = "") {
   }
 }
 
-function makeStrip(market) {
+function makeStrip(market, units) {
   const last = part("strong", "last");
   const title = part("span", "name", market.symbol || NOTHING);
   const kind = part("span", "kind", kindOf(market));
@@ -245,10 +245,12 @@ function makeStrip(market) {
   quote.append(last, change);
   head.append(names, quote);
   const list = part("dl", "facts");
-  const cells = FIELDS[market.category].map(({ label, write }) => {
+  const cells = FIELDS[market.category].map(({ label, write, of }) => {
     const element = part("dd");
+    const name = part("dt", "", label);
+    name.append(part("span", "unit", heading("", units[of])));
     const pair = part("div");
-    pair.append(part("dt", "", label), element);
+    pair.append(name, element);
     list.append(pair);
     return { element, write };
   });

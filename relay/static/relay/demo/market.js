@@ -51,14 +51,18 @@ export function toAddress({ category, symbol, depth, step }) {
   return `?${query}`;
 }
 
-/** What prices and sizes are in, such as `{price: "USDT", size: "BTC"}`; "" where unknown. */
+/** What is counted in what, such as `{price: "USDT", size: "BTC", turnover: "USDT"}`; "" where unknown. */
 export function unitsOf({ category, symbol }) {
   const [coin] = symbol.split("-");
-  if (category === "option") return { price: symbol.endsWith("-USDT") ? "USDT" : "USDC", size: coin };
-  if (category === "inverse") return { price: "USD", size: "USD" };
+  if (category === "option") {
+    const price = symbol.endsWith("-USDT") ? "USDT" : "USDC";
+    return { price, size: coin, turnover: price };
+  }
+  if (category === "inverse") return { price: "USD", size: "USD", turnover: coin.split("USD")[0] };
   const quote = QUOTES.find((name) => coin.endsWith(name) && coin.length > name.length);
-  if (quote === undefined) return { price: "", size: "" };
-  return { price: quote === "PERP" ? "USDC" : quote, size: coin.slice(0, -quote.length) };
+  if (quote === undefined) return { price: "", size: "", turnover: "" };
+  const price = quote === "PERP" ? "USDC" : quote;
+  return { price, size: coin.slice(0, -quote.length), turnover: price };
 }
 
 /** What kind of market it is, in a word or two. */

@@ -1,8 +1,8 @@
 /**
  * The ticker strip: which of Bybit's ticker keys a category has, and how each is written.
  *
- * A field is `{label, write}`; `write(data, now)` gives the text, or `{text, tone}` with a tone of
- * "up" or "down".
+ * A field is `{label, write, of}`; `write(data, now)` gives the text, or `{text, tone}` with a tone of
+ * "up" or "down"; `of` is which of `unitsOf` a quantity counts.
  */
 
 import { canonical } from "../decimals.js";
@@ -41,15 +41,15 @@ function greek(key) {
 const DAY = [
   { label: "24h high", write: price("highPrice24h") },
   { label: "24h low", write: price("lowPrice24h") },
-  { label: "24h volume", write: quantity("volume24h") },
-  { label: "24h turnover", write: quantity("turnover24h") },
+  { label: "24h volume", write: quantity("volume24h"), of: "size" },
+  { label: "24h turnover", write: quantity("turnover24h"), of: "turnover" },
 ];
 const DERIVATIVE = [
   { label: "Mark", write: price("markPrice") },
   { label: "Index", write: price("indexPrice") },
   ...FUNDING,
   ...DAY,
-  { label: "Open interest", write: quantity("openInterest") },
+  { label: "Open interest", write: quantity("openInterest"), of: "size" },
 ];
 
 /** The change of a day; it stands beside the last price. */
@@ -70,7 +70,7 @@ export const FIELDS = Object.freeze({
     { label: "Underlying", write: price("underlyingPrice") },
     { label: "Implied volatility", write: (data) => percent(data.markPriceIv).replace("+", "") },
     { label: "Delta", write: greek("delta") },
-    { label: "Open interest", write: quantity("openInterest") },
-    { label: "24h volume", write: quantity("volume24h") },
+    { label: "Open interest", write: quantity("openInterest"), of: "size" },
+    { label: "24h volume", write: quantity("volume24h"), of: "size" },
   ],
 });
