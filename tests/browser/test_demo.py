@@ -250,9 +250,9 @@ async def test_no_label_of_the_price_axis_lies_under_the_last_price(
     await opened(page, relay)
 
     async def is_drawn_often() -> bool:
-        return bool(await page.evaluate("drawn > 40"))  # of 4 a second
+        return bool(await page.evaluate("drawn > 30"))  # of 4 a second
 
-    await until(is_drawn_often, "the price moves under the labels")
+    await until(is_drawn_often, "the price moves under the labels", 60)
     assert await page.evaluate("covered.filter(({ text }) => text !== '')") == []
 
 
