@@ -227,6 +227,7 @@ REFUSED_REQUESTS: list[tuple[Any, str, dict[str, Any]]] = [
     ('{"method":"ping"}\0', "bad_json", {}),
     ("[" * 3_000, "bad_json", {}),
     (DEEP, "bad_json", {}),
+    (subscribe(deep=[[[]]] * 300), "bad_json", {}),
     ('{"id":7,"x":NaN}', "bad_json", {}),
     ("\ud800", "bad_json", {}),
     (None, "bad_request", {}),

@@ -22,6 +22,7 @@ _integer = msgspec.json.Decoder(int)
 
 SHORT_DOOR_LIMIT = 8 * 1024  # bytes of one message on /ws
 BYBIT_DOOR_LIMIT = 64 * 1024  # bytes on /v5, where a request may carry 21,000 characters
+BRACKET_LIMIT = 500  # in one message, so that every Python can nest as deep; a request needs two
 
 
 class Door(StrEnum):
@@ -38,10 +39,13 @@ def decode_fields(text: str | bytes) -> Fields:
         Refusal: `bad_json` or `bad_request`.
     """
     try:
+        written = text.encode() if isinstance(text, str) else text
+        if written.count(b"{") + written.count(b"[") > BRACKET_LIMIT:
+            raise Refusal(Code.BAD_JSON, f"more than {BRACKET_LIMIT} brackets")
         try:
-            return _fields.decode(text)
+            return _fields.decode(written)
         except msgspec.ValidationError:
-            _anything.decode(text)  # an error at its start may hide worse ones behind
+            _anything.decode(written)  # an error at its start may hide worse ones behind
             raise Refusal(Code.BAD_REQUEST, "expected an object") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise Refusal(Code.BAD_JSON, f"not JSON: {error}") from None
