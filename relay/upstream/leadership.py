@@ -213,9 +213,10 @@ class LeaseLeadership:
 
 def connect(url: str) -> Redis:
     """Return a client for leases: it answers within `ANSWER_LIMIT` or raises."""
-    return Redis.from_url(
+    connection: Redis = Redis.from_url(
         url,
         socket_timeout=ANSWER_LIMIT,
         socket_connect_timeout=ANSWER_LIMIT,
         retry=Retry(NoBackoff(), 1),  # one more: a connection may have died while it was idle
     )
+    return connection
