@@ -95,14 +95,25 @@ class Picture:
         return shown
 
     def show_each(
-        self, known: Mapping[Category, Known], pages: Iterable[Page | None], now: float
+        self,
+        known: Mapping[Category, Known],
+        pages: Iterable[Page | None],
+        now: float,
+        layer_down_since: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the live picture once for each page; only the topics differ."""
+        """Return the live picture once for each page; only the topics differ.
+
+        Args:
+            known: What this process knows of the upstream side.
+            layer_down_since: Unix ms from when on this process could not reach the channel layer
+                and knows of no other; None while it can.
+        """
         hubs, workers = self._alive(self._hubs, now), self._alive(self._workers, now)
         leaders = leaders_of(workers)
         table = TopicTable(hubs, leaders, now)
         shared: dict[str, Any] = {
             "generated_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "layer_down_since": layer_down_since,
             "totals": self._totals(now) | {"topics": len(table)},
             "upstream": {
                 category.value: _upstream(category, at, leaders.get(category.value), workers)

@@ -134,7 +134,10 @@ class LiveService:
             category: Known(at.state, at.since, at.epoch, at.worker)
             for category, at in self._runner.hub.categories.items()
         }
-        return self.picture.show_each(known, pages, time.monotonic())
+        now = time.monotonic()
+        since = self._runner.unreachable_since
+        cut_off = None if since is None else wall_ms() - round((now - since) * 1000)
+        return self.picture.show_each(known, pages, now, layer_down_since=cut_off)
 
     # ---- what others say ----
 
@@ -195,8 +198,10 @@ class LiveService:
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             silent = self.picture.beat(time.monotonic())
-            if silent and self._runner.process == min(self.picture.processes(), default=""):
-                log.note("silent", f"no report any more of {', '.join(silent)}")
+            is_cut_off = self._runner.unreachable_since is not None  # then it is not they who fail
+            is_first = self._runner.process == min(self.picture.processes(), default="")
+            for name in silent if is_first and not is_cut_off else ():
+                log.note("silent", f"no report any more of {name}")
             for watcher in self.watchers:
                 self.wish(watcher)
 

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 CLOSE_NOT_PERMITTED = 4001
 PERMISSION = "relay.view_livetopic"
-LOOK_AGAIN = 15.0  # seconds between looks whether the user may still see this
+LOOK_AGAIN = 5.0  # seconds between looks whether the user may still see this
 MESSAGE_LIMIT = 4_096  # bytes
 MESSAGES_PER_SECOND = 10.0  # from a page: somebody types into the search field
 

@@ -72,7 +72,51 @@ test("a lost exchange is said with its error and since when", () => {
   const connections = [connection(1, "down", "refused")];
   const [fault] = faultsIn(picture({ linear: { state: "down", connections } }));
   assert.equal(fault.words, "linear: the exchange is lost, 3 topics stand still");
-  assert.deepEqual([fault.level, fault.detail, fault.since], ["bad", "refused", NOW - 60_000]);
+  assert.deepEqual(
+    [fault.level, fault.detail, fault.since],
+    ["bad", "refused; it is tried again by itself", NOW - 60_000],
+  );
+});
+
+test("what took the exchange from several categories is said once", () => {
+  const connections = [connection(1, "down", "refused")];
+  const before = picture({ linear: { state: "down", connections } });
+  const { linear } = before.upstream;
+  const upstream = { ...before.upstream, spot: { ...linear, since: NOW - 90_000, topics: 5 } };
+  const [fault, ...others] = faultsIn({ ...before, upstream, workers: [{ ...before.workers[0], leads: ["linear", "spot"] }] });
+  assert.equal(fault.words, "spot, linear: the exchange is lost, 8 topics stand still");
+  assert.equal(fault.since, NOW - 90_000);
+  assert.deepEqual(others, []);
+});
+
+test("while nobody knows whether exchange or worker failed, neither is blamed", () => {
+  const [fault] = faultsIn(picture({ linear: { state: "down" } }));
+  assert.equal(fault.words, "linear: nothing is heard of the exchange, 3 topics stand still");
+});
+
+test("a process without Redis says so, and not that everybody else has failed", () => {
+  const cutOff = picture({
+    layer_down_since: NOW - 9_000,
+    workers: [],
+    linear: { state: "down", connections: [] },
+    states: { stale: 3 },
+  });
+  const [fault, ...others] = faultsIn(cutOff);
+  assert.deepEqual([fault.level, fault.words, fault.since], ["bad", "Redis cannot be reached", NOW - 9_000]);
+  assert.match(fault.detail, /^3 topics stand still/);
+  assert.deepEqual(others, []);
+  const redis = TILES.find(({ key }) => key === "redis_delay_ms");
+  assert.deepEqual([redis.write(null, cutOff), redis.isFault(null, cutOff)], ["away", true]);
+  assert.deepEqual([redis.write(null, picture()), redis.isFault(null, picture())], ["no Redis", false]);
+});
+
+test("a leader that is missing for a moment is not called missing since long ago", () => {
+  const watch = new FaultWatch();
+  const faults = faultsIn(picture({ workers: [] })); // the category's state is a minute old
+  assert.deepEqual(watch.look(faults, NOW), []);
+  assert.deepEqual(watch.look(faults, NOW + 4_000).map(({ since }) => since), [NOW]);
+  const down = faultsIn(picture({ workers: [], linear: { state: "down", since: NOW - 500, connections: [] } }));
+  assert.deepEqual(new FaultWatch().look(down, NOW).map(({ since }) => since), [NOW - 500]);
 });
 
 test("a lost part of the connections is said with what it carries", () => {
@@ -90,7 +134,7 @@ test("what is broken comes before what is slow", () => {
   const faults = faultsIn(
     picture({
       totals: { lagging: 1, unsent: 300_000, redis_delay_ms: 300 },
-      linear: { state: "down" },
+      linear: { state: "down", connections: [connection(1, "down")] },
       events: [{ at: NOW - 1_000, kind: "gap", category: "linear", topic: "a", words: "" }],
     }),
   );
@@ -105,7 +149,8 @@ test("what is broken comes before what is slow", () => {
 test("stale topics are said with their number, unless a lost exchange says it already", () => {
   const states = { live: 1, stale: 2 };
   assert.deepEqual(wordsOf(faultsIn(picture({ states }))), ["2 topics are stale"]);
-  const lost = faultsIn(picture({ states, linear: { state: "down" } }));
+  const connections = [connection(1, "down")];
+  const lost = faultsIn(picture({ states, linear: { state: "down", connections } }));
   assert.deepEqual(wordsOf(lost), ["linear: the exchange is lost, 3 topics stand still"]);
 });
 

@@ -214,6 +214,7 @@ const SHOW = Object.freeze({
   topics: "Show them",
   connections: "Show connections",
   upstream: "Show connections to the exchange",
+  processes: "Show processes",
   events: "Show events",
 });
 
@@ -344,11 +345,12 @@ function drawSpark(key, { graph, area, line, cursor, note, name }, write, isAbse
 }
 
 function drawTiles() {
+  const { picture } = state;
   for (const { key, write, unit = "", isFault = () => false } of TILES) {
     const tile = tiles.get(key);
-    const value = state.picture.totals[key];
-    put(tile.value, Number.isFinite(value) ? write(value) + unit : write(value));
-    tile.tile.classList.toggle("live-fault", isFault(value));
+    const value = picture.totals[key];
+    put(tile.value, Number.isFinite(value) ? write(value) + unit : write(value, picture));
+    tile.tile.classList.toggle("live-fault", isFault(value, picture));
     drawSpark(key, tile, (some) => write(some) + unit, value === null);
   }
 }

@@ -64,10 +64,15 @@ export const TILES = Object.freeze([
   {
     key: "redis_delay_ms",
     label: "Redis delay",
-    write: (value) => (Number.isFinite(value) ? milliseconds(value) : "no Redis"),
-    isFault: (value) => value >= SLOW_REDIS,
+    write: (value, picture) => (Number.isFinite(value) ? milliseconds(value) : isCutOff(picture) ? "away" : "no Redis"),
+    isFault: (value, picture) => value >= SLOW_REDIS || isCutOff(picture),
   },
 ]);
+
+/** Whether the process that answers cannot reach the channel layer, and so knows of no other. */
+function isCutOff(picture) {
+  return Number.isFinite(picture?.layer_down_since);
+}
 
 function milliseconds(value) {
   return value < 10 ? `${value.toFixed(1)} ms` : span(value);
@@ -175,9 +180,13 @@ export function faultsIn(picture) {
   const add = (level, key, words, more = {}) =>
     found.push({ key, level, words, detail: "", since: null, isLasting: true, patience: 0, view: null, ...more });
   if (picture.processes.length === 0) add("bad", "processes", "No web process reports");
-  const leading = new Set((picture.workers ?? []).flatMap(({ leads }) => leads));
-  for (const [category, entry] of Object.entries(picture.upstream)) {
-    faultsOf(category, entry, leading.has(category), add);
+  if (isCutOff(picture)) {
+    add("bad", "layer", "Redis cannot be reached", {
+      detail: `${count(picture.totals.topics, "topic")} stand still, new ones wait, and these numbers are of one process alone; look at Redis and its network`,
+      since: picture.layer_down_since,
+    });
+  } else {
+    addUpstream(picture, add);
   }
   const { lagging, unsent, redis_delay_ms: redis } = picture.totals;
   if (redis >= SLOW_REDIS) {
@@ -187,7 +196,7 @@ export function faultsIn(picture) {
   if (lagging > 0) {
     const words = `${count(lagging, "client")} ${lagging === 1 ? "reads" : "read"} too slowly`;
     add("warn", "lagging", words, {
-      detail: `${bytes(unsent)} wait to be read`,
+      detail: `${bytes(unsent)} wait to be read, and updates are withheld from them alone`,
       view: { tab: "connections" },
     });
   }
@@ -195,7 +204,7 @@ export function faultsIn(picture) {
   const isExplained = found.some(({ level }) => level === "bad"); // by what broke them
   if (stale > 0 && !isExplained) {
     add("warn", "stale", `${count(stale, "topic")} ${stale === 1 ? "is" : "are"} stale`, {
-      detail: "the exchange's messages had a hole, and a fresh snapshot is awaited",
+      detail: "the exchange's messages had a hole, and a fresh snapshot is awaited; Resync asks again",
       patience: 3_000,
       view: { tab: "topics", state: "stale", search: "", category: "", page: 1 },
     });
@@ -215,35 +224,86 @@ export function faultsIn(picture) {
   return found.sort((left, right) => (left.level === right.level ? 0 : left.level === "bad" ? -1 : 1));
 }
 
-function faultsOf(category, entry, hasLeader, add) {
-  const view = { tab: "upstream" };
-  const { since } = entry;
-  const silent = count(entry.topics, "topic");
-  if (entry.state === "idle") return;
-  if (!hasLeader) {
-    add("bad", `worker ${category}`, `${category}: no upstream worker leads`, { since, patience: 3_000 });
-    return;
+/** The faults of the upstream side: what broke several categories at once is said once. */
+function addUpstream(picture, add) {
+  const leading = new Set((picture.workers ?? []).flatMap(({ leads }) => leads));
+  const groups = new Map(); // kind and error -> {kind, error, categories, topics, since}
+  for (const [category, entry] of Object.entries(picture.upstream)) {
+    const kind = upstreamFault(entry, leading.has(category));
+    if (kind === null) continue;
+    const broken = entry.connections.filter(({ state }) => state !== "live");
+    const error = broken.find((one) => one.error)?.error ?? "";
+    const key = kind === "partial" ? `${kind} ${category}` : `${kind} ${error}`;
+    const group = groups.get(key) ?? { kind, error, categories: [], topics: 0, broken, all: entry.connections, since: null, isDown: false };
+    groups.set(key, group);
+    group.categories.push(category);
+    group.topics += UPSTREAM_FAULTS[kind].topicsOf(entry, broken);
+    group.isDown ||= entry.state === "down";
+    if (entry.state === "down" || kind === "connecting") group.since = Math.min(group.since ?? entry.since, entry.since);
   }
-  const broken = (entry.connections ?? []).filter(({ state }) => state !== "live");
-  const error = broken.find((one) => one.error)?.error ?? "";
-  if (entry.state === "down") {
-    add("bad", `upstream ${category}`, `${category}: the exchange is lost, ${silent} stand still`, {
-      detail: error,
+  for (const [key, group] of groups) {
+    const { level, say, hint = "", patience = 0, view = { tab: "upstream" } } = UPSTREAM_FAULTS[group.kind];
+    const { since } = group;
+    add(level, key, `${group.categories.join(", ")}: ${say(group)}`, {
+      detail: [group.error, hint].filter(Boolean).join("; "),
       since,
+      patience: group.isDown ? 0 : patience,
       view,
     });
-  } else if (entry.state === "connecting") {
-    const words = `${category}: still connecting to the exchange`;
-    add("warn", `upstream ${category}`, words, { detail: error, since, patience: 5_000, view });
-  } else if (broken.length > 0) {
-    const topics = broken.reduce((sum, one) => sum + one.topics, 0);
-    const all = count(entry.connections.length, "connection");
-    const words = `${category}: ${broken.length} of ${all} down, ${count(topics, "topic")} stand still`;
-    add("bad", `connections ${category}`, words, { detail: error, patience: 3_000, view });
-  } else if (entry.confirmed < entry.topics) {
-    const words = `${category}: the exchange has not confirmed ${count(entry.topics - entry.confirmed, "topic")}`;
-    add("warn", `confirmed ${category}`, words, { patience: 10_000, view });
   }
+}
+
+/** What is wrong with a category, one of `UPSTREAM_FAULTS`, or null. */
+function upstreamFault(entry, hasLeader) {
+  if (entry.state === "idle") return null;
+  if (!hasLeader) return "leaderless";
+  const isBroken = entry.connections.some(({ state }) => state !== "live");
+  // Down while its worker last said that all was well: one of the two will be renewed soon.
+  if (entry.state === "down") return isBroken ? "lost" : "silent";
+  if (entry.state === "connecting") return "connecting";
+  if (isBroken) return "partial";
+  return entry.confirmed < entry.topics ? "unconfirmed" : null;
+}
+
+const desired = (entry) => entry.topics;
+const UPSTREAM_FAULTS = Object.freeze({
+  leaderless: {
+    level: "bad",
+    topicsOf: desired,
+    say: () => "no upstream worker leads",
+    hint: "none runs, or none reaches Redis; look at run_upstream",
+    patience: 3_000,
+    view: { tab: "processes" },
+  },
+  silent: {
+    level: "bad",
+    topicsOf: desired,
+    say: ({ topics }) => `nothing is heard of the exchange, ${count(topics, "topic")} ${stand(topics)} still`,
+  },
+  lost: {
+    level: "bad",
+    topicsOf: desired,
+    say: ({ topics }) => `the exchange is lost, ${count(topics, "topic")} ${stand(topics)} still`,
+    hint: "it is tried again by itself",
+  },
+  connecting: { level: "warn", topicsOf: desired, say: () => "still connecting to the exchange", patience: 5_000 },
+  partial: {
+    level: "bad",
+    topicsOf: (entry, broken) => broken.reduce((sum, one) => sum + one.topics, 0),
+    say: ({ broken, all, topics }) =>
+      `${broken.length} of ${count(all.length, "connection")} down, ${count(topics, "topic")} ${stand(topics)} still`,
+    patience: 3_000,
+  },
+  unconfirmed: {
+    level: "warn",
+    topicsOf: (entry) => entry.topics - entry.confirmed,
+    say: ({ topics }) => `the exchange has not confirmed ${count(topics, "topic")}`,
+    patience: 10_000,
+  },
+});
+
+function stand(topics) {
+  return topics === 1 ? "stands" : "stand";
 }
 
 /** Remembers since when each fault has been there, and holds back the fleeting ones. */
@@ -253,9 +313,9 @@ export class FaultWatch {
   /** Return the faults that have outlasted their patience, each with `since` in Unix ms. */
   look(faults, now) {
     const before = this.#firstSeen;
-    this.#firstSeen = new Map(faults.map(({ key }) => [key, before.get(key) ?? now]));
+    this.#firstSeen = new Map(faults.map(({ key, since }) => [key, since ?? before.get(key) ?? now]));
     return faults
-      .map((fault) => ({ ...fault, since: fault.since ?? this.#firstSeen.get(fault.key) }))
+      .map((fault) => ({ ...fault, since: this.#firstSeen.get(fault.key) }))
       .filter(({ since, patience }) => now - since >= patience);
   }
 }

@@ -143,7 +143,7 @@ export class LiveTable {
       const cell = row.cells[index];
       const written = text(column, item, now);
       if (cell.text !== written) {
-        cell.words.textContent = written;
+        cell.words.replaceChildren(...breakable(written));
         cell.text = written;
         if (column.isState) cell.words.dataset.state = written;
         if (!column.isNumber) cell.words.title = written.length > 24 ? written : "";
@@ -158,6 +158,12 @@ export class LiveTable {
       button.setAttribute("aria-label", `${words} ${row.cells[0].text}`);
     });
   }
+}
+
+/** Text that a narrow column breaks behind a dot, as in `orderbook.200.BTCUSDT`. */
+function breakable(words) {
+  const [first, ...others] = words.split(/(?<=[a-z]\.|\d\.(?=[A-Z]))/);
+  return [first, ...others.flatMap((part) => [document.createElement("wbr"), part])];
 }
 
 function heading(column) {
