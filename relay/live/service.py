@@ -27,7 +27,16 @@ from relay.hub_runner import HubRunner
 from relay.live import pins
 from relay.live.events import log
 from relay.live.picture import Known, Picture
-from relay.live.reports import REPORT_INTERVAL, WORKERS_GROUP, Hello, HubRows, Left, Report, pack
+from relay.live.reports import (
+    REPORT_INTERVAL,
+    REPORT_LEASE,
+    WORKERS_GROUP,
+    Hello,
+    HubRows,
+    Left,
+    Report,
+    pack,
+)
 from relay.live.rows import connection_rows, topic_rows
 from relay.live.topic_table import Page
 from relay.metrics.counters import counters
@@ -195,12 +204,16 @@ class LiveService:
 
     async def _beat(self) -> None:
         """Once a second: keep the totals, and forget who is silent."""
+        cut_off = -REPORT_LEASE  # when this process last could not reach the channel layer
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
-            silent = self.picture.beat(time.monotonic())
-            is_cut_off = self._runner.unreachable_since is not None  # then it is not they who fail
+            now = time.monotonic()
+            silent = self.picture.beat(now)
+            if self._runner.unreachable_since is not None:
+                cut_off = now
             is_first = self._runner.process == min(self.picture.processes(), default="")
-            for name in silent if is_first and not is_cut_off else ():
+            # Whom this process could not hear is not silent.
+            for name in silent if is_first and now - cut_off > REPORT_LEASE else ():
                 log.note("silent", f"no report any more of {name}")
             for watcher in self.watchers:
                 self.wish(watcher)
