@@ -30,7 +30,9 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 # What those who start the tests set for themselves: settings, and the size of their terminal.
 ALIEN = ("DJANGO_SETTINGS_MODULE", "COLUMNS", "LINES")
-START_LIMIT = 20.0  # seconds: Django's start on a busy machine
+# Seconds until something that must come is missing. Nobody waits for long where all is well, so it
+# is generous: a machine may give a process no time for seconds.
+PATIENCE = 60.0
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -51,7 +53,7 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=4 * PATIENCE,
         check=False,
     )
 
@@ -78,7 +80,7 @@ def running(*command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
 
 def wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
     """Return when somebody listens on the port of 127.0.0.1."""
-    deadline = time.monotonic() + START_LIMIT
+    deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
@@ -127,7 +129,7 @@ class Program:
         caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
         return bool(int(caught.split()[1], 16) & 1 << number - 1)
 
-    async def end(self, seconds: float = 10.0) -> int:
+    async def end(self, seconds: float = PATIENCE) -> int:
         """Wait until it has ended by itself; return its exit status."""
         await until(lambda: self.process.poll() is not None, seconds, "the process ends")
         assert self.process.returncode is not None
@@ -142,6 +144,9 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        deadline = time.monotonic() + PATIENCE
+        while self.survivors() and time.monotonic() < deadline:
+            time.sleep(0.01)  # what it started is not ours to wait for, and dies when it may run
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
@@ -189,7 +194,7 @@ class Programs:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=4 * PATIENCE,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
@@ -216,7 +221,7 @@ class Programs:
                 return True
             return False
 
-        await until(is_listening, START_LIMIT, f"{program.log.name} listens")
+        await until(is_listening, PATIENCE, f"{program.log.name} listens")
         return program
 
     async def daphne(

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-START_LIMIT = 10.0  # seconds
-STOP_LIMIT = 5.0
+START_LIMIT = 60.0  # seconds
+STOP_LIMIT = 15.0
 
 
 class NoServer(Exception):
@@ -124,7 +124,7 @@ class RedisServer:
 
     def _ask(self, command: bytes) -> bytes:
         """Send one inline command; no client library, whose retries would hide a fault."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=START_LIMIT) as connection:
             connection.sendall(command + b"\r\n")
             return connection.recv(64).rstrip()
 

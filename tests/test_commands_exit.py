@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from relay.management.base import CannotStart
-from tests.processes import DAPHNE, MANAGE, run, running, wait_for_port
+from tests.processes import DAPHNE, MANAGE, PATIENCE, run, running, wait_for_port
 from tests.redis_server import free_port
+from tests.stopwatch import Stopwatch
 
 PROMISE = 5.0  # seconds from a signal to the end
 SECRET = {"SECRET_KEY": "a-key-for-tests"}
@@ -75,11 +75,11 @@ def probe(name: str) -> tuple[str, ...]:
 
 def stop(process: subprocess.Popen[str], *signals: int) -> tuple[int, float, str, str]:
     """Send the signals; return status, seconds taken, output and errors."""
-    began = time.monotonic()
-    for number in signals:
-        process.send_signal(number)
-    output, errors = process.communicate(timeout=20)
-    return process.returncode, time.monotonic() - began, output, errors
+    with Stopwatch(process.pid) as watch:
+        for number in signals:
+            process.send_signal(number)
+        output, errors = process.communicate(timeout=PATIENCE)
+        return process.returncode, watch.seconds, output, errors
 
 
 def assert_one_sentence(errors: str, *words: str) -> None:
@@ -208,10 +208,10 @@ def test_when_one_part_of_the_demo_ends_all_end(victim: str, number: int, status
             assert response.status == 200
         family = members(process.pid)
         assert len(family) == 3
-        os.kill(next(pid for pid, words in family.items() if victim in words), number)
-        began = time.monotonic()
-        process.communicate(timeout=20)
-        assert time.monotonic() - began < PROMISE
+        with Stopwatch(*family) as watch:
+            os.kill(next(pid for pid, words in family.items() if victim in words), number)
+            process.communicate(timeout=PATIENCE)
+        assert watch.seconds < PROMISE
         assert members(process.pid) == {}
     assert process.returncode == status
 

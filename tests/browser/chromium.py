@@ -20,7 +20,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"
 AXE = HERE / "vendor" / "axe.min.js"
-PATIENCE = 15_000  # ms until something that must be seen is missing, on a busy machine
+PATIENCE = 60_000  # ms until something that must be seen is missing, on a busy machine
 expect.set_options(timeout=PATIENCE)
 OPTIONS = (
     "--disable-background-networking",  # nothing leaves the machine

@@ -12,8 +12,8 @@ from typing import Any
 from playwright.async_api import Page
 
 from tests.e2e.control import Control
+from tests.processes import PATIENCE
 
-PATIENCE = 15.0  # seconds until the page must show what it should
 READ = """
 () => {
   const rows = (id) => [...document.querySelectorAll(`#${id} .row`)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
+
 HERE = Path(__file__).parent
 OLDEST = 18  # Node's major version, as in Debian 12
 HAS_CUSTOM_EVENT = 19  # from here on without being asked for, as browsers do
@@ -37,7 +39,7 @@ def test_the_browsers_modules_pass_their_own_tests():
         [path, "--test", "--test-reporter=spec", *files],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=4 * PATIENCE,
         check=False,
         env={**os.environ, "NODE_OPTIONS": wanted},  # which the processes of its files inherit
     )

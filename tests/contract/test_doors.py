@@ -19,9 +19,8 @@ from tests.e2e.reference import Follower
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.e2e.test_relay import assert_forwarded
 from tests.e2e.test_upstream import assert_right, listed, moves
-from tests.processes import Programs, WebServer
+from tests.processes import PATIENCE, Programs, WebServer
 
-PATIENCE = 20.0
 CATEGORIES = ("spot", "linear", "inverse", "option")
 LIMITS = {"/ws": 8 * 1024, "/v5/public/linear": 64 * 1024}
 SYMBOL = {"option": "BTC-25JUN27-80000-C-USDT", "inverse": "BTCUSD"}
@@ -365,7 +364,7 @@ async def test_a_full_relay_says_so_and_has_room_again(programs: Programs) -> No
 async def test_an_idle_connection_is_closed_with_a_word_and_one_that_follows_is_not(
     programs: Programs, exchange: StandIn
 ) -> None:
-    relay = await programs.daphne(exchange.url, RELAY_IDLE_TIMEOUT="0.5")
+    relay = await programs.daphne(exchange.url, RELAY_IDLE_TIMEOUT="3")
     async with (
         client(relay.url("/ws")) as follows,
         client(relay.url("/ws")) as idle,
@@ -439,7 +438,7 @@ async def test_aiohttp_follows_a_book_through_the_relay(
     url = f"http://{relay.host}/v5/public/linear"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(url, compress=compress, heartbeat=1) as socket,
+        session.ws_connect(url, compress=compress, heartbeat=20) as socket,
     ):
         await socket.send_str('{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
         ack = await socket.receive_json(timeout=PATIENCE)

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.certificates import self_signed
 from tests.e2e.reference import Follower
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
-from tests.processes import DAPHNE, Program, Programs, until
+from tests.processes import DAPHNE, PATIENCE, Program, Programs, until
 from tests.redis_server import free_port
 
 SYMBOL = "BTCUSDT"
@@ -69,7 +69,7 @@ async def _daphne_unix(programs: Programs, folder: Path, url: str, **variables: 
         *("unix", DAPHNE, "-u", str(path), "marketfeed.asgi:application"),
         **{"UPSTREAM_URL": url} | variables,
     )
-    await until(path.exists, 20, "the socket is there")
+    await until(path.exists, PATIENCE, "the socket is there")
 
     def connect_there(door: str, **options: Any) -> Any:
         options.pop("sock", None)
@@ -110,7 +110,7 @@ class Reader:
         self.follower = Follower(topic)
 
     async def read_until(self, condition: Callable[[], object], what: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not condition():
                 await self.read_one(what)
 
@@ -130,7 +130,7 @@ class Reader:
 
     async def read_to_the_end(self) -> tuple[int, str]:
         """Return code and reason of the close frame; 1006 if the connection just ended."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     await self.read_one()
@@ -267,7 +267,9 @@ async def test_a_reader_that_accepts_nothing_is_closed(
         await _say_much(exchange, feed)
         # Nobody reads, so the topic is let go only because the relay has closed.
         lingers = asyncio.create_task(
-            until(lambda: exchange.asked("unsubscribe", feed.topic), 30, "the topic is let go")
+            until(
+                lambda: exchange.asked("unsubscribe", feed.topic), PATIENCE, "the topic is let go"
+            )
         )
         await lingers
         assert (await stalled.read_to_the_end())[0] in (4108, 1006)
@@ -286,7 +288,7 @@ async def test_a_shutdown_says_goodbye(
         code, _ = await client.read_to_the_end()
         # uvicorn closes all sockets by itself before it says that it is shutting down
         assert code == (1012 if kind == "uvicorn" else 4200)
-    assert await server.program.end(5) in (0, -signal.SIGTERM)
+    assert await server.program.end() in (0, -signal.SIGTERM)
 
 
 async def test_a_flood_is_closed_and_costs_no_memory(programs: Programs, exchange: StandIn) -> None:
@@ -299,7 +301,7 @@ async def test_a_flood_is_closed_and_costs_no_memory(programs: Programs, exchang
             async with connect(server.url(), compression=None, ping_interval=None) as wild:
                 flooding = asyncio.create_task(flood(wild))
                 try:
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(PATIENCE):
                         async for _ in wild:
                             pass
                 except ConnectionClosed:

@@ -20,9 +20,8 @@ from pybit import unified_trading
 
 from tests.e2e.control import control
 from tests.e2e.reference import levels
-from tests.processes import Programs, until
+from tests.processes import PATIENCE, Programs, until
 
-PATIENCE = 20.0  # seconds until something that must come is missing
 JOINS = 40
 
 

@@ -20,7 +20,7 @@ from tests.deploy.nginx import FOLDER, Nginx
 from tests.e2e.client import Client, client
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.e2e.test_upstream import QUICK, assert_right, listed, moves
-from tests.processes import DAPHNE, ROOT, Program, Programs, until
+from tests.processes import DAPHNE, PATIENCE, ROOT, Program, Programs, until
 from tests.redis_server import RedisServer, free_port
 
 PROXIED = "https://localhost"
@@ -47,7 +47,7 @@ class Site:
 
     async def until_ready(self, is_ready: bool) -> str:
         """Return what `/readyz` says when it agrees; a busy machine may take it a moment."""
-        for _ in range(200):
+        for _ in range(600):
             status, _, body = await self.get("/readyz")
             if status == (200 if is_ready else 503):
                 assert json.loads(body)["ready"] is is_ready
@@ -154,7 +154,9 @@ async def test_two_upstreams_share_the_clients_and_one_of_them_suffices(
             await one.subscribe(book.topic)
         site.webs[0].signal(signal.SIGTERM)
         assert await site.webs[0].end() == 0
-        await until(lambda: sum(c.code is not None for c in clients) == 3, 10, "half is closed")
+        await until(
+            lambda: sum(c.code is not None for c in clients) == 3, PATIENCE, "half is closed"
+        )
         assert [c.code for c in clients if c.code is not None] == [4200] * 3
         kept = [one for one in clients if one.code is None]
         for _ in range(3):
@@ -209,7 +211,7 @@ async def test_over_a_unix_socket_the_limit_counts_the_true_client_or_nobody(
         UPSTREAM_URL=exchange.url,
         RELAY_MAX_CONNECTIONS_PER_ADDRESS="1",
     )
-    await until(path.exists, 20, "the socket is there")
+    await until(path.exists, PATIENCE, "the socket is there")
     await nginx.site(f"unix:{path}")
     site = Site(programs, nginx, [web])
     async with site.client(source="127.0.0.2") as one:
@@ -236,7 +238,7 @@ async def test_a_trusted_proxy_in_front_tells_the_address_and_nobody_else(
 
 
 async def test_close_codes_arrive_unchanged(serve: Callable[..., Any]) -> None:
-    site = await serve(RELAY_MAX_CONNECTIONS="1", RELAY_IDLE_TIMEOUT="1")
+    site = await serve(RELAY_MAX_CONNECTIONS="1", RELAY_IDLE_TIMEOUT="5")
     async with site.client("/ws?category=stocks") as one:
         assert await one.until_closed() == 4000
     async with site.client("/v5/public/nowhere") as one:

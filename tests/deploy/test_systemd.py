@@ -118,7 +118,7 @@ async def test_each_process_is_probed_and_counted_at_a_port_of_its_own(
         (port, "metrics"),
         (worker_port, "metrics"),
     ):
-        for _ in range(200):
+        for _ in range(600):
             if (status := await ask(asked, path)) == 200:
                 break
             await asyncio.sleep(0.1)  # a busy machine may take a moment to be ready

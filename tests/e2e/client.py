@@ -17,8 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.reference import Breach, Follower
-
-PATIENCE = 20.0  # seconds until something that must come is missing
+from tests.processes import PATIENCE
 
 ENVELOPE = {"topic", "type", "ts", "data"}
 REPLY = {"success", "ret_msg", "conn_id", "req_id", "op"}
@@ -210,7 +209,7 @@ def _check_bybit(text: str, body: dict[str, Any]) -> None:
 async def client(url: str, **options: Any) -> AsyncIterator[Client]:
     """Connect to a door of the relay; at the end every promise must have been kept."""
     path = "/" + url.split("/", 3)[3]
-    defaults = {"compression": None, "max_size": None, "max_queue": None, "open_timeout": 20}
+    defaults = {"compression": None, "max_size": None, "max_queue": None, "open_timeout": PATIENCE}
     options = defaults | options
     async with connect(url, **options) as socket:
         made = Client(socket, path)

@@ -13,12 +13,10 @@ from typing import Any
 
 import aiohttp
 
-from tests.processes import MANAGE, Programs, WebServer, run
+from tests.processes import MANAGE, PATIENCE, Programs, WebServer, run
 
 LIVE = "/admin/relay/livetopic/"
 PASSWORD = "a-password-for-tests"
-PATIENCE = 20.0  # seconds until something that must come is missing
-
 # root may do everything, viewer may look, clerk is staff that may not even look.
 PEOPLE = f"""
 from django.contrib.auth.models import Permission, User

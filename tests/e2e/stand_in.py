@@ -20,9 +20,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tests.processes import until
+from tests.processes import PATIENCE, until
 
-PATIENCE = 20.0  # seconds until something that must come is missing
 SPOT_ARGS = 10
 CHARACTERS = 21_000  # of all topics on one connection
 DATA_FIRST = ("linear", "inverse")

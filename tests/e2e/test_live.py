@@ -31,7 +31,6 @@ from tests.processes import MANAGE, Program, Programs, WebServer
 from tests.redis_server import RedisServer
 
 BOOK = "orderbook.50.BTCUSDT"
-LEASE = 6.0  # seconds until a process that says nothing is forgotten
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +152,7 @@ async def test_rates_are_those_of_the_exchange_however_many_processes_listen(
             topic = topics_of(picture).get(f"linear:{BOOK}")
             rate = topic["messages_per_second"] if topic else 0.0
             # Two reports are never of the same second: what counts is that nothing counts twice.
-            return 20 < rate <= 50.5 and 1.6 < topic["deliveries_per_second"] / rate < 2.4
+            return 5 < rate <= 50.5 and 1.6 < topic["deliveries_per_second"] / rate < 2.4
 
         await asked.until(is_right, "one rate in, twice as much out")
         stop.set()
@@ -169,7 +168,9 @@ async def test_a_process_that_stops_leaves_the_sums_and_a_new_one_knows_what_hap
         await asked.until(lambda p: len(p["processes"]) == 2, "two processes")
         two.program.signal(signal.SIGTERM)
         await two.program.end()
-        await asked.until(lambda p: len(p["processes"]) == 1, "one process", LEASE - 2)
+        picture = await asked.until(lambda p: len(p["processes"]) == 1, "one process")
+        # It has said goodbye: nobody had to wait until it was missed.
+        assert not any("no report" in event["words"] for event in picture["events"])
         again = await programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK)
         async with operator(again) as newcomer:
             opened = {"kind": "connection", "words": "connection 1 opened"}
@@ -196,14 +197,12 @@ async def test_the_sums_survive_a_restart_of_redis(
     ):
         await first.until(lambda p: sums(p) == (2, 2, 1), "two clients")
         redis_server.kill()
-        cut_off = await first.until(
-            lambda p: sums(p) == (1, 1, 1), "cut off from the other", LEASE + 4
-        )
+        cut_off = await first.until(lambda p: sums(p) == (1, 1, 1), "cut off from the other")
         assert cut_off["layer_down_since"] is not None
         redis_server.start()
         for asked in (first, second):
-            await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients again", 10)
-            await asked.until(lambda p: len(p["workers"]) == 1, "the worker again", 10)
+            await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients again")
+            await asked.until(lambda p: len(p["workers"]) == 1, "the worker again")
             picture = await asked.until(lambda p: p["layer_down_since"] is None, "Redis again")
             # It was Redis that failed: nobody else is said to have.
             assert [e["words"] for e in picture["events"] if e["kind"] == "silent"] == []
@@ -213,7 +212,11 @@ async def test_who_reads_too_slowly_is_first_among_the_connections_of_all_proces
     exchange: StandIn, programs: Programs, redis_url: str, database: Path
 ) -> None:
     give_database(programs, database)
-    small = {"RELAY_CLIENT_BUFFER": "65536", "RELAY_SEND_BUFFER": "16384"}
+    small = {
+        "RELAY_CLIENT_BUFFER": "65536",
+        "RELAY_SEND_BUFFER": "16384",
+        "RELAY_SLOW_TIMEOUT": "600",
+    }
     programs.upstream(exchange.url, redis_url, **QUICK)
     one, two = await asyncio.gather(
         *(programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK, **small) for _ in range(2))
@@ -232,16 +235,22 @@ async def test_who_reads_too_slowly_is_first_among_the_connections_of_all_proces
         ):
             await slow.send(json.dumps({"op": "subscribe", "args": [BOOK]}))
             await asked.until(lambda p: sums(p) == (2, 2, 1), "two clients")
-            lagging: dict[str, Any] | None = None
-            while lagging is None:  # what nobody reads must not fit into the kernel's buffers
+
+            def is_told(picture: dict[str, Any]) -> bool:
+                return [one["lagging"] for one in picture["connections"]] == [True, False]
+
+            for _ in range(20):  # what nobody reads must not fit into the kernel's buffers
                 await moves(exchange, "linear", book, 500)
                 await quick.until_at(BOOK, book.u)
-                picture = await asked.picture()
-                lagging = picture if picture["totals"]["lagging"] else None
-            first, second = lagging["connections"]
-            assert first["lagging"]
+                # A report of the midst of the flood may call the quick one slow as well.
+                with contextlib.suppress(AssertionError):
+                    picture = await asked.until(is_told, "the one that lags is first", 3)
+                    break
+            else:
+                raise AssertionError("the one that reads nothing is not told of")
+            first, second = picture["connections"]
             assert first["unsent"] > second["unsent"]
-            assert lagging["totals"]["unsent"] == first["unsent"] + second["unsent"]
+            assert picture["totals"]["unsent"] == first["unsent"] + second["unsent"]
             assert first["user_agent"].startswith("Python/")
 
 
@@ -333,7 +342,7 @@ async def test_a_live_page_is_closed_when_its_user_may_not_look_any_more(
     async with operator(alone, "viewer") as who, who.watching() as live:
         await live.next()
         await asyncio.to_thread(shell, programs, code)
-        assert await live.code(12.0) == 4001
+        assert await live.code() == 4001
 
 
 async def test_a_live_page_is_told_when_the_relay_stops(alone: WebServer) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.e2e.test_upstream import QUICK, following, listed
-from tests.processes import MANAGE, Program, Programs, run, until
+from tests.processes import MANAGE, PATIENCE, Program, Programs, run, until
 from tests.redis_server import RedisServer, free_port
 
 JSON = {"RELAY_LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
@@ -70,7 +70,7 @@ async def test_processes_that_serve_fail_and_stop_log_json_alone(
             async with session.get(f"http://{web.host}{path}", headers=headers) as answer:
                 assert answer.status == status, path
     redis_server.stop()
-    await until(lambda: "Redis" in worker.output, 20, "the worker misses Redis")
+    await until(lambda: "Redis" in worker.output, PATIENCE, "the worker misses Redis")
     for program in (web.program, worker):
         program.signal(signal.SIGTERM)
         await program.end()
@@ -90,7 +90,7 @@ async def test_the_simulator_logs_json_alone(programs: Programs) -> None:
     port = free_port()
     command = (*MANAGE, "run_simulator", "--port", str(port))
     simulator = await programs.listening(programs.start("simulator", *command, **JSON), port)
-    await until(lambda: simulator.output.endswith("\n"), 10, "it says where it listens")
+    await until(lambda: simulator.output.endswith("\n"), PATIENCE, "it says where it listens")
     simulator.signal(signal.SIGINT)
     assert await simulator.end() == 0
     assert any(f":{port}/" in entry["message"] for entry in entries(simulator.output))

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.e2e.test_upstream import QUICK, assert_right, following, listed, moves
-from tests.processes import MANAGE, ROOT, Programs, run
+from tests.processes import MANAGE, PATIENCE, ROOT, Programs, run
 from tests.redis_server import free_port
 
 Labels = frozenset[tuple[str, str]]
@@ -32,7 +32,7 @@ async def scrape(host: str) -> Samples:
     """Ask as Prometheus does, by address."""
 
     def ask() -> str:
-        with urllib.request.urlopen(f"http://{host}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{host}/metrics", timeout=PATIENCE) as response:
             assert response.headers["Content-Type"].startswith("text/plain")
             return str(response.read(), "utf-8")
 
@@ -82,7 +82,7 @@ async def test_the_numbers_are_what_the_exchange_sent_and_the_clients_received(
         assert value(found, "exchange_to_received_seconds_count", category="linear") > 0
         assert value(found, "received_to_published_seconds_count", category="linear") > 0
         assert found["process_resident_memory_bytes", frozenset()] > 10_000_000
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while value(found := await scrape(relay.host), "closes_total", code="1000") < 2:
             pass
     assert value(found, "clients", door="ws", outbound="fast") == 0
@@ -133,7 +133,7 @@ async def test_a_worker_of_its_own_shows_its_part_and_web_processes_theirs(
     async with following(web, BOOK) as one:
         await moves(exchange, "linear", book, 5)
         await assert_right(one, book)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while ("marketfeed_layer_delay_seconds", frozenset()) not in await scrape(web.host):
                 pass  # until Redis has answered its first ping
         ours, theirs = await scrape(web.host), await scrape(address)

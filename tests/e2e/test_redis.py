@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
@@ -16,7 +15,8 @@ from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.e2e.test_relay import assert_forwarded
 from tests.e2e.test_upstream import QUICK, assert_right, listed, moves, statuses
-from tests.processes import Program, Programs, WebServer, until
+from tests.processes import PATIENCE, Program, Programs, WebServer, until
+from tests.stopwatch import Stopwatch
 
 LEASE = 6.0  # seconds until a web process that says nothing is forgotten
 
@@ -85,11 +85,11 @@ async def test_topics_of_a_killed_web_process_are_unsubscribed_after_its_lease(
         await doomed.subscribe(book.topic, other.topic)
         await one.subscribe(other.topic)
         await assert_right(one, other)
-        house.webs[0].program.kill()
-        killed = time.monotonic()
-        assert await doomed.until_closed() == 1006
-        await exchange.until(lambda: exchange.topics("linear") == [other.topic], "unsubscribed")
-        assert time.monotonic() - killed < LEASE + 6
+        with Stopwatch(house.worker.process.pid) as watch:
+            house.webs[0].program.kill()
+            assert await doomed.until_closed() == 1006
+            await exchange.until(lambda: exchange.topics("linear") == [other.topic], "unsubscribed")
+        assert watch.seconds < LEASE + 6
         await moves(exchange, "linear", other, 3)
         await assert_right(one, other)
         assert exchange.asked("subscribe", other.topic) == 1
@@ -101,12 +101,13 @@ async def test_a_web_process_that_stops_takes_its_demand_back_at_once(
 ) -> None:
     async with client(house.webs[0].url()) as one:
         await one.subscribe("publicTrade.BTCUSDT")
-        house.webs[0].program.signal(signal.SIGTERM)
-        stopped = time.monotonic()
-        assert await one.until_closed() == 4200
-        assert await house.webs[0].program.end() == 0
-        await exchange.until(lambda: exchange.topics("linear") == [], "unsubscribed")
-        assert time.monotonic() - stopped < LEASE
+        web = house.webs[0].program
+        with Stopwatch(web.process.pid, house.worker.process.pid) as watch:
+            web.signal(signal.SIGTERM)
+            assert await one.until_closed() == 4200
+            assert await web.end() == 0
+            await exchange.until(lambda: exchange.topics("linear") == [], "unsubscribed")
+        assert watch.seconds < LEASE
 
 
 async def test_clients_outlive_a_killed_worker_and_get_fresh_snapshots_from_the_next(
@@ -222,13 +223,13 @@ async def test_a_signal_ends_the_worker_with_status_0_and_readers_are_told(
 ) -> None:
     async with client(house.webs[0].url()) as one:
         await one.subscribe("publicTrade.BTCUSDT")
-        began = time.monotonic()
-        house.worker.signal(number)
-        assert await house.worker.end() == 0
-        assert time.monotonic() - began < 5
+        with Stopwatch(house.worker.process.pid) as watch:
+            house.worker.signal(number)
+            assert await house.worker.end() == 0
+        assert watch.seconds < 5
         await one.until(lambda: statuses(one) == ["down"], "status down")
         assert house.worker.survivors() == []
-        await until(lambda: not exchange.lines, 5, "the connection to the exchange is gone")
+        await until(lambda: not exchange.lines, PATIENCE, "the connection to the exchange is gone")
 
 
 async def test_a_worker_without_an_exchange_still_stops_at_once(
@@ -238,10 +239,10 @@ async def test_a_worker_without_an_exchange_still_stops_at_once(
     web = await programs.daphne("ws://127.0.0.1:1/v5/public", REDIS_URL=redis_url)
     async with client(web.url()) as one:
         await one.subscribe("publicTrade.BTCUSDT")
-        began = time.monotonic()
-        worker.signal(signal.SIGTERM)
-        assert await worker.end() == 0
-        assert time.monotonic() - began < 5
+        with Stopwatch(worker.process.pid) as watch:
+            worker.signal(signal.SIGTERM)
+            assert await worker.end() == 0
+        assert watch.seconds < 5
 
 
 def test_the_feeds_of_these_tests_obey_the_reference() -> None:

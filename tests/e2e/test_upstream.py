@@ -12,9 +12,10 @@ import pytest
 from tests.e2e.client import Client, client
 from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.processes import Programs, WebServer, until
+from tests.processes import PATIENCE, Programs, WebServer, until
+from tests.stopwatch import Stopwatch
 
-QUICK = {"RELAY_PING_INTERVAL": "0.5", "RELAY_LINGER": "0.5"}
+QUICK = {"RELAY_LINGER": "0.5"}
 
 
 @asynccontextmanager
@@ -188,17 +189,18 @@ async def test_everything_is_subscribed_again_in_batches_that_fit_the_category(
 async def test_a_half_open_connection_is_replaced_after_three_unanswered_pings(
     exchange: StandIn, programs: Programs
 ) -> None:
-    relay = await programs.daphne(exchange.url, **QUICK)
+    relay = await programs.daphne(exchange.url, RELAY_PING_INTERVAL="0.5")
     book = BookFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with following(relay, book.topic) as one:
         await assert_right(one, book)
         await exchange.until(lambda: exchange.pings["linear"] >= 2, "pings")
         exchange.of("linear")[0].is_silent = True
-        began = time.monotonic()
-        await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
-        took = time.monotonic() - began
-        assert 0.5 <= took < 6  # three intervals of 0.5 s, and a busy machine
+        before = exchange.pings["linear"]
+        with Stopwatch(relay.program.process.pid) as watch:
+            await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
+        assert exchange.pings["linear"] >= before + 2  # the third is not worth sending
+        assert watch.seconds < 6  # three intervals of 0.5 s, and a pause
         await one.until(lambda: "live" in statuses(one), "status live")
         await moves(exchange, "linear", book, 3)
         await assert_right(one, book)
@@ -214,9 +216,9 @@ async def test_a_half_open_connection_is_replaced_within_fifteen_seconds_by_defa
         await assert_right(one, book)
         await exchange.until(lambda: exchange.pings["linear"] >= 1, "a ping")
         exchange.of("linear")[0].is_silent = True
-        began = time.monotonic()
-        await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
-        assert time.monotonic() - began < 15.5
+        with Stopwatch(relay.program.process.pid) as watch:
+            await exchange.until(lambda: exchange.opened["linear"] == 2, "a new connection")
+        assert watch.seconds < 15.5
         await one.until(lambda: statuses(one) == ["down", "live"], "down and live")
         await assert_right(one, book)
 
@@ -224,9 +226,9 @@ async def test_a_half_open_connection_is_replaced_within_fifteen_seconds_by_defa
 async def test_a_quiet_market_whose_pings_are_answered_is_left_alone(
     exchange: StandIn, programs: Programs
 ) -> None:
-    relay = await programs.daphne(exchange.url, RELAY_PING_INTERVAL="0.1")
+    relay = await programs.daphne(exchange.url, RELAY_PING_INTERVAL="1")
     async with following(relay, "publicTrade.BTCUSDT") as one:
-        await exchange.until(lambda: exchange.pings["linear"] >= 15, "fifteen pings")
+        await exchange.until(lambda: exchange.pings["linear"] >= 5, "more than it would wait for")
         assert exchange.opened["linear"] == 1
         assert one.notices == []
 
@@ -297,7 +299,9 @@ async def test_a_storm_of_gaps_is_resynchronised_in_a_few_requests(
         before = len(exchange.heard)
         for book in books:
             book.delta()  # that nobody is told of
-            await exchange.say("linear", book.topic, book.delta())
+        late = [(book.topic, book.delta()) for book in books]
+        for topic, text in late:
+            await exchange.say("linear", topic, text)
         for book in books:
             await exchange.until(
                 lambda topic=book.topic: exchange.asked("subscribe", topic) == 2, "a resync"
@@ -520,8 +524,10 @@ async def test_the_ack_of_a_new_topic_waits_for_the_exchange_three_seconds_at_mo
     exchange.acks_to_lose = 1
     async with client(relay.url("/ws")) as one:
         began = time.monotonic()
-        await one.subscribe("publicTrade.BTCUSDT")
-        assert 2.9 < time.monotonic() - began < 6
+        with Stopwatch(relay.program.process.pid) as watch:
+            await one.subscribe("publicTrade.BTCUSDT")
+        assert time.monotonic() - began > 2.9
+        assert watch.seconds < 6
 
 
 # ---- how much is asked for, and for how long ----
@@ -551,11 +557,15 @@ async def test_a_topic_is_unsubscribed_when_it_has_lingered_and_not_before(
     book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
     listed(exchange, "linear", book, other)
     async with following(relay, other.topic):
-        async with following(relay, book.topic) as one:
-            await assert_right(one, book)
-        left = time.monotonic()
-        await exchange.until(lambda: book.topic not in exchange.topics("linear"), "unsubscribed")
-        assert 1.4 < time.monotonic() - left < 6
+        with Stopwatch(relay.program.process.pid) as watch:
+            async with following(relay, book.topic) as one:
+                await assert_right(one, book)
+                leaves = time.monotonic()
+            await exchange.until(
+                lambda: book.topic not in exchange.topics("linear"), "unsubscribed"
+            )
+            assert time.monotonic() - leaves > 1.4
+        assert watch.seconds < 6
         assert exchange.topics("linear") == [other.topic]
         async with following(relay, book.topic) as again:
             await moves(exchange, "linear", book, 2)
@@ -639,7 +649,7 @@ async def test_invented_symbols_by_the_hundred_are_each_asked_for_once_and_answe
         await moves(exchange, "linear", book, 3)
         await assert_right(bystander, book)
         await until(
-            lambda: {t for h in exchange.heard for t in h.args} >= {*bad}, 30, "all asked for"
+            lambda: {t for h in exchange.heard for t in h.args} >= {*bad}, PATIENCE, "all asked for"
         )
     assert exchange.topics("linear") == [book.topic]
 

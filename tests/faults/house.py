@@ -36,13 +36,14 @@ from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.e2e.test_upstream import statuses
 from tests.faults.cable import Cable
-from tests.processes import MANAGE, START_LIMIT, Program, Programs, WebServer, run
+from tests.processes import MANAGE, PATIENCE, Program, Programs, WebServer, run
 from tests.redis_server import RedisServer
+from tests.stopwatch import Stopwatch
 
 HEALED_WITHIN = 10.0  # seconds from the end of a fault until everything is right
 DEMAND_LEASE = 6.0  # seconds until a web process that says nothing is forgotten
 LINGER = 1.0
-SETTINGS = {"RELAY_PING_INTERVAL": "0.5", "RELAY_LINGER": str(LINGER)}
+SETTINGS = {"RELAY_LINGER": str(LINGER)}
 DOORS = ("/ws?category=linear", "/v5/public/linear")
 STEP = 0.05  # seconds between the moves of each book
 # A fault that heals by itself may be logged; whatever else raised is a defect.
@@ -168,10 +169,10 @@ class House:
         await self.restart()
         for worker in self.workers:
             await until_sync(
-                functools.partial(_takes_part, worker), START_LIMIT, "the worker takes part"
+                functools.partial(_takes_part, worker), PATIENCE, "the worker takes part"
             )
         await self.until_led()
-        await until(self._all_report, HEALED_WITHIN, "both web processes report")
+        await until(self._all_report, PATIENCE, "both web processes report")
         await self.until_ready()
 
     async def _all_report(self) -> bool:
@@ -187,6 +188,13 @@ class House:
 
     def name(self, worker: Worker) -> str:
         return f"{socket.gethostname()}:{worker.program.process.pid}"
+
+    def stopwatch(self) -> Stopwatch:
+        """A stopwatch for everything that takes part."""
+        pids = [seat.program.process.pid for seat in (*self.workers, *self.webs)]
+        if self.redis.process is not None:
+            pids.append(self.redis.process.pid)
+        return Stopwatch(*pids)
 
     # ---- asking ----
 
@@ -216,7 +224,7 @@ class House:
             living = [web for web in self.webs if web.program.process.poll() is None]
             return all([(await self.readiness(web)).get("ready") for web in living])
 
-        await until(are_ready, HEALED_WITHIN, "the web processes are ready")
+        await until(are_ready, PATIENCE, "the web processes are ready")
 
     async def until_cut_off(self, web: Web) -> None:
         """Return when a web process says that Redis is out of its reach."""
@@ -225,7 +233,7 @@ class House:
             faults = (await self.readiness(web)).get("faults", [])
             return any(fault["what"] == "redis" for fault in faults)
 
-        await until(is_known, 6, "/readyz says that Redis is away")
+        await until(is_known, PATIENCE, "/readyz says that Redis is away")
 
     async def leader(self, category: str = "linear") -> Worker:
         """Return the worker that leads, as a living web process has heard."""
@@ -250,7 +258,7 @@ class House:
                 keys = [f"marketfeed:leader:{name}" for name in CATEGORIES]
                 return bool(await redis.exists(*keys) == len(keys))
 
-        await until(is_led, 20, "each category has a leader")
+        await until(is_led, PATIENCE, "each category has a leader")
 
     # ---- clients and a market ----
 
@@ -267,7 +275,7 @@ class House:
                 await self.repair()
         await until_sync(
             lambda: not exchange.topics("linear"),
-            LINGER + 4,
+            PATIENCE,
             lambda: f"{exchange.topics('linear')}",
         )
 
@@ -396,19 +404,17 @@ class Scene:
 
     # ---- the fault is over ----
 
-    async def until_served_anew(self, old: object) -> float:
-        """Return the seconds from now until a client has data of another connection than `old`."""
-        began = time.monotonic()
+    async def until_served_anew(self, old: object) -> None:
+        """Return when every client has data of another connection than `old`."""
         topic = self.market.shared.topic
 
         def lines() -> list[object]:
             return [line for line in self.exchange.followers("linear", topic) if line is not old]
 
-        await until_sync(lines, 20, "another connection follows the topic")
+        await until_sync(lines, PATIENCE, "another connection follows the topic")
         u = self.market.shared.u
         for one in self.early:
             await one.until_at(topic, u)
-        return time.monotonic() - began
 
     async def assert_heals(
         self, *, interrupted: bool | None, trades_may_miss: bool = False, counted: bool = True
@@ -420,34 +426,34 @@ class Scene:
             trades_may_miss: Whether trades were made while no worker listened to the exchange.
             counted: Whether the counts over all processes are looked at.
         """
-        began = time.monotonic()
-        deadline = began + HEALED_WITHIN
-        await asyncio.sleep(0.5)  # it also has to be right while the market moves
-        await self.market.stop()
-        exchange, wanted = self.exchange, self.topics()
-        await until_sync(
-            lambda: sorted(exchange.topics("linear")) == wanted,
-            deadline - time.monotonic(),
-            lambda: f"each topic is subscribed once: {Counter(exchange.topics('linear'))}",
-        )
-        for one, topics in self._wanted.items():
-            for topic in topics:
-                await self._assert_right(one, topic, max(0.1, deadline - time.monotonic()))
-        await self.market.trade()
-        for one, topics in self._wanted.items():
-            if self.market.trades.topic in topics:
-                await self._assert_traded(one, trades_may_miss, deadline)
-        await self._assert_told(interrupted, deadline)
-        took = time.monotonic() - began
-        if counted:
-            await until(self._is_counted, max(0.1, deadline - time.monotonic()), "counts are right")
+        with self.house.stopwatch() as watch:
+            await asyncio.sleep(0.5)  # it also has to be right while the market moves
+            await self.market.stop()
+            exchange, wanted = self.exchange, self.topics()
+            await until_sync(
+                lambda: sorted(exchange.topics("linear")) == wanted,
+                PATIENCE,
+                lambda: f"each topic is subscribed once: {Counter(exchange.topics('linear'))}",
+            )
+            for one, topics in self._wanted.items():
+                for topic in topics:
+                    await self._assert_right(one, topic)
+            await self.market.trade()
+            for one, topics in self._wanted.items():
+                if self.market.trades.topic in topics:
+                    await self._assert_traded(one, trades_may_miss)
+            await self._assert_told(interrupted)
+            took = watch.seconds
+            if counted:
+                await until(self._is_counted, PATIENCE, "counts are right")
+        assert watch.seconds < HEALED_WITHIN
         for one in self.clients:
             one.check()
             assert one.code is None
         self.market.start()
         return took
 
-    async def _assert_right(self, one: Client, topic: str, seconds: float) -> None:
+    async def _assert_right(self, one: Client, topic: str) -> None:
         market = self.market
         if topic == market.trades.topic:
             return
@@ -458,13 +464,13 @@ class Scene:
             book = next(book for book in market.books if book.topic == topic)
             truth = follow(topic, [book.snapshot()]).state
         at = truth.position
-        await one.until(lambda: follower.position == at, f"{topic} at {at}", seconds)
+        await one.until(lambda: follower.position == at, f"{topic} at {at}")
         if topic == market.ticker.topic:
             assert follower.state.fields == truth.fields
         else:
             assert follower.state.sides == truth.sides
 
-    async def _assert_traded(self, one: Client, may_miss: bool, deadline: float) -> None:
+    async def _assert_traded(self, one: Client, may_miss: bool) -> None:
         """Every trade since its first has come or was counted, the last one came."""
         topic = self.market.trades.topic
         follower = one.followers[topic]
@@ -489,20 +495,19 @@ class Scene:
 
         what = "every trade came or was counted"
         try:
-            await one.until(is_whole, what, max(0.1, deadline - time.monotonic()))
+            await one.until(is_whole, what)
         except AssertionError as fault:
             lacks = missing() if got() else None
             raise AssertionError(f"{fault}; missing {lacks}, told {told()}") from None
 
-    async def _assert_told(self, interrupted: bool | None, deadline: float) -> None:
+    async def _assert_told(self, interrupted: bool | None) -> None:
         for one in self.clients:
             if one.is_bybit:
                 assert one.notices == []
                 continue
             told = statuses(one)
             if interrupted and one in self.early:
-                seconds = max(0.1, deadline - time.monotonic())
-                await one.until(lambda o=one: statuses(o)[-1:] == ["live"], "status live", seconds)
+                await one.until(lambda o=one: statuses(o)[-1:] == ["live"], "status live")
                 told = statuses(one)
                 assert told[::2] == ["down"] * (len(told) // 2)
                 assert told[1::2] == ["live"] * (len(told) // 2)

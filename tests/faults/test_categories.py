@@ -9,6 +9,7 @@ from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.e2e.test_upstream import assert_right, listed, moves, statuses
 from tests.faults.house import House, Web, opened, until
+from tests.processes import PATIENCE
 
 SHARES = (("linear", "inverse"), ("spot", "option"))
 
@@ -54,7 +55,7 @@ async def test_two_workers_serve_two_categories_each_and_fall_alone(
                 await one.until(lambda o=one: statuses(o) == ["down"], "status down")
         for _ in range(3):
             await moves(exchange, "linear", books["linear"], 1)
-        await until(lambda: is_down(house), 5, "spot alone is down")
+        await until(lambda: is_down(house), PATIENCE, "spot alone is down")
         await house.restart()
         for one in short:
             if followers[one] == "spot":

@@ -27,7 +27,7 @@ async def test_trades_that_cannot_be_brought_back_are_counted(
         for _ in range(40):
             await exchange.say("linear", trades.topic, trades.trade(rows=2))
         await asyncio.to_thread(redis_server.start)
-        await one.until(lambda: statuses(one)[-1] == "live", "status live", 30)
+        await one.until(lambda: statuses(one)[-1] == "live", "status live")
         await exchange.say("linear", trades.topic, trades.trade())
 
         def accounted() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from relay.simulator.server import Simulator
+from tests.processes import PATIENCE
 
 Message = dict[str, Any]
 
@@ -72,7 +73,7 @@ class Client:
         await self.connection.send(json.dumps(request))
 
     async def receive(self) -> Message:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             message: Message = json.loads(await self.connection.recv())
             return message
 

@@ -12,6 +12,7 @@ import pytest
 from relay.core.topics import Category
 from relay.simulator.replay import Player, Recording, RecordingError
 from relay.simulator.server import REPLAY_UNSENT, Simulator
+from tests.processes import PATIENCE
 from tests.simulator.reference import client, control
 from tests.simulator.test_server import eventually
 
@@ -184,7 +185,7 @@ async def test_a_recorded_session_reaches_the_socket_byte_for_byte(name: str, sp
             async with client(simulator, name.partition("-")[0]) as one:
                 await one.send(op="subscribe", args=topics)
                 heard: list[bytes] = []
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while len(heard) < len(frames):
                         message = await one.connection.recv(decode=False)
                         if b'"success"' not in message:

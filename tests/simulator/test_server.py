@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from relay.core.topics import Category
 from relay.simulator.server import Simulator
-from tests.processes import until
+from tests.processes import PATIENCE, until
 from tests.simulator.reference import ReferenceBook, client, control, levels_of
 
 BOOK = "orderbook.50.BTCUSDT"
@@ -32,7 +32,7 @@ class Clock:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    await until(condition, 30, "what the test waits for")
+    await until(condition, PATIENCE, "what the test waits for")
 
 
 async def test_a_followed_book_is_the_exchanges_book_at_rest() -> None:
@@ -130,7 +130,7 @@ async def test_a_query_string_is_accepted() -> None:
 
 async def test_protocol_pings_are_answered() -> None:
     async with Simulator() as simulator, connect(f"{simulator.url}/linear") as connection:
-        await asyncio.wait_for(await connection.ping(), 10)
+        await asyncio.wait_for(await connection.ping(), PATIENCE)
 
 
 async def test_a_reader_that_does_not_read_is_cut_off_alone() -> None:
@@ -173,7 +173,7 @@ async def test_leaving_the_simulator_ends_every_connection_at_once() -> None:
     async with Simulator() as simulator:
         one = await connect(f"{simulator.url}/linear")
     with pytest.raises(ConnectionClosedError):
-        await asyncio.wait_for(one.recv(), 5)
+        await asyncio.wait_for(one.recv(), PATIENCE)
     await one.wait_closed()
 
 

@@ -16,9 +16,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pyte
 
-from tests.processes import LEASH, ROOT, environment, until
+from tests.processes import LEASH, PATIENCE, ROOT, environment, until
 
-PATIENCE = 20.0  # seconds until something that must come is missing
 CTRL_C = b"\x03"
 
 # The first terminal that a session's leader opens is the session's own: Ctrl-C and changes of
@@ -87,9 +86,13 @@ class Terminal:
     async def end(self, seconds: float = 10.0) -> int:
         """Wait until the program has ended and all it wrote is here; return its status."""
         await self.until(lambda: self.process.poll() is not None, "the program ends", seconds)
+        self.catch_up()
+        return self.process.returncode
+
+    def catch_up(self) -> None:
+        """Take all that the program has written so far."""
         while self._read():
             pass
-        return self.process.returncode
 
     def _read(self) -> bool:
         with contextlib.suppress(BlockingIOError):

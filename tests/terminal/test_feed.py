@@ -19,7 +19,7 @@ from relay.core.topics import Category, Topic
 from relay.terminal import feed as module
 from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, State, Trade
-from tests.processes import until
+from tests.processes import PATIENCE, until
 
 BOOK = Topic.parse(Category.LINEAR, "orderbook.50.X")
 TRADES = Topic.parse(Category.LINEAR, "publicTrade.X")
@@ -107,7 +107,7 @@ class Watching:
         self.trades += [trade.id for trade in trades]
 
     async def came(self, count: int) -> None:
-        await until(lambda: len(self.messages) >= count, 20, f"{count} messages")
+        await until(lambda: len(self.messages) >= count, PATIENCE, f"{count} messages")
 
     async def end(self) -> None:
         self.task.cancel()
@@ -116,7 +116,7 @@ class Watching:
 
 async def test_a_gap_makes_the_book_stale_until_a_new_snapshot(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     assert relay.heard[0] | {"id": "?"} == {
         "method": "subscribe",
         "topic": "orderbook",
@@ -131,7 +131,7 @@ async def test_a_gap_makes_the_book_stale_until_a_new_snapshot(relay: Relay) -> 
     assert watching.book.levels(9) == ([("0.9", "4")], [("2.0", "6")])
     assert watching.book.state is State.LIVE
     await relay.book("delta", 10, [["1.5", "1"]], [])
-    await until(lambda: len(relay.heard) == 3, 20, "a new subscribe")
+    await until(lambda: len(relay.heard) == 3, PATIENCE, "a new subscribe")
     assert relay.asked() == ["subscribe", "unsubscribe", "subscribe"]
     assert watching.book.state is State.STALE
     assert watching.book.levels(9)[0] == [("0.9", "4")]
@@ -145,9 +145,9 @@ async def test_a_gap_makes_the_book_stale_until_a_new_snapshot(relay: Relay) -> 
 
 async def test_a_crossed_book_is_not_shown_as_right(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.book("snapshot", 7, [["3", "5"]], [["2", "6"]])
-    await until(lambda: len(relay.heard) == 3, 20, "a new subscribe")
+    await until(lambda: len(relay.heard) == 3, PATIENCE, "a new subscribe")
     assert watching.book.state is not State.LIVE
     assert not watching.messages
     await watching.end()
@@ -155,7 +155,7 @@ async def test_a_crossed_book_is_not_shown_as_right(relay: Relay) -> None:
 
 async def test_nonsense_is_survived(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     for text in ("?", "[]", '{"method":7}', '{"topic":"tickers.Y","type":"snapshot","data":{}}'):
         await relay.sockets[-1].send(text)
     await relay.sockets[-1].send(b"\xff\xfe")
@@ -167,19 +167,19 @@ async def test_nonsense_is_survived(relay: Relay) -> None:
 
 async def test_trades_are_told_once_though_the_greeting_repeats_them(relay: Relay) -> None:
     watching = Watching(relay, TRADES)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.trades(1, 2, 3)
     await relay.trades(4)
     await watching.came(2)
     await relay.sockets[-1].close(4200, "moving")
-    await until(lambda: len(relay.heard) == 2, 20, "a new subscribe")
+    await until(lambda: len(relay.heard) == 2, PATIENCE, "a new subscribe")
     await relay.trades(2, 3, 4, 5, 6)
     await relay.trades(7)
     await watching.came(4)
     assert watching.trades == list("1234567")
     await relay.say({"type": "gap", "topic": TRADES.text, "dropped": 12})
     followed = watching.feed.topics[TRADES.text]
-    await until(lambda: followed.dropped == 12, 20, "the gap is counted")
+    await until(lambda: followed.dropped == 12, PATIENCE, "the gap is counted")
     await watching.end()
 
 
@@ -198,16 +198,16 @@ async def test_the_close_code_says_when_to_come_back(
     monkeypatch.setattr(module, "CROWDED_RETRY", 1.5)
     least, most = (1.5 if n == 5.0 else n for n in (least, most))
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     closed = time.monotonic()
     await relay.say({"type": "bye", "code": "x", "message": "because"})
     await relay.sockets[-1].close(code, "")
-    await until(lambda: watching.feed.state is FeedState.RECONNECTING, 20, "it notices")
+    await until(lambda: watching.feed.state is FeedState.RECONNECTING, PATIENCE, "it notices")
     assert watching.feed.retry_at is not None
     noticed = time.monotonic()
     assert closed + least <= watching.feed.retry_at <= noticed + most
     assert "because" in watching.feed.reason
-    await until(lambda: len(relay.opened) == 2, 20, "it comes back")
+    await until(lambda: len(relay.opened) == 2, PATIENCE, "it comes back")
     assert relay.opened[1] - closed >= least
     await watching.end()
 
@@ -215,9 +215,9 @@ async def test_the_close_code_says_when_to_come_back(
 async def test_failures_in_a_row_wait_longer_and_longer(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
     for count in (1, 2, 3):
-        await until(lambda count=count: len(relay.heard) == count, 20, "a subscribe")
+        await until(lambda count=count: len(relay.heard) == count, PATIENCE, "a subscribe")
         await relay.sockets[-1].close(4200, "moving")
-    await until(lambda: len(relay.opened) == 4, 20, "a fourth connection")
+    await until(lambda: len(relay.opened) == 4, PATIENCE, "a fourth connection")
     pauses = [after - before for before, after in zip(relay.opened, relay.opened[1:], strict=False)]
     assert pauses[1] >= module.FIRST_RETRY
     assert pauses[2] >= module.FIRST_RETRY * 4 / 3
@@ -226,10 +226,10 @@ async def test_failures_in_a_row_wait_longer_and_longer(relay: Relay) -> None:
 
 async def test_a_fault_of_ours_is_the_end(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.sockets[-1].close(4003, "foreign origin")
     with pytest.raises(Unwelcome, match=r"^The relay closed the .*: foreign origin \(4003\)\.$"):
-        await asyncio.wait_for(watching.task, 20)
+        await asyncio.wait_for(watching.task, PATIENCE)
 
 
 async def test_a_refusal_of_the_moment_is_asked_again(
@@ -239,7 +239,7 @@ async def test_a_refusal_of_the_moment_is_asked_again(
     error = {"code": "rate_limited", "message": "slow down"}
     relay.answers = [{"success": False, "error": error}]
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.asked() == ["subscribe"] * 2, 20, "a second subscribe")
+    await until(lambda: relay.asked() == ["subscribe"] * 2, PATIENCE, "a second subscribe")
     await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
     await watching.came(1)
     await watching.end()
@@ -249,15 +249,15 @@ async def test_a_relay_that_falls_silent_is_left(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 1.5)
+    monkeypatch.setattr(module, "SILENCE_LIMIT", 4.0)
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
     await watching.came(1)
-    await asyncio.sleep(2.0)  # quiet, yet it answers pings
+    await asyncio.sleep(4.5)  # quiet, yet it answers pings
     assert len(relay.sockets) == 1
     relay.is_silent = True
-    await until(lambda: len(relay.sockets) == 2, 20, "a new connection")
+    await until(lambda: len(relay.sockets) == 2, PATIENCE, "a new connection")
     assert watching.book.state is State.STALE
     await watching.end()
 
@@ -266,12 +266,12 @@ async def test_a_reader_that_stands_still_is_no_silence_of_the_relay(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 1.0)
+    monkeypatch.setattr(module, "SILENCE_LIMIT", 3.0)
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     watching.hold.clear()
     await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(3.5)
     watching.hold.set()
     await watching.came(1)
     assert len(relay.sockets) == 1
@@ -282,7 +282,7 @@ async def test_while_the_exchange_is_lost_only_what_continues_is_live(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watching = Watching(relay, BOOK)
-    await until(lambda: relay.heard, 20, "a subscribe")
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
     await watching.came(1)
     await relay.say({"type": "status", "category": "linear", "upstream": "down", "since": 1})

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from relay.management.state_line import Pace, number, report, size
 from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.processes import MANAGE, Program, Programs, until
+from tests.processes import MANAGE, PATIENCE, Program, Programs, until
 from tests.redis_server import RedisServer, free_port
 from tests.terminal.terminal import CTRL_C, Terminal
 
@@ -99,7 +99,7 @@ async def test_in_a_log_nothing_is_amended(
             RELAY_LOG_FORMAT=kind,
         )
     ]
-    await until(lambda: "option: leads" in started[0].output, 20, "it leads")
+    await until(lambda: "option: leads" in started[0].output, PATIENCE, "it leads")
     started[0].signal(signal.SIGTERM)
     assert await started[0].end() == 0
     assert "\x1b" not in started[0].output
@@ -114,7 +114,7 @@ async def test_a_log_is_told_what_is_news(caplog: pytest.LogCaptureFixture) -> N
     logger = logging.getLogger("relay.test")
     caplog.set_level(logging.INFO)
     with contextlib.suppress(RuntimeError):  # the iterator has ended
-        await asyncio.wait_for(report(lambda: next(states), logger, 0.001), 20)
+        await asyncio.wait_for(report(lambda: next(states), logger, 0.001), PATIENCE)
     assert caplog.messages == ["idle", "busy", "idle"]
 
 

@@ -20,8 +20,9 @@ from relay.terminal.words import clock, countdown, fixed, moment, percent, print
 from tests.e2e.client import client
 from tests.e2e.reference import Book, Sides, follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.processes import DAPHNE, MANAGE, Programs, WebServer, run, running, until
+from tests.processes import DAPHNE, MANAGE, PATIENCE, Programs, WebServer, run, running, until
 from tests.redis_server import free_port
+from tests.stopwatch import Stopwatch
 from tests.terminal.terminal import CTRL_C, Terminal
 
 LEVEL = re.compile(r"^│ +(\d+\.\d+) +(\d+)(?: |$)", re.MULTILINE)
@@ -231,13 +232,13 @@ async def test_it_ends_with_success_and_gives_the_terminal_back(
         before = terminal.settings
         await terminal.until_shown("spread")
         assert b"\x1b[?1049h" in terminal.raw
-        began = time.monotonic()
-        if how == "Ctrl-C":
-            terminal.type(CTRL_C)
-        else:
-            terminal.process.send_signal(signal.Signals[how])
-        assert await terminal.end() == 0
-        assert time.monotonic() - began < 5
+        with Stopwatch(terminal.process.pid) as stopwatch:
+            if how == "Ctrl-C":
+                terminal.type(CTRL_C)
+            else:
+                terminal.process.send_signal(signal.Signals[how])
+            assert await terminal.end() == 0
+        assert stopwatch.seconds < 5
         assert terminal.settings == before
         assert terminal.raw.rfind(b"\x1b[?1049l") > terminal.raw.rfind(b"\x1b[?1049h")
         assert terminal.raw.rfind(b"\x1b[?25h") > terminal.raw.rfind(b"\x1b[?25l")
@@ -264,10 +265,12 @@ async def test_a_fast_market_is_drawn_ten_times_a_second_at_most(programs: Progr
     relay = await programs.daphne(f"ws://127.0.0.1:{port}/v5/public")
     async with Terminal.running(*watch(relay, "orderbook.50.BTCUSDT")) as terminal:
         await terminal.until_shown("live", "spread")
+        terminal.catch_up()
         began, before = time.monotonic(), terminal.raw.count(b"\x1b[H")
         await asyncio.sleep(2)
+        await terminal.until(lambda: terminal.raw.count(b"\x1b[H") > before + 2, "pictures")
         drawn = terminal.raw.count(b"\x1b[H") - before
-        assert 2 <= drawn <= 10 * (time.monotonic() - began) + 2
+        assert drawn <= 10 * (time.monotonic() - began) + 2
 
 
 # ---- in a pipe ----
@@ -295,10 +298,10 @@ async def test_each_message_is_a_line_with_the_best_prices(
 ) -> None:
     relay = await programs.daphne(exchange.url)
     with piped(*watch(relay, book.topic)) as (process, lines):
-        await until(lambda: drain(process, lines), 20, "the snapshot")
+        await until(lambda: drain(process, lines), PATIENCE, "the snapshot")
         for _ in range(50):
             await exchange.say("linear", book.topic, book.delta())
-        await until(lambda: len(drain(process, lines)) >= 51, 20, "all lines")
+        await until(lambda: len(drain(process, lines)) >= 51, PATIENCE, "all lines")
         said = follow(book.topic, exchange.said["linear", book.topic])
         assert isinstance(said.state, Book)
         best = [
@@ -325,7 +328,7 @@ async def test_each_trade_is_a_line_once_even_after_a_loss(
     with piped(*watch(relay, trades.topic)) as (process, lines):
         await exchange.until_followed("linear", trades.topic)
         await exchange.say("linear", trades.topic, trades.trade(5))
-        await until(lambda: len(drain(process, lines)) == 5, 20, "five trades")
+        await until(lambda: len(drain(process, lines)) == 5, PATIENCE, "five trades")
         async with client(relay.url()) as other:  # keeps the relay's memory of them
             await other.subscribe(trades.topic)
             relay.program.signal(signal.SIGTERM)
@@ -334,7 +337,7 @@ async def test_each_trade_is_a_line_once_even_after_a_loss(
         relay = await restarted(programs, exchange, relay)
         await exchange.until_followed("linear", trades.topic)
         await exchange.say("linear", trades.topic, trades.trade(4))
-        await until(lambda: len(drain(process, lines)) >= 9, 20, "nine trades")
+        await until(lambda: len(drain(process, lines)) >= 9, PATIENCE, "nine trades")
         rows = [
             row
             for text in exchange.said["linear", trades.topic]
@@ -344,7 +347,7 @@ async def test_each_trade_is_a_line_once_even_after_a_loss(
             f"{row['S']} {row['v']} @ {row['p']}" for row in rows
         ]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 async def test_a_reader_that_leaves_ends_it_quietly(programs: Programs) -> None:
@@ -355,7 +358,7 @@ async def test_a_reader_that_leaves_ends_it_quietly(programs: Programs) -> None:
         assert process.stderr is not None
         assert await asyncio.to_thread(process.stdout.readline)
         process.stdout.close()
-        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
         errors = await asyncio.to_thread(process.stderr.read)
         assert all(" is live" in line for line in errors.splitlines())
         process.stdout = None
@@ -370,11 +373,11 @@ async def test_a_reader_that_stands_still_does_not_keep_it_from_ending(
     with running(*watch(relay, "orderbook.1.BTCUSDT", "orderbook.50.ETHUSDT")) as process:
         assert process.stdout is not None
         descriptor = process.stdout.fileno()
-        await until(lambda: _waiting(descriptor) > 60_000, 30, "the pipe is full")
-        began = time.monotonic()
-        process.send_signal(number)
-        assert await asyncio.to_thread(process.wait, 10) == 0
-        assert time.monotonic() - began < 5
+        await until(lambda: _waiting(descriptor) > 60_000, PATIENCE, "the pipe is full")
+        with Stopwatch(process.pid) as stopwatch:
+            process.send_signal(number)
+            assert await asyncio.to_thread(process.wait, PATIENCE) == 0
+        assert stopwatch.seconds < 5
         _, errors = process.communicate()
         assert "Stopped without" not in errors
         assert "Traceback" not in errors
@@ -451,7 +454,7 @@ async def test_an_address_that_is_no_relay_ends_it_and_a_dead_one_is_tried_again
     assert result.stderr == f"{address} is no relay: it answers HTTP 404.\n"
     dead = f"ws://127.0.0.1:{free_port()}/ws"
     program = programs.start("watch", *MANAGE, "watch", "tickers.X", "--url", dead)
-    await until(lambda: program.output.count("linear is reconnecting") >= 2, 20, "two tries")
+    await until(lambda: program.output.count("linear is reconnecting") >= 2, PATIENCE, "two tries")
     assert "refused; next try in 0.5 s" in program.output
     program.signal(signal.SIGTERM)
     assert await program.end() == 0

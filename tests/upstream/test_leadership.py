@@ -9,7 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.core.topics import Category
-from relay.upstream.leadership import GRACE, LEASE, RETRY, LeaseLeadership, connect
+from relay.upstream import leadership
+from relay.upstream.leadership import LEASE, RETRY, LeaseLeadership, connect
+from tests.processes import PATIENCE
 from tests.redis_server import RedisServer
 
 NOW = 1_700_000_000_000
@@ -28,7 +30,7 @@ def candidate(redis: Redis, now: int = NOW) -> LeaseLeadership:
 
 
 async def soon(task: asyncio.Task[object]) -> object:
-    return await asyncio.wait_for(task, 10)
+    return await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_one_leads_and_the_other_follows_at_once_when_it_leaves(redis: Redis) -> None:
@@ -68,16 +70,19 @@ async def test_a_term_outlives_what_redis_forgets(forget: str, redis: Redis) -> 
     keeping.cancel()
 
 
-async def test_who_stands_by_lets_a_leader_that_redis_forgot_go_on(redis: Redis) -> None:
+async def test_who_stands_by_lets_a_leader_that_redis_forgot_go_on(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "GRACE", 3.0)  # room for a machine that stands still
     one, other = candidate(redis), candidate(redis, NOW + 1)
     await one.win()
     waiting = asyncio.create_task(other.win())
-    await asyncio.sleep(RETRY * 2)  # until it has seen that somebody leads
+    await asyncio.sleep(RETRY * 8)  # until it has seen that somebody leads
     await redis.flushall()
     await asyncio.sleep(RETRY * 2)
     assert not waiting.done()
     keeping = asyncio.create_task(one.keep())
-    await asyncio.sleep(GRACE + RETRY)
+    await asyncio.sleep(leadership.GRACE + RETRY)
     assert not waiting.done()
     assert not keeping.done()
     keeping.cancel()

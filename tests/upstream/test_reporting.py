@@ -16,7 +16,7 @@ from relay.live.reports import REPORT_LEASE, WORKERS_GROUP
 from relay.steps import end
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Supply
-from tests.processes import until
+from tests.processes import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ async def test_the_topics_of_other_categories_count_as_their_newest_leader_says(
             carries("b", spot=[6, 3], option=[1, 2]),
         ):
             await layer.group_send(WORKERS_GROUP, said)
-        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 5, 5, "3 and 2")
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 5, PATIENCE, "3 and 2")
         assert reporting.topics_elsewhere(time.monotonic() + REPORT_LEASE + 1) == 0
 
 
@@ -79,9 +79,9 @@ async def test_a_worker_that_stops_carries_nothing() -> None:
     reporting = Worker().reporting
     async with running(reporting) as layer:
         await layer.group_send(WORKERS_GROUP, carries("a", spot=[5, 10]))
-        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 10, 5, "heard")
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 10, PATIENCE, "heard")
         await layer.group_send(WORKERS_GROUP, {"type": "left", "process": "a"})
-        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, 5, "gone")
+        await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, PATIENCE, "gone")
 
 
 async def test_a_worker_that_starts_is_told_at_once_what_the_others_carry() -> None:

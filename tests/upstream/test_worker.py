@@ -13,6 +13,7 @@ from relay.core.topics import Category
 from relay.layers.local import LocalChannelLayer
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
+from tests.processes import PATIENCE
 
 
 class SlowLayer(LocalChannelLayer):
@@ -50,7 +51,7 @@ async def test_a_term_says_nothing_before_it_hears_what_is_answered(layer: SlowL
     await asyncio.sleep(envelopes.BEAT / 4)
     assert not layer.sent.is_set()
     layer.may_join.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await layer.sent.wait()
     layer.may_send.set()
     serving.cancel()
@@ -60,7 +61,7 @@ async def test_a_term_says_nothing_before_it_hears_what_is_answered(layer: SlowL
 async def test_a_term_ends_though_a_cancel_is_swallowed(layer: SlowLayer) -> None:
     layer.may_join.set()
     serving = asyncio.create_task(UpstreamWorker([Category.LINEAR]).run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await layer.sent.wait()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
