@@ -131,6 +131,7 @@ async def test_a_worker_of_its_own_shows_its_part_and_web_processes_theirs(
     book = BookFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with following(web, BOOK) as one:
+        await assert_right(one, book)
         await moves(exchange, "linear", book, 5)
         await assert_right(one, book)
         async with asyncio.timeout(PATIENCE):

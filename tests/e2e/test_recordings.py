@@ -82,6 +82,10 @@ async def assert_kept(one: Client, truth: Follower) -> None:
     if isinstance(truth.state, Trades):
         ids = list(truth.state.ids)
         if one.is_bybit:  # greeted by nothing: it may have come after the last trade
+            await one.until(
+                lambda: not follower.texts or follower.texts[-1] == truth.texts[-1],
+                f"the last trade of {truth.topic}",
+            )
             forwarded = follower.texts
         else:
             await one.until(
