@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import logging
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
 
-from relay.core.errors import Refusal
-from relay.core.topics import Category, Feed, Topic, parse_category
 from relay.simulator.exchange import Stream
+from relay.simulator.topics import Category, Feed, Topic
+from relay.simulator.venue import Socket, Venue
 from relay.simulator.views import DepthView, View
 from relay.simulator.wire import binary_frame, text_frame
-
-if TYPE_CHECKING:
-    from relay.simulator.server import Simulator, Socket
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +43,10 @@ class ControlError(Exception):
 
 
 class Controls:
-    """The control endpoint of one simulator."""
+    """The control endpoint of one venue."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
 
     async def serve(self, connection: ServerConnection) -> None:
         """Answer one test's commands until it leaves."""
@@ -86,22 +83,22 @@ class Controls:
         return {"dropped": len(sockets)}
 
     def _do_refuse_connections(self, command: Command) -> None:
-        until = self._simulator.loop_time() + _number(command, "seconds")
+        until = self._venue.loop_time() + _number(command, "seconds")
         categories = [_category(command)] if "category" in command else list(Category)
         for category in categories:
-            self._simulator.faults[category].refusing_until = until
+            self._venue.faults[category].refusing_until = until
 
     def _do_silence(self, command: Command) -> None:
-        until = self._simulator.loop_time() + _number(command, "seconds")
-        self._simulator.faults[_category(command)].silent_until = until
+        until = self._venue.loop_time() + _number(command, "seconds")
+        self._venue.faults[_category(command)].silent_until = until
 
     def _do_delay_acks(self, command: Command) -> None:
-        faults = self._simulator.faults[_category(command)]
+        faults = self._venue.faults[_category(command)]
         faults.ack_delay = _number(command, "seconds")
         faults.acks_to_delay = _count(command, default=10**9)
 
     def _do_lose_acks(self, command: Command) -> None:
-        self._simulator.faults[_category(command)].acks_to_lose = _count(command)
+        self._venue.faults[_category(command)].acks_to_lose = _count(command)
 
     def _do_garbage(self, command: Command) -> Answer:
         kind = command.get("kind")
@@ -113,7 +110,7 @@ class Controls:
         return {"sent": len(sockets)}
 
     def _do_refuse(self, command: Command) -> None:
-        self._simulator.exchange.refuse(_category(command), _string(command, "symbol"))
+        self._venue.exchange.refuse(_category(command), _string(command, "symbol"))
 
     # Faults of a topic
 
@@ -136,65 +133,65 @@ class Controls:
             raise ControlError("as must be snapshot or delta")
         if "topic" in command:
             stream = self._stream(command)
-            if not self._simulator.exchange.restart(stream, kind):
+            if not self._venue.exchange.restart(stream, kind):
                 raise ControlError(f"{stream.topic} has no state to restart")
             return {"restarted": 1}
         category = _category(command)
         restarted = [
             stream
-            for stream in list(self._simulator.exchange.followed.values())
-            if stream.topic.category is category and self._simulator.exchange.restart(stream, kind)
+            for stream in list(self._venue.exchange.followed.values())
+            if stream.topic.category is category and self._venue.exchange.restart(stream, kind)
         ]
         return {"restarted": len(restarted)}
 
     def _do_cross(self, command: Command) -> None:
         stream = self._stream(command)
-        if not self._simulator.exchange.cross(stream):
+        if not self._venue.exchange.cross(stream):
             raise ControlError(f"{stream.topic} is not a book with deltas")
 
     # The market
 
     def _do_pause(self, command: Command) -> None:
         self._check_market()
-        self._simulator.is_paused = True
+        self._venue.is_paused = True
 
     def _do_resume(self, command: Command) -> None:
         self._check_market()
-        self._simulator.is_paused = False
+        self._venue.is_paused = False
 
     def _do_step(self, command: Command) -> None:
         self._check_market()
-        simulator = self._simulator
+        venue = self._venue
         symbol = _string(command, "symbol")
         try:
-            listing = simulator.exchange.listing(_category(command), symbol, simulator.clock())
+            listing = venue.exchange.listing(_category(command), symbol, venue.clock())
         except KeyError:
             raise ControlError(f"unknown symbol: {symbol[:80]}") from None
         for _ in range(min(_count(command), STEPS_AT_ONCE)):
-            simulator.exchange.step(listing, simulator.clock())
+            venue.exchange.step(listing, venue.clock())
 
     # Looking
 
     def _do_state(self, command: Command) -> Answer:
-        simulator = self._simulator
+        venue = self._venue
         topics: dict[str, dict[str, int]] = {category: {} for category in Category}
-        for socket in simulator.sockets:
+        for socket in venue.sockets:
             for topic in socket.session.topics:
                 counts = topics[socket.category]
                 counts[topic] = counts.get(topic, 0) + 1
         return {
             "connections": {category: len(self._sockets(category)) for category in Category},
-            "opened": {category: simulator.tallies[category].opened for category in Category},
+            "opened": {category: venue.tallies[category].opened for category in Category},
             "topics": topics,
-            "requests": {c: len(simulator.tallies[c].requests) for c in Category},
-            "silent": [category for category in Category if simulator.is_silent(category)],
-            "sent": simulator.exchange.sent,
-            "steps": simulator.exchange.steps,
-            "paused": simulator.is_paused,
+            "requests": {c: len(venue.tallies[c].requests) for c in Category},
+            "silent": [category for category in Category if venue.is_silent(category)],
+            "sent": venue.exchange.sent,
+            "steps": venue.exchange.steps,
+            "paused": venue.is_paused,
         }
 
     def _do_requests(self, command: Command) -> Answer:
-        return {"requests": list(self._simulator.tallies[_category(command)].requests)}
+        return {"requests": list(self._venue.tallies[_category(command)].requests)}
 
     def _do_book(self, command: Command) -> Answer:
         topic = self._topic(command)
@@ -210,44 +207,44 @@ class Controls:
         return self._view(topic).state()
 
     def _check_market(self) -> None:
-        if self._simulator.replay is not None:
+        if self._venue.replay is not None:
             raise ControlError("a replay has no market")
 
     def _sockets(self, category: Category) -> list[Socket]:
-        return [socket for socket in self._simulator.sockets if socket.category is category]
+        return [socket for socket in self._venue.sockets if socket.category is category]
 
     def _topic(self, command: Command) -> Topic:
         self._check_market()
         category, text = _category(command), _string(command, "topic")
-        topic = self._simulator.exchange.topic(category, text)
+        topic = self._venue.exchange.topic(category, text)
         if topic is None:
             raise ControlError(f"unknown topic: {text[:80]}")
         return topic
 
     def _stream(self, command: Command) -> Stream:
         topic = self._topic(command)
-        stream = self._simulator.exchange.followed.get(topic)
+        stream = self._venue.exchange.followed.get(topic)
         if stream is None:
             raise ControlError(f"nobody follows {topic}")
         return stream
 
     def _view(self, topic: Topic) -> View:
-        return self._simulator.exchange.view(topic, self._simulator.clock())
+        return self._venue.exchange.view(topic, self._venue.clock())
 
 
-def random_command(name: str, simulator: Simulator, random: Random) -> Command | None:
+def random_command(name: str, venue: Venue, random: Random) -> Command | None:
     """Return the command for one fault on a random target, None while there is no target."""
     if name in _OF_A_TOPIC:
         streams = [
             stream
-            for stream in simulator.exchange.followed.values()
+            for stream in venue.exchange.followed.values()
             if isinstance(stream.views[0], DepthView)
         ]
         if not streams:
             return None
         topic = random.choice(sorted((stream.topic for stream in streams), key=str))
         return {"do": name, "category": topic.category, "topic": topic.text}
-    categories = sorted({socket.category for socket in simulator.sockets})
+    categories = sorted({socket.category for socket in venue.sockets})
     if not categories:
         return None
     command: Command = {"do": name, "category": random.choice(categories)}
@@ -286,10 +283,11 @@ def _garbage(kind: str, topics: dict[str, None]) -> bytes:
 
 
 def _category(command: Command) -> Category:
+    name = _string(command, "category")
     try:
-        return parse_category(_string(command, "category"))
-    except Refusal as fault:
-        raise ControlError(fault.message) from None
+        return Category(name)
+    except ValueError:
+        raise ControlError(f"bad category: {name[:80]}") from None
 
 
 def _string(command: Command, name: str) -> str:

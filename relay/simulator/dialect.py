@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.core.topics import Category
+from relay.simulator.topics import Category
 
 ARGS_LENGTH_LIMIT = 21_000  # characters of all args on one connection
 SPOT_ARGS_LIMIT = 10  # args in one request

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from relay.core.errors import Refusal
-from relay.core.topics import Category, Feed, Topic
 from relay.simulator.instruments import Instrument, catalogue
 from relay.simulator.market import SymbolMarket
+from relay.simulator.topics import Category, Feed, Topic
 from relay.simulator.views import DepthView, LevelOneView, View, view_of
 from relay.simulator.wire import text_frame
 
@@ -128,11 +127,8 @@ class Exchange:
 
     def topic(self, category: Category, text: str) -> Topic | None:
         """Return the topic of that name if the exchange has it."""
-        try:
-            topic = Topic.parse(category, text)
-        except Refusal:
-            return None
-        if (category, topic.symbol) in self._refused:
+        topic = Topic.parse(category, text)
+        if topic is None or (category, topic.symbol) in self._refused:
             return None
         if category is Category.OPTION and topic.feed is Feed.TRADES:
             return topic if topic.symbol in self._coins else None
@@ -169,11 +165,8 @@ class Exchange:
 
     def leave(self, category: Category, topics: Iterable[str], reader: Reader) -> None:
         for text in topics:
-            try:
-                topic = Topic.parse(category, text)
-            except Refusal:
-                continue
-            stream = self.followed.get(topic)
+            topic = Topic.parse(category, text)
+            stream = None if topic is None else self.followed.get(topic)
             if stream is not None and stream.readers.pop(reader, reader) is None:
                 self._close_if_idle(stream)
 

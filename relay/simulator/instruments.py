@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice, product
 
-from relay.core.topics import Category
+from relay.simulator.topics import Category
 
 LEVELS = 1100  # a side: the deepest topic shows 1,000 and needs spare levels to draw in
 OPTION_LEVELS = 130  # a side: the deepest option topic shows 100

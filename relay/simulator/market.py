@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from relay.core.topics import DEPTHS
 from relay.simulator.instruments import Instrument
+from relay.simulator.topics import DEPTHS
 
 WARM_UP = 3  # steps taken before the market is first shown, so that it has a past
 SPARE = 200  # levels a side may outgrow its instrument by before its far end is cut

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from relay.core.topics import Category
 from relay.simulator.exchange import Reader
+from relay.simulator.topics import Category
 from relay.simulator.wire import text_frame
 
 FIRST_BURST = 3  # frames at most that go out before the ack

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from http import HTTPStatus
 from itertools import count
@@ -25,14 +23,13 @@ from zlib import crc32
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 
 from relay.clock import wall_ms
-from relay.core.topics import Category
 from relay.simulator.control import Controls, random_command
-from relay.simulator.exchange import Exchange, Listing, Source
-from relay.simulator.replay import Recording, ReplaySource
-from relay.simulator.session import Session
+from relay.simulator.exchange import Listing
+from relay.simulator.replay import Recording
+from relay.simulator.topics import Category
+from relay.simulator.venue import Connection, Socket, Venue
 
 logger = logging.getLogger(__name__)
 
@@ -44,117 +41,16 @@ TICK = 0.01  # seconds between two looks at which market is due: several share o
 STEPS_PER_TURN = 100  # between two turns of the event loop, about 5 ms
 LATE_LIMIT = 1.0  # seconds: a market that is later gives up the steps it missed
 REPUSH_CHECK = 0.25  # seconds between two searches for quiet level 1 topics
-REQUESTS_KEPT = 2_000  # for each category
 REPLAY_BURST = 256  # frames between two looks at what the socket has not taken yet
 REPLAY_UNSENT = 2**20  # bytes: a replay waits for the reader beyond this
 REPLAY_POLL = 0.002  # seconds between two looks at a full socket
-_ID_LETTERS = "0123456789abcdefghijklmnopqrstuv"
 
 
-class _Connection(ServerConnection):
-    """A connection that can be struck dumb, protocol pongs included."""
-
-    is_silent: Callable[[], bool] = staticmethod(lambda: False)
-
-    def send_data(self) -> None:
-        if self.is_silent():
-            self.protocol.data_to_send()  # taken away and dropped
-        else:
-            super().send_data()
-
-
-class Socket:
-    """One client's socket: collects frames and writes them together."""
-
-    def __init__(self, connection: _Connection, category: Category, simulator: Simulator) -> None:
-        self.category = category
-        self.conn_id = simulator.new_conn_id()
-        self.session = Session(category, self.conn_id, simulator.source, self, self._acknowledge)
-        self.played = asyncio.Event()  # set when a replay has something new to do
-        self._connection = connection
-        self._simulator = simulator
-        self._unsent: list[bytes] = []
-        self._timers: set[asyncio.TimerHandle] = set()
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes the client has not taken yet."""
-        return self._connection.transport.get_write_buffer_size()
-
-    def push(self, frame: bytes) -> None:
-        if not self._unsent:
-            self._simulator.unflushed.append(self)
-            self._simulator.flush_soon()
-        self._unsent.append(frame)
-
-    def flush(self) -> None:
-        """Write what was collected, or drop it if the category has gone silent."""
-        data = b"".join(self._unsent)
-        self._unsent.clear()
-        is_open = self._connection.state is State.OPEN
-        if is_open and not self._simulator.is_silent(self.category):
-            self._connection.transport.write(data)
-        if self.waiting > self._simulator.unsent_limit:
-            logger.warning("%s socket %s cut off: it does not read", self.category, self.conn_id)
-            self.abort()
-
-    def abort(self) -> None:
-        """Cut the connection without a close frame, as the exchange does."""
-        self._connection.transport.abort()
-
-    def close(self) -> None:
-        """Forget the client, which is gone."""
-        self.session.close()
-        for timer in self._timers:
-            timer.cancel()
-        self._unsent.clear()
-
-    def _acknowledge(self, frame: bytes) -> None:
-        faults = self._simulator.faults[self.category]
-        if faults.acks_to_lose:
-            faults.acks_to_lose -= 1
-        elif faults.acks_to_delay and faults.ack_delay:
-            faults.acks_to_delay -= 1
-            self._push_later(frame, faults.ack_delay)
-        else:
-            self.push(frame)
-
-    def _push_later(self, frame: bytes, seconds: float) -> None:
-        def push() -> None:
-            self._timers.discard(timer)
-            self.push(frame)
-
-        timer = asyncio.get_running_loop().call_later(seconds, push)
-        self._timers.add(timer)
-
-
-@dataclass(slots=True)
-class CategoryFaults:
-    """What is wrong with one category now; moments are seconds of the loop's clock."""
-
-    silent_until: float = 0.0
-    refusing_until: float = 0.0
-    ack_delay: float = 0.0
-    acks_to_delay: int = 0
-    acks_to_lose: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one category has seen."""
-
-    opened: int = 0
-    requests: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=REQUESTS_KEPT))
-
-
-class Simulator:
+class Simulator(Venue):
     """The exchange while it runs.
 
     Attributes:
         port: The one it listens on, once entered.
-        sockets: The clients that are connected.
-        is_paused: Whether the market stands still; level 1 is said again all the same.
-        source: What sessions subscribe to: `exchange`, or a recording.
     """
 
     def __init__(
@@ -182,27 +78,22 @@ class Simulator:
             clock: Unix ms, for what messages say; with the same readings the same seed
                 gives the same bytes.
         """
+        super().__init__(
+            seed=seed,
+            symbols=symbols,
+            rate=rate,
+            replay=replay,
+            speed=speed,
+            refuse=refuse,
+            clock=clock,
+            unsent_limit=unsent_limit,
+        )
         self.port = port
-        self.seed = seed
-        self.clock = clock
-        self.unsent_limit = unsent_limit
-        self.exchange = Exchange(seed, rate, symbols)
-        for category, symbol in refuse:
-            self.exchange.refuse(category, symbol)
-        self.replay = None if replay is None else ReplaySource(replay, speed)
-        self.source: Source = self.exchange if self.replay is None else self.replay
-        self.sockets: dict[Socket, None] = {}
-        self.unflushed: list[Socket] = []
-        self.faults = {category: CategoryFaults() for category in Category}
-        self.tallies = {category: Tally() for category in Category}
-        self.is_paused = False
         self.controls = Controls(self)
         self._interval = 1 / rate
         self._scheduled_faults = dict(faults or {})
-        self._ids = Random(f"{seed}:ids")
         self._turns: list[tuple[float, int, Listing]] = []
         self._order = count()
-        self._flush_is_due = False
         self._tasks: list[asyncio.Task[None]] = []
         self._server: Server | None = None
 
@@ -223,7 +114,7 @@ class Simulator:
             "127.0.0.1",
             self.port,
             process_request=self._admit,
-            create_connection=_Connection,
+            create_connection=Connection,
             compression=None,
             ping_interval=None,  # Bybit sends no protocol pings
             close_timeout=1,
@@ -251,31 +142,6 @@ class Simulator:
         self._server.close()
         await self._server.wait_closed()
 
-    def loop_time(self) -> float:
-        """Return the seconds that the moments in `faults` count in."""
-        return self._loop.time()
-
-    def is_silent(self, category: Category) -> bool:
-        """Tell whether a category says nothing at all now."""
-        return self._loop.time() < self.faults[category].silent_until
-
-    def new_conn_id(self) -> str:
-        """Return an id that looks like one of the exchange's."""
-        letters = self._ids.choices(_ID_LETTERS, k=25)
-        return f"{''.join(letters[:20])}-{''.join(letters[20:])}"
-
-    def flush_soon(self) -> None:
-        """Write what sockets have collected at the end of the loop's turn."""
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        unflushed, self.unflushed = self.unflushed, []
-        for socket in unflushed:
-            socket.flush()
-
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)
         task.add_done_callback(_report)
@@ -299,11 +165,11 @@ class Simulator:
             if category is None:
                 await self.controls.serve(connection)
             else:
-                await self._serve(cast(_Connection, connection), category)
+                await self._serve(cast(Connection, connection), category)
         except ConnectionClosed:
             pass
 
-    async def _serve(self, connection: _Connection, category: Category) -> None:
+    async def _serve(self, connection: Connection, category: Category) -> None:
         socket = Socket(connection, category, self)
         connection.is_silent = lambda: self.is_silent(category)
         tally = self.tallies[category]

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from relay.core.topics import Category
 from relay.simulator.dialect import (
     ARGS_LENGTH_LIMIT,
     OPTION_ARGS_LIMIT,
@@ -20,6 +19,7 @@ from relay.simulator.dialect import (
     undecodable,
 )
 from relay.simulator.exchange import Reader, Source
+from relay.simulator.topics import Category
 from relay.simulator.wire import text_frame
 
 _DATA_FIRST = (Category.LINEAR, Category.INVERSE)

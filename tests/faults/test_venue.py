@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.topics import Category
 from relay.simulator.instruments import catalogue
+from relay.simulator.topics import Category
 from tests.e2e.client import Client, client
 from tests.e2e.control import Control, control
 from tests.e2e.reference import Book, Ticker

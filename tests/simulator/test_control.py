@@ -13,9 +13,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from relay.core.topics import Category
 from relay.simulator.control import FAULTS, GARBAGE
 from relay.simulator.server import Simulator
+from relay.simulator.topics import Category
 from tests.processes import PATIENCE
 from tests.simulator.reference import Client, Control, Message, ReferenceBook, client, control
 from tests.simulator.test_server import eventually

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relay.core.topics import Category
 from relay.simulator.instruments import catalogue, padded, stripped
 from relay.simulator.market import SymbolMarket
+from relay.simulator.topics import Category
 
 START = 1_700_000_000_000
 EVERY_CATEGORY = pytest.mark.parametrize("category", Category)

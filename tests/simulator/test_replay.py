@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.topics import Category
 from relay.simulator.replay import Player, Recording, RecordingError
 from relay.simulator.server import REPLAY_UNSENT, Simulator
+from relay.simulator.topics import Category
 from tests.processes import PATIENCE
 from tests.simulator.reference import client, control
 from tests.simulator.test_server import eventually

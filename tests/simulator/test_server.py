@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from relay.core.topics import Category
 from relay.simulator.server import Simulator
+from relay.simulator.topics import Category
 from tests.processes import PATIENCE, until
 from tests.simulator.reference import ReferenceBook, client, control, levels_of
 

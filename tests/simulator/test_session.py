@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.core.topics import Category
 from relay.simulator.exchange import Exchange
 from relay.simulator.session import Session
+from relay.simulator.topics import Category
 
 NOW = 1_700_000_000_000
 ID = "conn-1"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from relay.core.topics import DEPTHS, Category, Topic
 from relay.simulator.instruments import catalogue
 from relay.simulator.market import SymbolMarket
+from relay.simulator.topics import DEPTHS, Category, Topic
 from relay.simulator.views import DepthView, LevelOneView, View, view_of
 from tests.simulator.reference import Message, ReferenceBook, levels_of
 

@@ -16,14 +16,13 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
-from relay.core.errors import Refusal
-from relay.core.topics import Category, parse_category
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
 from relay.simulator.control import FAULTS
 from relay.simulator.instruments import MOST_SYMBOLS
 from relay.simulator.replay import Recording, RecordingError
 from relay.simulator.server import DEFAULT_RATE, Simulator
+from relay.simulator.topics import Category
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +185,10 @@ def _seed(text: str) -> int:
 
 def _category(text: str) -> Category:
     try:
-        return parse_category(text)
-    except Refusal as fault:
-        raise CannotStart(f"--category: {fault.message}.") from None
+        return Category(text)
+    except ValueError:
+        known = ", ".join(Category)
+        raise CannotStart(f"--category: expected one of {known}, found {text[:80]!r}.") from None
 
 
 def _fault(text: str) -> tuple[str, float]:

@@ -8,8 +8,8 @@ deleted, what entered is sent, nothing else is mentioned.
 
 from __future__ import annotations
 
-from relay.core.topics import Category, Feed, Topic
 from relay.simulator.market import SymbolMarket
+from relay.simulator.topics import Category, Feed, Topic
 from relay.simulator.views.base import View
 from relay.simulator.views.books import DepthView, LevelOneView
 from relay.simulator.views.tickers import FuturesTickerView, OptionTickerView, SpotTickerView

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from relay.core.topics import Category, Topic
 from relay.simulator.instruments import padded, stripped
 from relay.simulator.market import SymbolMarket
+from relay.simulator.topics import Category, Topic
 
 FUTURES = (Category.LINEAR, Category.INVERSE)
 

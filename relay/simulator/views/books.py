@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from relay.core.topics import Category, Topic
 from relay.simulator.market import Moment, Side, SymbolMarket
+from relay.simulator.topics import Category, Topic
 from relay.simulator.views.base import FUTURES, View
 
 REPUSH_AFTER = 3000  # ms: a quiet level 1 says its last state again

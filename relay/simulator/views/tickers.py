@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from relay.core.topics import Category, Topic
 from relay.simulator.instruments import padded, stripped
 from relay.simulator.market import Moment, SymbolMarket
+from relay.simulator.topics import Category, Topic
 from relay.simulator.views.base import View
 
 DAY_MS = 86_400_000

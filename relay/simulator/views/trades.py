@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relay.core.topics import Category
 from relay.simulator.market import Moment, Trade
+from relay.simulator.topics import Category
 from relay.simulator.views.base import View
 
 
