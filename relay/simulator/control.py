@@ -199,6 +199,12 @@ class Controls:
             raise ControlError(f"{topic} is not a book")
         return self._view(topic).state()
 
+    def _do_candle(self, command: Command) -> Answer:
+        topic = self._topic(command)
+        if topic.feed is not Feed.CANDLES:
+            raise ControlError(f"{topic} is not a candle")
+        return self._view(topic).state()
+
     def _do_ticker(self, command: Command) -> Answer:
         text = command.get("topic") or f"{Feed.TICKERS}.{_string(command, 'symbol')}"
         topic = self._topic(command | {"topic": text})

@@ -257,7 +257,6 @@ class Exchange:
 
 
 def _sending_order(line: tuple[View, Stream]) -> tuple[int, int]:
-    """Trades first, then books by depth, the ticker last."""
+    """Trades first, then candles, then books by depth, the ticker last."""
     topic = line[1].topic
-    order = (Feed.TRADES, Feed.ORDERBOOK, Feed.TICKERS)
-    return order.index(topic.feed), topic.depth or 0
+    return list(Feed).index(topic.feed), topic.depth or 0

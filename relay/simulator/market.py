@@ -9,7 +9,8 @@ no socket: the time is a parameter.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from random import Random
 
@@ -20,6 +21,8 @@ WARM_UP = 3  # steps taken before the market is first shown, so that it has a pa
 SPARE = 200  # levels a side may outgrow its instrument by before its far end is cut
 TAKER_CHANCE = 0.3  # of a step to end with a taker's order
 DRIFT_LIMIT = 0.02  # of the starting price: at this distance every taker pushes back
+MINUTE = 60_000  # ms
+MINUTES_KEPT = 8 * 24 * 60  # minute bars: the longest candle, a week, and a day
 LEAST_CHANGED_RANK = 25  # every step changes a level that even the shallowest deep topic shows
 
 
@@ -76,6 +79,38 @@ class Trade:
     is_rpi: bool
 
 
+@dataclass(slots=True)
+class Bar:
+    """What was traded in a stretch of time, in units; `turnover` in units of price and size.
+
+    Attributes:
+        start: Unix ms.
+        traded_at: When the last trade was matched, Unix ms; `start` if there was none.
+    """
+
+    start: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    turnover: int
+    traded_at: int
+
+    @classmethod
+    def flat(cls, start: int, price: int) -> Bar:
+        """Return a bar in which nothing has been traded yet: it opens where the last one closed."""
+        return cls(start, price, price, price, price, 0, 0, start)
+
+    def add(self, price: int, size: int, at: int) -> None:
+        """Count one trade."""
+        self.high, self.low = max(self.high, price), min(self.low, price)
+        self.close = price
+        self.volume += size
+        self.turnover += price * size
+        self.traded_at = at
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """When a state held: cross sequence, time of sending and of matching in Unix ms."""
@@ -93,6 +128,7 @@ class SymbolMarket:
         now: The moment of the last step; `earlier`, of the one before.
         trades: What the last step traded, all of them with the sequence of that step.
         origins: By depth, the update id that depth would have had at step 0.
+        minutes: The last bars of a minute each, without a hole; the last one is open.
         best_changed: When the best bid or ask last changed; `best_u` counts those changes.
     """
 
@@ -114,6 +150,9 @@ class SymbolMarket:
         self._trade_id = 2290000000000000000 + randrange(10**12)
         self._skew = 0
         self._day(instrument)
+        self.minutes: deque[Bar] = deque(
+            [Bar.flat(opened - opened % MINUTE, self.last_price)], maxlen=MINUTES_KEPT
+        )
         for n in range(WARM_UP):
             self.step(opened + 100 * (n + 1))
 
@@ -149,6 +188,7 @@ class SymbolMarket:
         cts = max(self.now.cts, now_ms - int(random() * 8))
         self.earlier = self.now
         self.now = Moment(self.now.seq + 1 + int(random() * 90), now_ms, cts)
+        self._begin_minutes(cts)
         if random() < TAKER_CHANCE:
             self._take()
         self._resize(bids if random() < 0.5 else asks, int(random() * LEAST_CHANGED_RANK))
@@ -164,6 +204,29 @@ class SymbolMarket:
         if best != (bids.keys[0], bids.sizes[bids.keys[0]], asks.keys[0], asks.sizes[asks.keys[0]]):
             self.best_u += 1
             self.best_changed = self.now
+
+    def _begin_minutes(self, cts: int) -> None:
+        """Open the minute of `cts`, and flat ones for those in which the market stood still."""
+        first = self.minutes[-1].start + MINUTE
+        for start in range(max(first, cts - MINUTE * MINUTES_KEPT), cts + 1, MINUTE):
+            self.minutes.append(Bar.flat(start - start % MINUTE, self.last_price))
+
+    def bar(self, start: int, end: int) -> Bar | None:
+        """Return what was traded from `start` to before `end`, Unix ms; None if it is not kept."""
+        found: Bar | None = None
+        for minute in reversed(self.minutes):
+            if minute.start < start:
+                break
+            if minute.start >= end:
+                continue
+            if found is None:
+                found = replace(minute)
+                continue
+            found.start, found.open = minute.start, minute.open
+            found.high, found.low = max(found.high, minute.high), min(found.low, minute.low)
+            found.volume += minute.volume
+            found.turnover += minute.turnover
+        return found
 
     def _size(self) -> int:
         return 1 + int(self._random.expovariate(1.0) * self.instrument.size)
@@ -218,6 +281,7 @@ class SymbolMarket:
         self.open_interest += (
             size if self._random.random() < 0.5 else -min(size, self.open_interest)
         )
+        self.minutes[-1].add(price, size, self.now.cts)
         self._trade_id += 1
         is_rpi = self._random.random() < 0.02
         self.trades.append(Trade(self._trade_id, buys, price, size, self.last_direction, is_rpi))

@@ -24,6 +24,7 @@ class Feed(StrEnum):
     """The kinds of topic that the simulator sends."""
 
     TRADES = "publicTrade"
+    CANDLES = "kline"
     ORDERBOOK = "orderbook"
     TICKERS = "tickers"
 
@@ -37,6 +38,14 @@ DEPTHS: dict[Category, tuple[int, ...]] = {
 }
 """The depths of order book topics, by category."""
 
+_MINUTE = 60_000  # ms
+INTERVALS: dict[str, int] = {
+    **{f"{n}": n * _MINUTE for n in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)},
+    "D": 1440 * _MINUTE,
+    "W": 7 * 1440 * _MINUTE,
+}
+"""The lengths of candles in ms, by Bybit's name; the simulator has no candles of a month."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -44,6 +53,7 @@ class Topic:
 
     Attributes:
         depth: Levels a side, for order books alone; else None.
+        interval: Bybit's name of a candle's length, for candles alone; else None.
         text: As a client writes it, such as `orderbook.50.BTCUSDT`.
     """
 
@@ -51,11 +61,13 @@ class Topic:
     feed: Feed
     symbol: str
     depth: int | None = None
+    interval: str | None = None
     text: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        parameter = self.interval if self.depth is None else self.depth
         parts = (
-            (self.feed, self.symbol) if self.depth is None else (self.feed, self.depth, self.symbol)
+            (self.feed, self.symbol) if parameter is None else (self.feed, parameter, self.symbol)
         )
         object.__setattr__(self, "text", ".".join(map(str, parts)))
 
@@ -69,10 +81,19 @@ class Topic:
         Whether the symbol is listed is not known here.
         """
         name, _, rest = text.partition(".")
-        if name != Feed.ORDERBOOK:
-            return cls(category, Feed(name), rest) if name in set(Feed) and rest else None
-        for depth in DEPTHS[category]:
-            symbol = rest.removeprefix(f"{depth}.")
-            if symbol and symbol != rest:
-                return cls(category, Feed.ORDERBOOK, symbol, depth)
-        return None
+        match name:
+            case Feed.ORDERBOOK:
+                for depth in DEPTHS[category]:
+                    symbol = rest.removeprefix(f"{depth}.")
+                    if symbol and symbol != rest:
+                        return cls(category, Feed.ORDERBOOK, symbol, depth=depth)
+                return None
+            case Feed.CANDLES:
+                interval, _, symbol = rest.partition(".")
+                has_candles = category is not Category.OPTION and interval in INTERVALS
+                known = cls(category, Feed.CANDLES, symbol, interval=interval)
+                return known if has_candles and symbol else None
+            case Feed.TRADES | Feed.TICKERS:
+                return cls(category, Feed(name), rest) if rest else None
+            case _:
+                return None

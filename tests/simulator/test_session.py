@@ -137,7 +137,7 @@ def test_data_comes_before_the_ack(category: Category) -> None:
         "candles.BTCUSDT",
         "order",
         "",
-        "kline.1.BTCUSDT",
+        "kline.2.BTCUSDT",
     ],
 )
 def test_one_bad_topic_refuses_the_whole_request(category: Category, bad: str) -> None:

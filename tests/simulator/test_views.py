@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -239,6 +240,7 @@ KEY_ORDER = {
     (Category.INVERSE, "orderbook.1000"): "topic type ts data cts",
     (Category.OPTION, "orderbook.25"): "topic ts type id data cts",
     (Category.OPTION, "tickers"): "topic ts type id data",
+    (Category.LINEAR, "kline.1"): "topic data ts type",
 }
 
 
@@ -263,3 +265,45 @@ def test_linear_pads_its_numbers_except_on_level_one() -> None:
     best = json.loads(open_view(market, "orderbook.1").greeting()[0])["data"]["b"]
     assert all(len(price.partition(".")[2]) == 2 for price, _ in deep)
     assert all(not price.endswith("0") or "." not in price for price, _ in best)
+
+
+def rows_of(messages: Iterable[bytes]) -> list[dict[str, Any]]:
+    return [row for message in messages for row in json.loads(message)["data"]]
+
+
+@pytest.mark.parametrize("interval", ["1", "3"])
+@pytest.mark.parametrize("category", [Category.SPOT, Category.LINEAR, Category.INVERSE])
+def test_candles_are_what_was_traded_in_their_time(category: Category, interval: str) -> None:
+    market = open_market(category)
+    symbol = market.instrument.symbol
+    candles = view_of(Topic.parse(category, f"kline.{interval}.{symbol}"), market, 1)
+    trades = open_view(market, "publicTrade", 1)
+    length = int(interval) * 60_000
+    traded: dict[int, list[tuple[Decimal, Decimal]]] = {}
+    sent: list[dict[str, Any]] = []
+    now = market.now.ts
+    for _ in range(12 * 60):
+        now += 1000
+        market.step(now)
+        for row in rows_of([message for message in [trades.advance()] if message]):
+            start = row["T"] - row["T"] % length
+            traded.setdefault(start, []).append((Decimal(row["p"]), Decimal(row["v"])))
+        sent += rows_of([message for message in [candles.advance()] if message])
+
+    closed = [row for row in sent if row["confirm"]]
+    assert len(closed) >= 12 // int(interval) - 1
+    for row, following in pairwise(closed):
+        assert following["start"] == row["end"] + 1
+        assert following["open"] == row["close"]
+    for row in closed[1:]:  # the first began before anybody counted trades
+        prices = [Decimal(row["open"]), *(price for price, _ in traded.get(row["start"], []))]
+        sizes = [size for _, size in traded.get(row["start"], [])]
+        assert Decimal(row["close"]) == prices[-1]
+        assert (Decimal(row["high"]), Decimal(row["low"])) == (max(prices), min(prices))
+        assert Decimal(row["volume"]) == sum(sizes)
+    opens = [row["start"] for row in sent if not row["confirm"]]
+    assert opens == sorted(opens), "an open candle after its close"
+
+
+def test_option_has_no_candles() -> None:
+    assert Topic.parse(Category.OPTION, "kline.1.BTC-25JUN27-80000-C-USDT") is None

@@ -12,6 +12,7 @@ from relay.simulator.market import SymbolMarket
 from relay.simulator.topics import Category, Feed, Topic
 from relay.simulator.views.base import View
 from relay.simulator.views.books import DepthView, LevelOneView
+from relay.simulator.views.candles import CandlesView
 from relay.simulator.views.tickers import FuturesTickerView, OptionTickerView, SpotTickerView
 from relay.simulator.views.trades import TradesView
 
@@ -20,6 +21,7 @@ __all__ = ["DepthView", "LevelOneView", "View", "view_of"]
 BOOK_INTERVALS = {25: 20, 50: 20, 100: 100, 200: 100, 500: 100, 1000: 200}  # ms, by depth
 SPOT_TICKER_INTERVAL = 50  # ms
 TICKER_INTERVAL = 100  # ms
+CANDLE_INTERVAL = 1000  # ms
 
 
 def view_of(topic: Topic, market: SymbolMarket, rate: float) -> View:
@@ -32,6 +34,8 @@ def view_of(topic: Topic, market: SymbolMarket, rate: float) -> View:
         return LevelOneView(topic, market)
     if topic.depth is not None:
         return DepthView(topic, market, _steps(BOOK_INTERVALS[topic.depth], rate))
+    if topic.feed is Feed.CANDLES:
+        return CandlesView(topic, market, _steps(CANDLE_INTERVAL, rate))
     if topic.feed is Feed.TRADES:
         return TradesView(topic, market)
     match topic.category:
