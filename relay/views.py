@@ -14,7 +14,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from relay import readiness
-from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed
+from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed, split_text
 from relay.live import query
 from relay.metrics import web
 
@@ -51,9 +51,9 @@ def symbols(request: HttpRequest) -> HttpResponse:
     """Answer the symbols that are being read, by category: `{"spot": ["BTCUSDT"], ...}`."""
     readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
     for counted in query.picture()["topics"]:
-        feed, *_, symbol = counted["topic"].split(".")
+        feed, _, symbol = split_text(counted["topic"])
         is_by_coin = counted["category"] == Category.OPTION and feed == Feed.TRADES
-        if counted["state"] == "live" and not is_by_coin:
+        if counted["state"] == "live" and symbol and not is_by_coin:
             readers[Category(counted["category"])][symbol] += counted["subscribers"]
     return JsonResponse(
         {

@@ -60,7 +60,7 @@ def book(
 ) -> bytes:
     """Return an order book message; `other` overrides or, as None, removes what is around it."""
     around = {"seq": 900_000 + u, "ts": SNAPSHOT_TIME + u, "cts": SNAPSHOT_TIME + u - 2} | other
-    data = {"s": of.rsplit(".", maxsplit=1)[-1], "b": bids, "a": asks, "u": u, "seq": around["seq"]}
+    data = {"s": of.split(".", 2)[-1], "b": bids, "a": asks, "u": u, "seq": around["seq"]}
     body = {"topic": of, "type": kind, "ts": around["ts"], "data": data, "cts": around["cts"]}
     for part in (data, body):
         for key in [key for key, value in part.items() if value is None]:
@@ -84,7 +84,7 @@ def ticker(
     ts: int = 1,
     **data: Any,
 ) -> bytes:
-    body = {"topic": of, "type": kind, "data": {"symbol": of.rsplit(".", maxsplit=1)[-1]} | data}
+    body = {"topic": of, "type": kind, "data": {"symbol": of.split(".", 1)[-1]} | data}
     return compact(body | ({} if cs is None else {"cs": cs}) | {"ts": ts})
 
 

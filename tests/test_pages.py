@@ -156,14 +156,15 @@ def test_anybody_may_ask_which_symbols_are_live_and_nothing_more(client, monkeyp
         counted("linear", "tickers.BTCUSDT", 2),
         counted("linear", "tickers.NOSUCH", 9, "waiting"),
         counted("option", "publicTrade.BTC", 5),  # a coin, not a contract
-        counted("option", "tickers.BTC-25JUN27-80000-C", 1),
+        counted("option", "tickers.BTC-25JUN27-80000-C", 2),
+        counted("option", "orderbook.25.XRP-25JUN27-0.4-P-USDT", 1),
     ]
     monkeypatch.setattr(query, "picture", lambda: PICTURE | {"topics": topics})
     assert client.get("/symbols.json").json() == {
         "spot": [],
         "linear": ["BTCUSDT", "ETHUSDT"],
         "inverse": [],
-        "option": ["BTC-25JUN27-80000-C"],
+        "option": ["BTC-25JUN27-80000-C", "XRP-25JUN27-0.4-P-USDT"],
     }
 
 

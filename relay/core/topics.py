@@ -4,10 +4,13 @@ A topic is unique only together with its category, because spot and linear share
 It is written in three ways, all made here: Bybit's text (`orderbook.50.BTCUSDT`), the
 channel-layer group (`marketfeed.linear.orderbook.50.BTCUSDT`), and on a command line
 (`linear:orderbook.50.BTCUSDT`).
+
+The relay checks the grammar of a topic. Which symbols exist is the exchange's decision.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -48,7 +51,9 @@ DEFAULT_DEPTH: dict[Category, int] = {
     Category.OPTION: 100,
 }
 
-_SYMBOL = re.compile(r"[A-Z0-9-]{1,40}", re.ASCII)
+# Bybit's symbols: XRP-30OCT26-0.4-P-USDT is an option with a fractional strike,
+# SOLUSDT_SOL/USDT a spread.
+_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", re.ASCII)
 _FEEDS = {feed.value: feed for feed in Feed}
 _SHOWN = 80  # characters of what a client sent that are repeated to it or to a log
 
@@ -65,7 +70,8 @@ class Topic:
     Attributes:
         depth: Levels a side, for order books alone; else None.
         text: As Bybit writes it, such as `orderbook.50.BTCUSDT`.
-        group: Its channel-layer group: `[A-Za-z0-9._-]`, under 100 characters.
+        group: Its channel-layer group, `[A-Za-z0-9._-]` and under 100 characters. No other topic
+            has the same one.
     """
 
     category: Category
@@ -89,7 +95,7 @@ class Topic:
         else:
             text = f"{self.feed}.{self.symbol}"
         object.__setattr__(self, "text", text)
-        object.__setattr__(self, "group", f"marketfeed.{self.category}.{text}")
+        object.__setattr__(self, "group", f"marketfeed.{self.category}.{_group_suffix(text)}")
 
     def __hash__(self) -> int:
         return hash(self.group)
@@ -111,15 +117,12 @@ class Topic:
         Raises:
             Refusal: `unknown_topic`, `bad_levels` or `bad_symbol`.
         """
-        name, _, rest = text.partition(".")
+        name, digits, symbol = split_text(text)
         feed = _FEEDS.get(name)
-        if feed is None or not rest:
+        if feed is None or symbol is None:
             raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(text)}")
         if feed is not Feed.ORDERBOOK:
-            return cls(category, feed, rest)
-        digits, dot, symbol = rest.partition(".")
-        if not dot:
-            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(text)}")
+            return cls(category, feed, symbol)
         # Only plain decimals: int() would also take "0050", "5_0" and digits of other scripts.
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 4) or digits[0] == "0":
             raise Refusal(Code.BAD_LEVELS, f"bad levels: {shown(digits)}")
@@ -134,6 +137,30 @@ class Topic:
         """
         name, colon, rest = text.partition(":")
         return cls.parse(parse_category(name), rest) if colon else cls.parse(default, text)
+
+
+def split_text(text: str) -> tuple[str, str, str | None]:
+    """Return the feed, the depth ("" except for order books) and the symbol of a topic's text.
+
+    The text is split at its first dots only, because a symbol may contain dots. Nothing is
+    checked; the symbol is None where the text has too few dots to name one.
+    """
+    feed, _, rest = text.partition(".")
+    if feed != Feed.ORDERBOOK:
+        return feed, "", rest or None
+    depth, dot, symbol = rest.partition(".")
+    return feed, depth, symbol if dot else None
+
+
+def _group_suffix(text: str) -> str:
+    """Return a topic's text in the characters that Channels allows in a group.
+
+    A text that holds others becomes a digest behind "_", with which no feed begins. Escaped
+    character by character, it could exceed the 99 characters of a group.
+    """
+    if "/" not in text:
+        return text
+    return "_" + hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 def parse_category(text: str) -> Category:

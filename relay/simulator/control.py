@@ -280,7 +280,7 @@ def _garbage(kind: str, topics: dict[str, None]) -> bytes:
             return text_frame(b'{"topic":"candles.1.NOSUCH","type":"snapshot","ts":1,"data":{}}')
         case "missing_field":
             topic = next((one for one in topics if one.startswith("orderbook")), "orderbook.50.X")
-            symbol = topic.rpartition(".")[2]
+            symbol = topic.split(".", 2)[2]
             return text_frame(
                 f'{{"topic":"{topic}","type":"delta","ts":1,"data":{{"s":"{symbol}","b":[]}}}}'.encode()
             )

@@ -96,6 +96,7 @@ _OPTION = (
     ("BTC-25JUN27-100000-C", 4700, 5, 0, 300, 2),
     ("ETH-25JUN27-2500-C-USDT", 3120, 1, 1, 900, 1),
     ("ETH-25JUN27-2500-P-USDT", 2870, 1, 1, 900, 1),
+    ("XRP-25JUN27-0.4-P-USDT", 950, 1, 4, 9000, 0),
 )
 _KNOWN = {
     Category.SPOT: _SPOT,

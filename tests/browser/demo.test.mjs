@@ -125,6 +125,15 @@ test("units and kinds come from the symbol", () => {
   assert.equal(kindOf({ category: "linear", symbol: "BTCUSDT" }), "Linear perpetual");
 });
 
+test("a symbol of any spelling of the exchange is in the texts to paste", () => {
+  for (const symbol of ["XRP-30OCT26-0.4-P-USDT", "SOLUSDT_SOL/USDT"]) {
+    const market = { category: "option", symbol, depth: 25 };
+    for (const { name, text } of examples(market, { host: "relay.test", isSecure: true })) {
+      assert.ok(name === "curl" || text.includes(symbol), text);
+    }
+  }
+});
+
 test("a symbol out of an address never reaches a text to paste into a terminal", () => {
   const hostile = { category: "linear", symbol: "'; RM -RF ~; '", depth: 50 };
   for (const { text } of examples(hostile, { host: "relay.test", isSecure: true })) {

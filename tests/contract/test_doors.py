@@ -154,7 +154,7 @@ REFUSALS: dict[str, list[object]] = {
     ],
     "bad_symbol": [
         {"method": "subscribe", "topic": "orderbook", "symbol": symbol}
-        for symbol in ("btcusdt", "", "A" * 41, "BTC.USDT", "BTC/USDT", "BTCUSDT\n")
+        for symbol in ("", "A" * 61, ".BTCUSDT", "BTC USDT", "BTC|USDT", "BTCUSDT\n")
     ],
     "bad_category": [
         {"method": "subscribe", "topic": "orderbook", "symbol": "BTCUSDT", "category": category}

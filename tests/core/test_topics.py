@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.core.errors import Code, Refusal
 from relay.core.topics import DEPTHS, Category, Feed, Topic, parse_category, shown
 
-SYMBOLS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", min_size=1, max_size=40)
+SYMBOLS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", fullmatch=True)
 
 
 @st.composite
@@ -48,6 +48,14 @@ def test_every_group_is_a_name_that_channels_takes(topic: Topic) -> None:
 
 
 @given(topics(), topics())
+@example(
+    Topic(Category.SPOT, Feed.TICKERS, "A_B/C"),
+    Topic(Category.SPOT, Feed.TICKERS, "A/B_C"),
+)
+@example(
+    Topic(Category.SPOT, Feed.TRADES, "A" * 59 + "/"),
+    Topic(Category.SPOT, Feed.TRADES, "A" * 58 + "//"),
+)
 def test_topics_are_equal_exactly_when_their_groups_are(one: Topic, other: Topic) -> None:
     assert (one == other) is (one.group == other.group)
     if one == other:
@@ -105,23 +113,49 @@ def test_each_category_has_its_own_depths(category: Category, depths: list[int])
         ("orderbook.050.BTCUSDT", Code.BAD_LEVELS),
         ("orderbook.5_0.BTCUSDT", Code.BAD_LEVELS),
         ("orderbook.+50.BTCUSDT", Code.BAD_LEVELS),
-        ("orderbook.50.0.BTCUSDT", Code.BAD_SYMBOL),
         ("orderbook.٥٠.BTCUSDT", Code.BAD_LEVELS),
         ("orderbook.rpi.BTCUSDT", Code.BAD_LEVELS),
         ("orderbook.full.BTCUSDT", Code.BAD_LEVELS),
         (f"orderbook.{'9' * 10_000}.BTCUSDT", Code.BAD_LEVELS),
         ("orderbook.50.", Code.BAD_SYMBOL),
-        ("orderbook.50.btcusdt", Code.BAD_SYMBOL),
+        ("orderbook.50..BTCUSDT", Code.BAD_SYMBOL),
+        ("orderbook.50._BTCUSDT", Code.BAD_SYMBOL),
+        ("tickers.-BTCUSDT", Code.BAD_SYMBOL),
+        ("tickers./BTCUSDT", Code.BAD_SYMBOL),
+        ("tickers.BTC|USDT", Code.BAD_SYMBOL),
+        ("tickers.BTC:USDT", Code.BAD_SYMBOL),
         ("tickers.BTC USDT", Code.BAD_SYMBOL),
         ("tickers.BTCUSDT\n", Code.BAD_SYMBOL),
-        ("tickers.BTC/USDT", Code.BAD_SYMBOL),
         ("tickers.ВТСUSDT", Code.BAD_SYMBOL),
         ("tickers.BTC\0USDT", Code.BAD_SYMBOL),
-        (f"tickers.{'A' * 41}", Code.BAD_SYMBOL),
+        (f"tickers.{'A' * 61}", Code.BAD_SYMBOL),
     ],
 )
 def test_a_text_that_is_no_topic_is_refused_by_what_is_wrong(text: str, code: Code) -> None:
     assert refusal_of(Category.LINEAR, text)[0] is code
+
+
+@pytest.mark.parametrize(
+    ("category", "text", "symbol", "depth"),
+    [
+        (Category.OPTION, "orderbook.25.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", 25),
+        (Category.OPTION, "tickers.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", None),
+        (Category.LINEAR, "orderbook.50.0.BTCUSDT", "0.BTCUSDT", 50),
+        (Category.LINEAR, "publicTrade.SOLUSDT_SOL/USDT", "SOLUSDT_SOL/USDT", None),
+        (Category.SPOT, "tickers.btcusdt", "btcusdt", None),
+        (Category.SPOT, f"tickers.{'A' * 60}", "A" * 60, None),
+    ],
+)
+def test_a_text_is_split_at_its_first_dots_and_names_any_symbol_of_the_exchange(
+    category: Category, text: str, symbol: str, depth: int | None
+) -> None:
+    topic = Topic.parse(category, text)
+    assert (topic.symbol, topic.depth, topic.text) == (symbol, depth, text)
+
+
+def test_the_group_of_a_symbol_with_dots_or_underscores_is_its_text() -> None:
+    for text in ("tickers.XRP-30OCT26-0.4-P-USDT", "tickers.A_B"):
+        assert Topic.parse(Category.OPTION, text).group == f"marketfeed.option.{text}"
 
 
 @given(st.text(max_size=200))
@@ -141,7 +175,7 @@ def test_a_refusal_says_what_was_asked_for_and_what_there_is() -> None:
         Code.BAD_LEVELS,
         "bad levels: 50; option has 25, 100",
     )
-    assert refusal_of(Category.SPOT, "tickers.x") == (Code.BAD_SYMBOL, "bad symbol: x")
+    assert refusal_of(Category.SPOT, "tickers.x!") == (Code.BAD_SYMBOL, "bad symbol: x!")
 
 
 @pytest.mark.parametrize(

@@ -177,10 +177,11 @@ class Client:
 
 def short(topic: str) -> dict[str, Any]:
     """Return the words of the short dialect for a topic in Bybit's."""
-    feed, *rest = topic.split(".")
+    feed, rest = topic.split(".", 1)
     if feed == "orderbook":
-        return {"topic": feed, "levels": int(rest[0]), "symbol": rest[1]}
-    return {"topic": feed, "symbol": ".".join(rest)}
+        depth, symbol = rest.split(".", 1)
+        return {"topic": feed, "levels": int(depth), "symbol": symbol}
+    return {"topic": feed, "symbol": rest}
 
 
 def _id(reply: dict[str, Any]) -> Any:

@@ -125,7 +125,7 @@ class Follower:
         self.topic = topic
         self.texts: list[str] = []
         self.types: list[str] = []
-        feed, *rest = topic.split(".")
+        feed, *rest = topic.split(".", 2)
         self.state: Book | Ticker | Trades
         if feed == "orderbook":
             self.state = Book(int(rest[0]))

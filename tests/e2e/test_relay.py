@@ -20,7 +20,7 @@ SYMBOLS = {
     "spot": "BTCUSDT",
     "linear": "BTCUSDT",
     "inverse": "BTCUSD",
-    "option": "BTC-25JUN27-80000-C-USDT",
+    "option": "XRP-25JUN27-0.4-P-USDT",
 }
 DEPTHS = {"spot": (1, 50, 200, 1000), "linear": (1, 50, 200, 1000), "option": (25, 100)}
 DOORS = {"ws": "/ws?category={}", "v5": "/v5/public/{}"}
@@ -28,7 +28,7 @@ DOORS = {"ws": "/ws?category={}", "v5": "/v5/public/{}"}
 
 def topics_of(category: str) -> list[str]:
     symbol = SYMBOLS[category]
-    coin = "BTC" if category == "option" else symbol
+    coin = symbol.split("-")[0] if category == "option" else symbol
     depths = DEPTHS.get(category, DEPTHS["linear"])
     books = [f"orderbook.{depth}.{symbol}" for depth in depths]
     return [*books, f"publicTrade.{coin}", f"tickers.{symbol}"]

@@ -403,7 +403,7 @@ def _waiting(descriptor: int) -> int:
         ([], "The following arguments are required: TOPIC."),
         (["candles.X"], "Unknown topic: candles.X."),
         (["spot:orderbook.7.X"], "Bad levels: 7; spot has 1, 50, 200, 500, 1000."),
-        (["tickers.btcusdt"], "Bad symbol: btcusdt."),
+        (["tickers.-BTC"], "Bad symbol: -BTC."),
         (["tickers.X", "--url", "http://x"], "--url must be a ws:// or wss:// address: 'http://x'"),
         (["tickers.X", "--url", "ws://x:y"], "--url must be a ws:// or wss:// address: 'ws://x:y'"),
         (["tickers.X", "--url", "ws:///x"], "--url must be a ws:// or wss:// address: 'ws:///x'"),

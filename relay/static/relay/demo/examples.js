@@ -1,6 +1,6 @@
 /** How to read the same market from elsewhere: texts to copy, for the market on the page. */
 
-const SYMBOL = /^[A-Z0-9-]{1,40}$/; // what the relay accepts; nothing else belongs in a terminal
+const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,59}$/; // what the relay accepts; nothing else belongs in a terminal
 
 /**
  * @param {{category: string, symbol: string, depth: number}} market
