@@ -238,7 +238,7 @@ def shape(category: str, words: str, req_id: str | None, op: str, success: bool)
 @pytest.mark.parametrize("category", ["spot", "linear", "inverse"])
 async def test_v5_answers_as_bybit_does(category: str, relay: WebServer) -> None:
     topic = f"publicTrade.{SYMBOL.get(category, 'BTCUSDT')}"
-    bad = "orderbook.50.btcusdt"
+    bad = "orderbook.50._BTCUSDT"
     unknown = f"error:handler not found,topic:{bad}"
     done, nothing = (
         ("subscribe", f"Invalid symbol :[{bad}]") if category == "spot" else ("", unknown)
