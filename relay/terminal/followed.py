@@ -174,4 +174,10 @@ class Followed:
             fields = self._image.fields
         else:
             fields = {} if self.updated is None else decode_fields(self._last)
-        return {key: str(msgspec.json.decode(value)) for key, value in fields.items()}
+        return {key: _text(value) for key, value in fields.items()}
+
+
+def _text(value: msgspec.Raw) -> str:
+    """Return a string of the exchange as it is, and a number as it was written: no float."""
+    text = bytes(value)
+    return str(msgspec.json.decode(text)) if text.startswith(b'"') else text.decode()

@@ -36,8 +36,12 @@ def fixed(text: str, digits: int) -> str:
 
 
 def percent(text: str, digits: int = 2) -> str:
-    """Write a share as a percentage with its sign."""
-    return f"{decimal(text) * 100:+.{digits}f} %" if text else NOTHING
+    """Write a share as a percentage with its sign, exactly, with at least so many digits."""
+    if not text:
+        return NOTHING
+    value = decimal(text) * 100
+    own = len(f"{value.normalize():f}".partition(".")[2])
+    return f"{value:+.{max(own, digits)}f} %"
 
 
 def clock(ms: int) -> str:

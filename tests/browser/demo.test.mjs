@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { examples } from "../../relay/static/relay/demo/examples.js";
-import { depthColumns, rowsOf, steps, tickOf } from "../../relay/static/relay/demo/grouping.js";
+import { Tick, depthColumns, emptiness, isMultiple, rowsOf, steps } from "../../relay/static/relay/demo/grouping.js";
 import { PriceHistory } from "../../relay/static/relay/demo/history.js";
 import { fromAddress, kindOf, toAddress, unitsOf } from "../../relay/static/relay/demo/market.js";
 
@@ -13,11 +13,38 @@ const rows = (side, options) =>
   rowsOf(side, { step: null, isBid: false, count: 10, isWhole: true, ...options })
     .map(({ price, size, total, isPartial }) => [price, size, total, isPartial]);
 
-test("the tick is what all prices are multiples of, from the first", () => {
-  assert.equal(tickOf({ bids: BIDS, asks: ASKS }), "0.10");
-  assert.equal(tickOf({ bids: levels(["8205", "1"]), asks: levels(["8270", "1"], ["8280", "1"]) }), "5");
-  assert.equal(tickOf({ bids: levels(["0.0000001", "1"]), asks: levels(["0.0000004", "1"]) }), "0.0000003");
-  assert.equal(tickOf({ bids: [], asks: levels(["1", "1"]) }), null);
+test("the tick is what every price seen is a multiple of", () => {
+  const tickOf = (...prices) => {
+    const tick = new Tick();
+    for (const price of prices) tick.see(price);
+    return tick.text;
+  };
+  assert.equal(tickOf(...[...BIDS, ...ASKS].map(({ price }) => price)), "0.1");
+  assert.equal(tickOf("8205", "8270", "8280"), "5");
+  assert.equal(tickOf("0.0000001", "0.0000004"), "0.0000001");
+  assert.equal(tickOf("100", "200"), "100");
+  assert.equal(tickOf("1"), null);
+  assert.equal(tickOf("1.0", "1"), null);
+  assert.equal(tickOf(), null);
+});
+
+test("the tick becomes smaller with a price that asks for it, and never larger", () => {
+  const tick = new Tick();
+  const seen = ["80671.80", "80672.00", "80671.90", "80672", "80671.85"].map((price) => {
+    tick.see(price);
+    return tick.text;
+  });
+  assert.deepEqual(seen, [null, "0.2", "0.1", "0.1", "0.05"]);
+  assert.ok(isMultiple("0.2", "0.10") && !isMultiple("0.1", "0.2"));
+});
+
+test("a depth chart that has nothing to draw says why", () => {
+  const one = levels(["1", "1"]);
+  assert.match(emptiness({ bids: one, asks: one }, 1), /choose more levels/);
+  assert.match(emptiness({ bids: one, asks: one }, 50), /one level a side/);
+  assert.equal(emptiness({ bids: [], asks: [] }, 50), "The book is empty");
+  assert.equal(emptiness({ bids: BIDS, asks: [] }, 50), "");
+  assert.equal(emptiness(undefined, 50), "");
 });
 
 test("the steps begin with the tick", () => {
@@ -73,6 +100,17 @@ test("trades of a second make a candle, and a second without one is flat", () =>
   );
 });
 
+test("a candle has its prices as the exchange wrote them", () => {
+  const history = new PriceHistory();
+  history.add([trade(1, 10_000, "80671.90"), trade(2, 10_900, "80672.00"), trade(3, 11_000, "80671.50")]);
+  history.add([trade(4, 13_000, "80671.7")]);
+  const texts = { open: "80671.90", high: "80672.00", low: "80671.50", close: "80671.50" };
+  const flat = Object.fromEntries(Object.keys(texts).map((key) => [key, "80671.50"]));
+  const last = Object.fromEntries(Object.keys(texts).map((key) => [key, "80671.7"]));
+  assert.deepEqual(history.candles(2, 10).map((candle) => candle.texts), [texts, last]);
+  assert.deepEqual(history.candles(1, 10).map((candle) => candle.texts).slice(1), [flat, flat, last]);
+});
+
 test("candles of several seconds join them, the newest ones alone", () => {
   const history = new PriceHistory();
   for (let second = 0; second < 30; second += 1) history.add([trade(second, second * 1_000, String(second))]);
@@ -109,6 +147,7 @@ test("an address names a market, and nonsense is the standard one", () => {
   const chosen = { category: "option", symbol: "BTC-25JUN27-80000-C", depth: 25, step: "10" };
   assert.deepEqual(read(toAddress(chosen)), chosen);
   assert.equal(read("category=option").symbol, "");
+  for (const step of ["0", "-1", "1e3", "<img>", "NaN"]) assert.equal(read(`step=${step}`).step, null);
 });
 
 test("units and kinds come from the symbol", () => {

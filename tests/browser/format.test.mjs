@@ -24,10 +24,18 @@ test("percents carry a sign, except zero", () => {
     ["+1.25%", "−1.25%", "+0.01%", "0.00%", "0.00%", "+12.35%"],
   );
   assert.equal(percent("0.0001", 4), "+0.0100%");
+  assert.equal(percent("0.00005461", 4, 12), "+0.005461%");
+  assert.equal(percent("0.01005"), "+1.01%"); // which a float would round to 1.00
 });
 
 test("large quantities are short", () => {
-  assert.deepEqual(["1234567.8", "999", "0.5", "52345678901"].map(compact), ["1.235 M", "999.00", "0.5000", "52.35 B"]);
+  assert.deepEqual(["1234567.8", "52345678901"].map(compact), ["1.235 M", "52.35 B"]);
+});
+
+test("quantities that are not large are exact, unless they are too long", () => {
+  const exact = ["999", "0.5", "0", "0.00004", "912.3456", "-912.3456"];
+  assert.deepEqual(exact.map(compact), ["999", "0.5", "0", "0.00004", "912.3456", "−912.3456"]);
+  assert.deepEqual(["0.000000123456", "912.3456789123"].map(compact), ["0.0000001235", "912.3457"]);
 });
 
 test("spans and countdowns", () => {
@@ -37,7 +45,9 @@ test("spans and countdowns", () => {
 
 test("a number that would be cut off is written short instead", () => {
   assert.equal(fitted("1234567.5", 3, 13), "1,234,567.500");
-  assert.equal(fitted("1234567.5", 3, 12), "1.235 M");
+  assert.equal(fitted("1234567.5", 3, 12), "1,234,567.5");
+  assert.equal(fitted("1234567.512", 3, 12), "1.235 M");
   assert.equal(fitted("25556230324712", 0, 12), "25.56 T");
   assert.equal(fitted("49380000000000000000", 0, 12), "49,380,000 T");
+  assert.equal(fitted("0.00000012", 12, 12), "0.00000012");
 });

@@ -9,9 +9,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -182,6 +183,104 @@ async def test_the_ladder_is_the_exchanges_book_to_the_last_digit(
     best = await page.locator("#bids .row").first.locator("span").first.text_content()
     assert best is not None
     assert best.replace(",", "") == book["b"][0][0]  # as the exchange writes it
+
+
+Levels = list[list[str]]
+
+
+async def told(page: Page, topics: dict[str, list[dict[str, Any]]]) -> Callable[[], None]:
+    """Answer the page instead of the relay: the first message of each topic comes with its ack.
+
+    Args:
+        topics: The messages of each topic, by the word that the page asks for it with.
+
+    Returns:
+        What sends the next message of every topic.
+    """
+    sockets: list[tuple[WebSocketRoute, str]] = []
+    left = {name: list(messages) for name, messages in topics.items()}
+
+    def step(route: WebSocketRoute, name: str) -> None:
+        if left.get(name):
+            route.send(json.dumps(left[name].pop(0)))
+
+    def answer(route: WebSocketRoute, text: str | bytes) -> None:
+        request = json.loads(text)
+        if request["method"] == "subscribe":
+            route.send(json.dumps({"method": "subscribe", "id": request["id"], "success": True}))
+            sockets.append((route, request["topic"]))
+            step(route, request["topic"])
+
+    def step_all() -> None:
+        for route, name in sockets:
+            step(route, name)
+
+    await page.route_web_socket(
+        "**/ws?*", lambda route: route.on_message(lambda text: answer(route, text))
+    )
+    return step_all
+
+
+def book(
+    topic: str, number: int, bids: Levels, asks: Levels, kind: str = "snapshot"
+) -> dict[str, Any]:
+    """Return a message of a book."""
+    data = {"s": topic.rpartition(".")[2], "b": bids, "a": asks, "u": number, "seq": number}
+    return {"topic": topic, "type": kind, "ts": number, "data": data}
+
+
+async def test_the_best_price_is_the_books_own_string(relay: Relay, page: Page) -> None:
+    topic = "orderbook.1.BTCUSDT"
+    pairs = [
+        ("80671.80", "80672.00"),  # 0.2 apart at first, though prices are 0.1 apart
+        ("80671.80", "80671.90"),
+        ("80671.70", "80671.90"),
+        ("80671.5", "80671.90"),
+        ("80671", "80671.10"),
+    ]
+    messages = [
+        book(topic, number, [[bid, "1"]], [[ask, "2"]])
+        for number, (bid, ask) in enumerate(pairs, start=2)
+    ]
+    step = await told(page, {"orderbook": messages})
+    await page.goto(f"{relay.url}?depth=1")
+    for bid, ask in pairs:
+        shown = [f"{Decimal(price):,.2f}" for price in (bid, ask)]
+        await expect(page.locator("#bids .row").first.locator("span").first).to_have_text(shown[0])
+        await expect(page.locator("#asks .row").last.locator("span").first).to_have_text(shown[1])
+        step()
+    await expect(page.locator("#depth-notice")).to_contain_text("choose more levels")
+    await expect(page.locator("#step")).to_be_disabled()
+
+
+async def test_a_price_with_more_digits_than_the_best_keeps_them(relay: Relay, page: Page) -> None:
+    topic = "orderbook.50.BTCUSDT"
+    bids, asks = [["80671", "1"], ["80670.5", "1"]], [["80672", "1"], ["80672.25", "0.5"]]
+    await told(page, {"orderbook": [book(topic, 2, bids, asks)]})
+    await page.goto(f"{relay.url}?depth=50")
+    await expect(page.locator("#bids .row").nth(1).locator("span").first).to_have_text("80,670.50")
+    seen = await read(page)
+    assert seen is not None
+    assert [row[0] for row in (*seen.bids, *seen.asks)] == [
+        Decimal(price) for price, _ in (*bids, *asks)
+    ]
+
+
+async def test_a_finer_price_does_not_make_the_tick_seen_before_a_step(
+    relay: Relay, page: Page
+) -> None:
+    topic = "orderbook.50.BTCUSDT"
+    first = book(topic, 2, [["100.0", "1"], ["99.8", "1"]], [["100.2", "1"], ["100.4", "1"]])
+    finer = book(topic, 3, [["100.1", "3"]], [], "delta")
+    step = await told(page, {"orderbook": [first, finer]})
+    await page.goto(f"{relay.url}?depth=50")
+    await expect(page.locator("#step")).to_have_value("0.2")
+    step()
+    await expect(page.locator("#bids .row").first.locator("span").first).to_have_text("100.1")
+    await expect(page.locator("#step")).to_have_value("0.1")
+    seen = await read(page)
+    assert seen is not None
+    assert [row[0] for row in seen.bids] == [Decimal("100.1"), Decimal("100.0"), Decimal("99.8")]
 
 
 @pytest.mark.parametrize("step", ["0.5", "1", "10"])

@@ -472,6 +472,7 @@ async def test_an_address_that_is_no_relay_ends_it_and_a_dead_one_is_tried_again
         (fixed("7", 0), "7"),
         (percent("0.0204"), "+2.04 %"),
         (percent("-0.000125", 4), "-0.0125 %"),
+        (percent("0.00005461", 4), "+0.005461 %"),
         (percent(""), "-"),
         (percent("nonsense"), "+0.00 %"),
         (moment(1_700_000_000_007), "2023-11-14T22:13:20.007Z"),

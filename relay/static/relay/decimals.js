@@ -78,6 +78,16 @@ export function shifted(text, places) {
     : written(value * 10n ** BigInt(places - scale), 0);
 }
 
+/** The value with at most so many digits behind the point; a half goes away from zero. */
+export function rounded(text, digits) {
+  const scale = fractionDigits(text);
+  if (scale <= digits) return text;
+  const width = 10n ** BigInt(scale - digits);
+  const value = units(text, scale);
+  const half = value < 0n ? -width / 2n : width / 2n;
+  return written((value + half) / width, digits);
+}
+
 /** How many digits stand behind the point. */
 export function fractionDigits(text) {
   const point = text.indexOf(".");

@@ -1,11 +1,12 @@
 /** How numbers are written on the pages: pure functions on decimal text, no floats in prices. */
 
-import { approximate, canonical, fractionDigits, shifted } from "./decimals.js";
+import { approximate, canonical, rounded, shifted } from "./decimals.js";
 
 /** Shown where there is no value. */
 export const NOTHING = "–";
 
 const MINUS = "−"; // as wide as "+", unlike a hyphen
+const EXACT = 12; // characters that a quantity may take as it is
 const UNITS = [
   ["T", 1e12],
   ["B", 1e9],
@@ -28,17 +29,25 @@ export function grouped(text, digits = 0) {
   return (isNegative ? MINUS : "") + thousands + (padded ? `.${padded}` : "");
 }
 
-/** A fraction as percents with a sign: "0.0125" gives "+1.25 %". */
-export function percent(text, digits = 2) {
+/**
+ * A fraction as percents with a sign: "0.0125" gives "+1.25%".
+ *
+ * @param {string} text
+ * @param {number} [digits] behind the point: fewer are filled with zeros
+ * @param {number} [most] digits behind the point; what has more is rounded
+ */
+export function percent(text, digits = 2, most = digits) {
   if (!isDecimal(text)) return NOTHING;
-  const value = shifted(text, 2);
-  const rounded = fractionDigits(value) > digits ? approximate(value).toFixed(digits) : value;
-  const isZero = canonical(rounded) === "0";
-  const sign = isZero || rounded.startsWith("-") ? "" : "+";
-  return `${sign}${grouped(isZero ? rounded.replace("-", "") : rounded, digits)}%`;
+  const value = rounded(shifted(text, 2), most);
+  const isZero = canonical(value) === "0";
+  const sign = isZero || value.startsWith("-") ? "" : "+";
+  return `${sign}${grouped(isZero ? value.replace("-", "") : value, digits)}%`;
 }
 
-/** A large quantity in five figures or fewer: "1234567.8" gives "1.235 M". */
+/**
+ * A quantity short enough for a small field: a large one in four figures with a unit, which says
+ * that it is rounded ("1234567.8" gives "1.235 M"); any other as it is, unless that is too long.
+ */
 export function compact(text) {
   if (!isDecimal(text)) return NOTHING;
   const value = approximate(text);
@@ -47,13 +56,18 @@ export function compact(text) {
     if (Math.abs(share) >= 1e4) return `${grouped(share.toFixed(0))} ${unit}`;
     if (Math.abs(share) >= 1) return `${share.toPrecision(4)} ${unit}`;
   }
-  return grouped(Math.abs(value) < 1 ? value.toFixed(4) : value.toFixed(2));
+  const whole = grouped(text);
+  if (whole.length <= EXACT) return whole;
+  const leading = Math.abs(value) < 1 && value !== 0 ? Math.ceil(-Math.log10(Math.abs(value))) - 1 : 0;
+  return grouped(rounded(text, leading + 4));
 }
 
 /** `grouped` where that takes no more than so many characters, else `compact`: never cut off. */
 export function fitted(text, digits, room) {
   const whole = grouped(text, digits);
-  return whole.length <= room ? whole : compact(text);
+  if (whole.length <= room) return whole;
+  const unpadded = grouped(text);
+  return unpadded.length <= room ? unpadded : compact(text);
 }
 
 /** The time of day of a Unix time in ms, in the reader's zone: "14:03:59". */

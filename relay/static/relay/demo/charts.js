@@ -1,8 +1,8 @@
 /** Candles of the trades and the depth of the book, on uPlot. Colours come from the style sheet. */
 
-import { grouped, timeOfDay } from "../format.js";
+import { fitted, grouped, timeOfDay } from "../format.js";
 import uPlot from "../vendor/uPlot.esm.js";
-import { depthColumns } from "./grouping.js";
+import { depthColumns, rowsOf } from "./grouping.js";
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const LEAST_CANDLES = 40;
@@ -12,6 +12,7 @@ const CANDLE_ROOM = 6; // px: a narrower chart shows fewer
 const VOLUME_SHARE = 4.5; // the tallest volume bar takes this part of the height
 const LABEL = 15; // px: from the middle of the last price's label to that of the nearest other
 const CUT = 26; // px: half a label of the horizontal axis
+const TOTAL_ROOM = 16; // characters: a longer running sum is abbreviated
 const FONT = '11px "Inter", system-ui, sans-serif';
 
 /** What both charts share: a size that follows the panel, and colours that follow the scheme. */
@@ -50,7 +51,12 @@ class Chart {
     }
   }
 
-  /** A price as its axis writes it. */
+  /** A price of the exchange, with the digits of all others. */
+  exact(text) {
+    return grouped(text, this.#digits);
+  }
+
+  /** A place on an axis of prices: one that the axis chose, so no price of the exchange. */
   price(value) {
     return grouped(value.toFixed(this.#digits));
   }
@@ -101,9 +107,9 @@ export class PriceChart extends Chart {
   get words() {
     const candle = this.#candles[this.#pointed] ?? this.#candles.at(-1);
     if (candle === undefined || candle.open === null) return "";
-    const { open, high, low, close } = candle;
+    const { open, high, low, close } = candle.texts;
     return [["O", open], ["H", high], ["L", low], ["C", close]]
-      .map(([letter, value]) => `${letter} ${this.price(value)}`)
+      .map(([letter, text]) => `${letter} ${this.exact(text)}`)
       .join("  ");
   }
 
@@ -161,8 +167,8 @@ export class PriceChart extends Chart {
 
   /** The last price as its label says it. */
   get #last() {
-    const close = this.#candles.at(-1)?.close;
-    return close == null ? "" : this.price(close);
+    const close = this.#candles.at(-1)?.texts?.close;
+    return close == null ? "" : this.exact(close);
   }
 
   /** Labels of the price axis; one that the label of the last price would cover is left out. */
@@ -236,7 +242,8 @@ export class PriceChart extends Chart {
 
 /** The running sums of both sides over the price. */
 export class DepthChart extends Chart {
-  #book = null;
+  #bids = []; // as drawn: those of the book change in place
+  #asks = [];
 
   /** @param {(words: string) => void} told what the cursor points at, "" when it has left */
   constructor(element, told) {
@@ -245,7 +252,8 @@ export class DepthChart extends Chart {
   }
 
   draw(book, digits) {
-    this.#book = book;
+    this.#bids = [...book.bids];
+    this.#asks = [...book.asks];
     this.show(depthColumns(book), digits);
   }
 
@@ -276,8 +284,8 @@ export class DepthChart extends Chart {
 
   /** As far on one side of the middle as on the other: what both sides are known for. */
   #around(low, high) {
-    const bid = Number(this.#book?.bids[0]?.price);
-    const ask = Number(this.#book?.asks[0]?.price);
+    const bid = Number(this.#bids[0]?.price);
+    const ask = Number(this.#asks[0]?.price);
     if (!(bid < ask)) return [low ?? 0, high ?? 1];
     const middle = (bid + ask) / 2;
     const reach = Math.max(Math.min(middle - low, high - middle), ask - bid);
@@ -286,9 +294,12 @@ export class DepthChart extends Chart {
 
   #point(plot) {
     const { idx, left } = plot.cursor;
-    const price = plot.data[0][idx];
-    const total = plot.data[1][idx] ?? plot.data[2][idx];
-    this.told(left < 0 || total == null ? "" : `${short(total)} up to ${this.price(price)}`);
+    const isBid = idx < this.#bids.length; // they stand left of the asks, the best last
+    const levels = isBid ? this.#bids : this.#asks;
+    const count = isBid ? this.#bids.length - idx : idx - this.#bids.length + 1;
+    if (left < 0 || idx == null || count > levels.length) return this.told("");
+    const { price, total } = rowsOf(levels, { step: null, isBid, count, isWhole: true }).at(-1);
+    this.told(`${fitted(total, 0, TOTAL_ROOM)} up to ${this.exact(price)}`);
   }
 }
 

@@ -4,7 +4,7 @@ import { compare } from "../decimals.js";
 import { NOTHING, fitted, grouped, timeOfDay } from "../format.js";
 import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
-import { steps } from "./grouping.js";
+import { emptiness, isMultiple, steps } from "./grouping.js";
 import { Ladder } from "./ladder.js";
 import { drawBanner, drawLight } from "./light.js";
 import { kindOf, unitsOf } from "./market.js";
@@ -37,7 +37,7 @@ const tape = new Rows(byId("tape"), ["Price", "Size", "Time"]);
 const priceChart = new PriceChart(byId("price-chart"));
 let pointed = ""; // what the cursor on the depth chart points at
 const depthChart = new DepthChart(byId("depth-chart"), (words) => (pointed = words));
-let strip = { last: null, list: null, cells: [] }; // cells: {element, write}
+let strip = { last: null, list: null, cells: [] }; // cells: {element, write, title}
 let chartsDrawnAt = 0;
 let drawnTick; // whose steps are on the page; undefined: those of the market before
 
@@ -123,12 +123,15 @@ function drawStrip(state) {
   put(strip.last, data.lastPrice ? grouped(data.lastPrice, state.digits.price) : NOTHING);
   mark(strip.last, "tone", last.tone);
   let longest = 0;
-  for (const { element, write } of strip.cells) {
+  for (const { element, write, title } of strip.cells) {
     const written = write(data, now);
     const text = written.text ?? written;
     longest = Math.max(longest, text.length);
     put(element, text);
     mark(element, "tone", written.tone ?? null);
+    const exact = written.exact && written.exact !== text ? written.exact : "";
+    const words = [title, exact].filter(Boolean).join(": ");
+    if (element.title !== words) element.title = words;
   }
   strip.list?.classList.toggle("wide", longest > LONG_FACT);
 }
@@ -150,19 +153,24 @@ function drawBook(state) {
   mark(page.book, "freshness", freshness.book);
   put(page.bookNotice, notice(state, "book"));
   drawSteps(state);
-  // The tick is the book's own step: joining by it would change nothing.
-  const step = state.steps.indexOf(market.step) > 0 ? market.step : null;
-  return ladder.draw(topics.book?.image, { step, digits, depth: market.depth, tick: state.tick }, state.now);
+  const step = state.steps.includes(market.step) ? market.step : null;
+  const tick = state.tick.text;
+  return ladder.draw(topics.book?.image, { step, digits, depth: market.depth, tick }, state.now);
 }
 
 function drawSteps(state) {
-  if (state.tick === drawnTick) return;
-  drawnTick = state.tick;
-  state.steps = state.tick === null ? [] : steps(state.tick);
-  const isKnown = state.tick === null || state.steps.includes(state.market.step);
-  if (!isKnown) state.market.step = state.steps[0];
+  const { market } = state;
+  const tick = state.tick.text;
+  if (tick === drawnTick) return;
+  drawnTick = tick;
+  // One level a side has nothing to join, and its prices are to be seen as they are.
+  state.steps = tick === null || market.depth === 1 ? [] : steps(tick);
+  if (tick !== null && market.step !== null && !state.steps.includes(market.step)) {
+    // A step finer than the tick seen so far may become possible with the next price.
+    if (market.depth > 1 && !isMultiple(tick, market.step)) market.step = null;
+  }
   page.step.replaceChildren(
-    ...state.steps.map((step) => new Option(grouped(step), step, false, step === state.market.step)),
+    ...state.steps.map((step) => new Option(grouped(step), step, false, step === market.step)),
   );
   page.step.disabled = state.steps.length === 0;
 }
@@ -199,19 +207,21 @@ function drawTrades(state) {
 }
 
 function drawCharts(state) {
-  const { topics, history, freshness, digits, candle, now } = state;
+  const { topics, market, history, freshness, digits, candle, now } = state;
   mark(page.price, "freshness", freshness.trades);
   mark(page.depthPanel, "freshness", freshness.book);
   put(page.depthNote, freshness.book === "live" ? pointed : "");
   put(page.priceNote, freshness.trades === "live" ? priceChart.words : "");
-  put(page.depthNotice, notice(state, "book"));
+  const book = topics.book?.image;
+  const empty = emptiness(book, market.depth);
+  put(page.depthNotice, notice(state, "book", empty));
   put(page.priceNotice, notice(state, "trades", history.isEmpty ? "No trades yet" : ""));
   const wait = chartsDrawnAt + CHARTS_EVERY - now;
   if (wait > 0) return wait;
   chartsDrawnAt = now;
   if (!history.isEmpty) priceChart.draw(history, candle, digits.price);
-  const book = topics.book?.image;
-  if (book?.bids.length || book?.asks.length) depthChart.draw(book, digits.price);
+  if (empty) depthChart.rebuild();
+  else if (book?.bids.length || book?.asks.length) depthChart.draw(book, digits.price);
   return null;
 }
 
@@ -240,7 +250,6 @@ function makeStrip(market, units) {
   const names = part("div", "names");
   names.append(title, kind);
   const change = part("span", "change");
-  change.title = "Change of the last 24 hours";
   const quote = part("div", "quote");
   quote.append(last, change);
   head.append(names, quote);
@@ -254,7 +263,7 @@ function makeStrip(market, units) {
     list.append(pair);
     return { element, write };
   });
-  cells.push({ element: change, write: CHANGE[market.category] });
+  cells.push({ element: change, write: CHANGE[market.category], title: "Change of the last 24 hours" });
   page.strip.replaceChildren(head, list);
   return { last, list, cells };
 }

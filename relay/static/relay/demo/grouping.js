@@ -10,19 +10,42 @@ import { fractionDigits, units, written } from "../decimals.js";
 const MULTIPLES = [1n, 2n, 5n, 10n, 20n, 50n, 100n, 200n, 500n, 1_000n]; // of the tick
 
 /**
- * The price step of a symbol, as its book shows it: all prices are multiples of it.
+ * The price step of a symbol: the largest number of which every price seen is a multiple.
  *
- * @param {{bids: object[], asks: object[]}} book levels best first
- * @returns {string|null} such as "0.10"; null with fewer than two levels
+ * The first prices alone suggest too large a step, so it is never used to round a price: it only
+ * decides which steps are offered, and it becomes smaller with each price that asks for it.
  */
-export function tickOf({ bids, asks }) {
-  const levels = [...bids, ...asks];
-  if (levels.length < 2) return null;
-  const scale = scaleOf(levels, "price");
-  let step = 0n;
-  const first = units(levels[0].price, scale);
-  for (const { price } of levels) step = commonDivisor(step, distance(units(price, scale), first));
-  return step === 0n ? null : written(step, scale);
+export class Tick {
+  #units = 0n;
+  #scale = 0;
+  #isCompared = false; // whether two prices that differ were seen
+
+  /** The step as decimal text such as "0.1"; null before the second price. */
+  text = null;
+
+  /**
+   * Take a price into account.
+   *
+   * @param {string} price decimal text
+   * @throws {NotADecimal}
+   */
+  see(price) {
+    const scale = Math.max(this.#scale, fractionDigits(price));
+    const known = this.#units * 10n ** BigInt(scale - this.#scale);
+    const seen = units(price, scale);
+    this.#scale = scale;
+    this.#units = commonDivisor(known, seen < 0n ? -seen : seen);
+    const isSecond = !this.#isCompared && known !== 0n && seen !== known;
+    this.#isCompared ||= isSecond;
+    const isNews = isSecond || this.#units !== known;
+    if (this.#isCompared && isNews) this.text = trimmed(written(this.#units, scale));
+  }
+}
+
+/** Whether a value is a multiple of a step; both are decimal texts, the step above zero. */
+export function isMultiple(value, step) {
+  const scale = Math.max(fractionDigits(value), fractionDigits(step));
+  return units(value, scale) % units(step, scale) === 0n;
 }
 
 /** The price steps to choose from, smallest (the tick) first, as decimal texts. */
@@ -66,6 +89,17 @@ export function rowsOf(levels, { step, isBid, count, isWhole }) {
   return rows.map((row) => finished(row, scale, sizeScale));
 }
 
+/** Why a chart of this book's depth would show nothing, in words; "" where it shows something. */
+export function emptiness(book, depth) {
+  if (book === undefined) return "";
+  const { bids, asks } = book;
+  if (bids.length > 1 || asks.length > 1) return "";
+  if (bids.length + asks.length === 0) return "The book is empty";
+  return depth === 1
+    ? "Best price is one level a side: choose more levels to see the depth"
+    : "The book has one level a side: too little to draw";
+}
+
 /**
  * The running sums of both sides over the price, for a chart: floats, for a screen alone.
  *
@@ -105,10 +139,6 @@ function scaleOf(levels, key) {
   let scale = 0;
   for (const level of levels) scale = Math.max(scale, fractionDigits(level[key]));
   return scale;
-}
-
-function distance(left, right) {
-  return left > right ? left - right : right - left;
 }
 
 function commonDivisor(left, right) {

@@ -4,9 +4,12 @@ const SECOND = 1_000; // ms
 const KEPT = 3_600; // seconds
 const IDS_KEPT = 200; // a greeting repeats the last 50 trades
 
-/** The seconds of one symbol, from its trades. Numbers are floats: they are drawn, not read. */
+/**
+ * The seconds of one symbol, from its trades. Numbers are floats: they are drawn, not read.
+ * What is read stands beside them in `texts`: the prices as the exchange wrote them.
+ */
 export class PriceHistory {
-  #seconds = []; // {at, open, high, low, close, buys, sells}, oldest first
+  #seconds = []; // {at, open, high, low, close, texts, buys, sells}, oldest first
   #ids = new Set();
   #isInterrupted = false;
 
@@ -27,7 +30,7 @@ export class PriceHistory {
     if (isHole) this.hole();
     for (const { i, T: at, p, v, S: side } of fresh) {
       this.#ids.add(i);
-      this.#trade(Math.floor(at / SECOND), Number(p), Number(v), side === "Buy");
+      this.#trade(Math.floor(at / SECOND), p, Number(v), side === "Buy");
     }
     while (this.#ids.size > IDS_KEPT) this.#ids.delete(this.#ids.values().next().value);
     if (this.#seconds.length > KEPT) this.#seconds.splice(0, this.#seconds.length - KEPT);
@@ -48,8 +51,8 @@ export class PriceHistory {
    * The last candles of so many seconds each, oldest first; one without a trade is flat at the
    * close before it, or null where trades may be missing.
    *
-   * @returns {{at: number, open: number|null, high, low, close, buys: number, sells: number}[]}
-   *   `at` in Unix seconds
+   * @returns {{at: number, open: number|null, high, low, close, texts: object|null, buys: number, sells: number}[]}
+   *   `at` in Unix seconds; `texts` has the same four prices as the exchange wrote them
    */
   candles(width, count) {
     if (this.isEmpty) return [];
@@ -60,41 +63,48 @@ export class PriceHistory {
       const candle = candles[Math.floor(second.at / width) - oldest];
       if (candle !== undefined) join(candle, second);
     }
-    let close = null;
+    let [close, text] = [null, null];
     for (const candle of candles) {
-      if (candle.open === null) Object.assign(candle, { open: close, high: close, low: close, close });
-      close = candle.isBeforeHole ? null : candle.close;
+      if (candle.open === null) Object.assign(candle, flat(close, text));
+      [close, text] = candle.isBeforeHole ? [null, null] : [candle.close, candle.texts?.close ?? null];
     }
     return candles;
   }
 
-  #trade(at, price, size, isBuy) {
+  #trade(at, text, size, isBuy) {
+    const price = Number(text);
     let second = this.#seconds.at(-1);
     if (second === undefined || second.at < at) {
-      second = { ...empty(at), open: price, high: price, low: price, close: price };
+      second = { ...empty(at), ...flat(price, text) };
       this.#seconds.push(second);
     }
     // A trade of an earlier second (clocks of several matching engines) counts as of the last.
-    second.high = Math.max(second.high, price);
-    second.low = Math.min(second.low, price);
-    second.close = price;
+    if (price > second.high) [second.high, second.texts.high] = [price, text];
+    if (price < second.low) [second.low, second.texts.low] = [price, text];
+    [second.close, second.texts.close] = [price, text];
     if (isBuy) second.buys += size;
     else second.sells += size;
   }
 }
 
 function empty(at) {
-  return { at, open: null, high: null, low: null, close: null, buys: 0, sells: 0, isBeforeHole: false };
+  return { at, ...flat(null, null), buys: 0, sells: 0, isBeforeHole: false };
+}
+
+/** Four prices that are one. */
+function flat(price, text) {
+  const texts = text === null ? null : { open: text, high: text, low: text, close: text };
+  return { open: price, high: price, low: price, close: price, texts };
 }
 
 function join(candle, second) {
   if (candle.open === null) {
-    const { open, high, low } = second;
-    Object.assign(candle, { open, high, low });
+    const { open, high, low, texts } = second;
+    Object.assign(candle, { open, high, low, texts: { ...texts } });
   }
-  candle.high = Math.max(candle.high, second.high);
-  candle.low = Math.min(candle.low, second.low);
-  candle.close = second.close;
+  for (const [key, isBeyond] of [["high", second.high > candle.high], ["low", second.low < candle.low], ["close", true]]) {
+    if (isBeyond) [candle[key], candle.texts[key]] = [second[key], second.texts[key]];
+  }
   candle.buys += second.buys;
   candle.sells += second.sells;
   candle.isBeforeHole = second.isBeforeHole;

@@ -60,7 +60,8 @@ export class Ladder {
    *
    * @param {object|undefined} image an `OrderBook`
    * @param {{step: string|null, digits: {price: number, size: number}, depth: number, tick: string|null}} view
-   *   `digits` grows with what is seen, so that columns stay straight
+   *   `digits.price` covers every price of the book; `digits.size` grows here with what is seen, so
+   *   that columns stay straight
    * @param {number} now Unix ms
    * @returns {number|null} ms after which to draw again because a flash ends
    */
@@ -74,7 +75,6 @@ export class Ladder {
       const { rows, levels, isBid } = side;
       const isWhole = levels.length < depth;
       side.shown = rowsOf(levels, { step, isBid, count: rows.count, isWhole });
-      if (levels.length) digits.price = Math.max(digits.price, fractionDigits(levels[0].price));
       if (side.shown.length) digits.size = Math.max(digits.size, fractionDigits(side.shown[0].size));
       side.sum = side.shown.length ? approximate(side.shown.at(-1).total) : 0;
       deepest = Math.max(deepest, side.sum);
@@ -153,6 +153,8 @@ export class Ladder {
     }
     this.#mid.value = mid;
     put(page.mid, grouped(mid, midDigits));
+    const best = `Middle of the best bid ${grouped(bid.price)} and the best ask ${grouped(ask.price)}`;
+    if (page.mid.title !== best) page.mid.title = best;
     mark(page.mid, "tone", this.#mid.tone);
     put(page.spread, grouped(spread, digits));
     put(page.share, Number.isFinite(basisPoints) ? `${basisPoints.toFixed(2)} bp` : "");
@@ -172,8 +174,9 @@ function lengthOf(row, digits) {
   return row === undefined ? 0 : cut(row.price, digits).length;
 }
 
-/** A price of a step with the step's digits: the further ones are zeros. */
+/** A price with so many digits behind the point: zeros beyond them are left out, and no other. */
 function cut(price, digits) {
   const surplus = fractionDigits(price) - digits;
-  return grouped(surplus > 0 ? price.slice(0, -surplus).replace(/\.$/, "") : price, digits);
+  const hasZeros = surplus > 0 && /^0+$/.test(price.slice(-surplus));
+  return grouped(hasZeros ? price.slice(0, -surplus).replace(/\.$/, "") : price, digits);
 }

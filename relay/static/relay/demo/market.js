@@ -1,6 +1,7 @@
 /** Which market the page shows, and what its numbers count. */
 
 const STANDARD = { category: "linear", symbol: "BTCUSDT" };
+const STEP = /^\d{1,15}(\.\d{1,15})?$/; // a price step that an address may ask for
 const QUOTES = ["USDT", "USDC", "USD", "PERP", "BTC", "ETH", "EUR", "BRL", "USDE"];
 const KINDS = { spot: "Spot", linear: "Linear", inverse: "Inverse", option: "Option" };
 
@@ -40,7 +41,7 @@ export function completed({ category, symbol, depth, step = null }, markets) {
     category,
     symbol: symbol.trim().toUpperCase(),
     depth: depths.includes(depth) ? depth : usual,
-    step,
+    step: step !== null && STEP.test(step) && Number(step) > 0 ? step : null,
   };
 }
 

@@ -1,11 +1,12 @@
 /** The demo page: what it shows is in `state`, and `drawing` alone puts it on the screen. */
 
+import { fractionDigits } from "../decimals.js";
 import { MarketFeed } from "../marketfeed.js";
 import { Meter, Rate } from "../meter.js";
 import { Console } from "./console.js";
 import { byId } from "./dom.js";
 import { draw, drawMarket, drawSymbols, drawTitle, fit, forget } from "./drawing.js";
-import { tickOf } from "./grouping.js";
+import { Tick } from "./grouping.js";
 import { PriceHistory } from "./history.js";
 import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, toAddress } from "./market.js";
 
@@ -26,7 +27,7 @@ const state = {
   freshness: { book: "waiting", ticker: "waiting", trades: "waiting" },
   history: new PriceHistory(),
   candle: 1, // seconds
-  tick: null, // the smallest step of a price, once the book has shown it
+  tick: new Tick(), // of all prices that the book has shown
   steps: [], // the steps to choose from
   digits: { price: 0, size: 0 }, // behind the point, the most seen: columns stay straight
   last: { price: null, tone: null },
@@ -87,7 +88,7 @@ function show(market) {
 /** Nothing that was seen of one symbol says anything about another. */
 function forgetMarket() {
   state.history = new PriceHistory();
-  state.tick = null;
+  state.tick = new Tick();
   state.steps = [];
   state.digits = { price: 0, size: 0 };
   state.last = { price: null, tone: null };
@@ -121,7 +122,7 @@ function follow(feed, { category, symbol, depth }) {
 /** A topic that both markets share has its image already, and will send no snapshot. */
 function recall(name) {
   const image = state.topics[name]?.image;
-  if (name === "book" && image?.isLive) state.tick = tickOf(image);
+  if (name === "book" && image) notePrices([...image.bids, ...image.asks].map(({ price }) => price));
   if (name === "trades" && image) addTrades([...image.rows].reverse().filter((row) => "i" in row));
 }
 
@@ -130,7 +131,7 @@ function heard(name, topic, message) {
   noteFreshness(name);
   if (message !== null) state.heardAt[name] = Date.now();
   if (name === "book" && message !== null) {
-    if (message.type === "snapshot") noteTick(topic.image);
+    notePrices([...message.data.b, ...message.data.a].map(([price]) => price));
     const isNews = message.type === "delta" || state.market.depth === 1;
     if (isNews) state.undrawnSince = message.cts ?? message.ts;
   }
@@ -141,9 +142,12 @@ function heard(name, topic, message) {
   schedule();
 }
 
-function noteTick(image) {
-  const tick = tickOf(image);
-  if (tick !== null) state.tick = tick;
+/** Every price of the book counts for the tick and for the width of the column. */
+function notePrices(prices) {
+  for (const price of prices) {
+    state.tick.see(price);
+    state.digits.price = Math.max(state.digits.price, fractionDigits(price));
+  }
 }
 
 function noteHoles({ state: freshness, image }) {
@@ -220,8 +224,7 @@ function choose() {
   let symbol = chosen.get("symbol").trim().toUpperCase() || state.market.symbol;
   if (isOther && !MARKETS[category].symbols.includes(symbol)) symbol = firstSymbol(category, MARKETS);
   const isSame = !isOther && symbol === state.market.symbol;
-  const isJoined = state.steps.indexOf(state.market.step) > 0; // the tick needs no saying
-  const step = isSame && isJoined ? state.market.step : null;
+  const step = isSame ? state.market.step : null;
   go({ category, symbol, depth: Number(chosen.get("depth")), step });
 }
 
@@ -239,7 +242,8 @@ picker.addEventListener("submit", (event) => {
 });
 byId("depth").addEventListener("change", choose);
 byId("step").addEventListener("change", ({ target }) => {
-  state.market.step = target.value;
+  // The first step is the tick of the prices seen so far: it stands for "do not join levels".
+  state.market.step = target.selectedIndex > 0 ? target.value : null;
   history.replaceState(null, "", toAddress(state.market));
   forget();
   schedule();

@@ -1,26 +1,29 @@
 /**
  * The ticker strip: which of Bybit's ticker keys a category has, and how each is written.
  *
- * A field is `{label, write, of}`; `write(data, now)` gives the text, or `{text, tone}` with a tone of
- * "up" or "down"; `of` is which of `unitsOf` a quantity counts.
+ * A field is `{label, write, of}`; `write(data, now)` gives the text, or `{text, tone, exact}` with a
+ * tone of "up" or "down", and the exchange's own number where the text abbreviates it; `of` is which
+ * of `unitsOf` a quantity counts.
  */
 
 import { canonical } from "../decimals.js";
 import { NOTHING, compact, countdown, grouped, percent } from "../format.js";
 
+const MOST_DIGITS = 12; // behind the point of a percentage: more than the exchange sends
+
 const price = (key) => (data) => (data[key] ? grouped(data[key]) : NOTHING);
-const quantity = (key) => (data) => compact(data[key]);
+const quantity = (key) => (data) => ({ text: compact(data[key]), exact: data[key] });
 
 function share(key, digits = 2) {
   return (data) => {
     const text = percent(data[key], digits);
-    return { text, tone: text.startsWith("+") ? "up" : text.startsWith("−") ? "down" : null };
+    return { text, exact: percent(data[key], digits, MOST_DIGITS), tone: text.startsWith("+") ? "up" : text.startsWith("−") ? "down" : null };
   };
 }
 
 const FUNDING = [
   // A dated future has none.
-  { label: "Funding", write: (data) => (data.fundingRate ? percent(data.fundingRate, 4) : NOTHING) },
+  { label: "Funding", write: (data) => (data.fundingRate ? percent(data.fundingRate, 4, MOST_DIGITS) : NOTHING) },
   {
     label: "Funding in",
     write: ({ nextFundingTime }, now) =>
@@ -31,7 +34,7 @@ const FUNDING = [
 function greek(key) {
   return (data) => {
     try {
-      return `${canonical(data[key]).slice(0, 7)}`.replace("-", "−");
+      return canonical(data[key]).replace("-", "−");
     } catch {
       return NOTHING;
     }
@@ -68,7 +71,7 @@ export const FIELDS = Object.freeze({
   option: [
     { label: "Mark", write: price("markPrice") },
     { label: "Underlying", write: price("underlyingPrice") },
-    { label: "Implied volatility", write: (data) => percent(data.markPriceIv).replace("+", "") },
+    { label: "Implied volatility", write: (data) => percent(data.markPriceIv, 2, MOST_DIGITS).replace("+", "") },
     { label: "Delta", write: greek("delta") },
     { label: "Open interest", write: quantity("openInterest"), of: "size" },
     { label: "24h volume", write: quantity("volume24h"), of: "size" },
