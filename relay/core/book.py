@@ -6,25 +6,42 @@ Equal prices may be spelt differently ("1.0", "1.00") and are one level all the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from relay.core.bybit import Level
 from relay.core.errors import BadFrame, SequenceGap
 
+# Exponents, leading zeros, spaces and digits of other scripts, all of which `Decimal` takes, would
+# be further spellings of a price, and its key would no longer tell it.
+_is_plain = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?").fullmatch
+
+
+def _check(price: str) -> None:
+    if _is_plain(price) is None:
+        raise BadFrame(f"expected a decimal price, received {price[:80]!r}")
+
 
 def _canonical(price: str) -> str:
-    return price.rstrip("0").rstrip(".") if "." in price else price
+    """Return the key of a price, whatever its spelling.
+
+    Raises:
+        BadFrame: it is not a decimal number.
+    """
+    _check(price)
+    key = price.rstrip("0").rstrip(".") if "." in price else price
+    return "0" if key == "-0" else key
 
 
 def _number(price: str) -> Decimal:
-    try:
-        number = Decimal(price)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite():
-        raise BadFrame(f"expected a decimal price, received {price[:80]!r}")
-    return number
+    """Return the value of a price.
+
+    Raises:
+        BadFrame: it is not a decimal number.
+    """
+    _check(price)
+    return Decimal(price)
 
 
 class _SpeltDifferently(Exception):
@@ -62,8 +79,10 @@ class _Side:
                 self._amend_alike(levels)
                 return
             except (IndexError, _SpeltDifferently):  # to do all again does no harm
-                self._make_canonical()
-        self._amend_canonical(levels)
+                self._spellings = {_canonical(price): price for price in self._levels}
+                self._levels = {_canonical(price): size for price, size in self._levels.items()}
+        if self._spellings is not None:
+            self._amend_canonical(levels, self._spellings)
 
     def _amend_alike(self, levels: Sequence[Level]) -> None:
         """Amend while all prices have the same number of decimals; most of what a message costs."""
@@ -78,35 +97,32 @@ class _Side:
             if point and price[point] != ".":
                 raise _SpeltDifferently
             if size != "0" and (size[0] != "0" or size.strip("0.")):
-                if best is not None and price not in held:
-                    number = _number(price)
-                    if (number > best) if self._is_bid else (number < best):
-                        best = number
+                if price not in held:
+                    if price < "0":  # "-0" is another spelling of "0"
+                        raise _SpeltDifferently
+                    if best is not None:
+                        number = _number(price)
+                        if (number > best) if self._is_bid else (number < best):
+                            best = number
                 held[price] = size
-            elif held.pop(price, None) is not None and best is not None and _number(price) == best:
+            elif held.pop(price, None) is None:
+                if price < "0":
+                    raise _SpeltDifferently
+            elif best is not None and _number(price) == best:
                 best = None
         self._best = best
 
-    def _amend_canonical(self, levels: Sequence[Level]) -> None:
-        """Amend whatever the spelling."""
+    def _amend_canonical(self, levels: Sequence[Level], spellings: dict[str, str]) -> None:
+        """Amend whatever the spelling; `spellings` has the levels that are held, and no others."""
         self._best = None
         for price, size in levels:
-            key = self._canonical(price)
+            key = _canonical(price)
             if size.strip("0."):
                 self._levels[key] = size
+                spellings[key] = price
             else:
                 self._levels.pop(key, None)
-
-    def _canonical(self, price: str) -> str:
-        """Return the key of a price, and remember how it is spelt."""
-        key = _canonical(price)
-        assert self._spellings is not None
-        self._spellings[key] = price
-        return key
-
-    def _make_canonical(self) -> None:
-        self._spellings = {}
-        self._levels = {self._canonical(price): size for price, size in self._levels.items()}
+                spellings.pop(key, None)
 
     def best(self) -> Decimal | None:
         if self._best is None and self._levels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from decimal import Decimal
 
 import pytest
@@ -99,6 +100,35 @@ def test_whole_numbers_keep_their_zeros() -> None:
     assert book.levels(50) == ([("100", "1"), ("1", "3")], [])
 
 
+def test_levels_that_are_gone_leave_nothing_behind() -> None:
+    """A book of whole and broken prices that moves on for ever needs no more memory for it."""
+    book = started([("10.0", "1"), ("9", "1")], [])
+    tracemalloc.start()
+    try:
+        for number in range(11, 20_011):
+            gone = (f"{number - 1}.0" if number % 2 else str(number - 1), "0")
+            new = (f"{number}.0" if number % 2 == 0 else str(number), "1")
+            book.amend([gone, new], [], number)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert book.levels(50) == ([("20010.0", "1"), ("9", "1")], [])
+    assert used < 100_000
+
+
+def test_zero_is_one_level_whatever_its_sign() -> None:
+    """Prices of spreads are near zero, on both sides of it."""
+    book = started([("0.0", "1"), ("-0.1", "2")], [])
+    book.amend([("-0.0", "0")], [], 11)
+    assert book.levels(50) == ([("-0.1", "2")], [])
+    book.amend([("-0.0", "3")], [("-0.05", "1"), ("0.2", "1"), ("-0.07", "1")], 12)
+    assert book.is_crossed()
+    assert book.levels(50) == (
+        [("-0.0", "3"), ("-0.1", "2")],
+        [("-0.07", "1"), ("-0.05", "1"), ("0.2", "1")],
+    )
+
+
 @pytest.mark.parametrize("received", [0, 9, 10, 12, 11_000])
 def test_only_the_next_update_id_continues_a_book(received: int) -> None:
     book = started([("1", "1")], [])
@@ -128,7 +158,13 @@ def test_the_best_price_is_found_again_when_it_goes() -> None:
     assert book.is_crossed()
 
 
-@pytest.mark.parametrize("price", ["", "abc", "NaN", "-Infinity", "1,5", "0x10", "a" * 10_000])
+@pytest.mark.parametrize(
+    "price",
+    [
+        *("", "abc", "NaN", "-Infinity", "1,5", "0x10", "a" * 10_000, "1e5", "1.50e10", "1_0"),
+        *(" 1", "1\n", "+1", "01", "1.", ".5", "-", "--1", "٣"),
+    ],
+)
 def test_a_price_that_is_no_number_makes_no_book(price: str) -> None:
     with pytest.raises(BadFrame, match="expected a decimal price") as caught:
         started([(price, "1")], [("10", "1")]).is_crossed()
