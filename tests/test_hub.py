@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -112,6 +113,24 @@ def reader() -> RecordingReader:
 
 
 # ---- the ack ----
+
+
+@pytest.mark.parametrize("category", [Category.LINEAR, Category.OPTION])
+def test_a_late_reader_of_a_ticker_that_had_a_delta_gets_the_merged_one(
+    town: Town, reader: RecordingReader, category: Category
+) -> None:
+    name = "tickers.BTC-25JUN27-106000-P-USDT"
+    of = topic(name, category)
+    town.follow(reader, of, (10, ticker(of=name, cs=None, bidPrice="22915", askPrice="0")))
+    town.publish(of, 10, ticker("delta", of=name, cs=None, ts=6, askPrice="26200"))
+    late = RecordingReader()
+    town.subscribe(late, of)
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    ack, greeting = late.taken()
+    assert ack == ("ack", 7)
+    merged = ticker(of=name, cs=None, ts=6, bidPrice="22915", askPrice="26200")
+    assert json.loads(greeting) == json.loads(merged)
 
 
 def test_the_order_is_ack_snapshot_messages(town: Town, reader: RecordingReader) -> None:

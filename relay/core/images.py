@@ -1,8 +1,8 @@
 """The current state of a topic, from which a late reader is greeted.
 
 Three kinds of feed, three kinds of image: messages that amend a state (order books deeper
-than 1, derivatives tickers), messages that are the whole state (depth 1, spot and option
-tickers), and events (trades).
+than 1, tickers other than spot's), messages that are the whole state (depth 1, spot tickers),
+and events (trades).
 """
 
 from __future__ import annotations
@@ -182,7 +182,9 @@ class BookImage(Image):
 
 
 class TickerImage(Image):
-    """A derivatives ticker: a key that a delta leaves out is unchanged.
+    """A ticker of a contract or an option: a key that a delta leaves out is unchanged.
+
+    Bybit documents deltas for contracts alone; on option the same rule is applied to any that come.
 
     Attributes:
         fields: By key, each value as the JSON text that came; after `stop` the last known.
@@ -207,14 +209,18 @@ class TickerImage(Image):
         return 1
 
     def _make_greeting(self) -> bytes:
-        body: dict[str, object] = {
-            "topic": self.topic.text,
-            "type": "snapshot",
-            "data": self.fields,
-        }
-        if self._last.cs is not None:
-            body["cs"] = self._last.cs
-        body["ts"] = self._last.ts
+        last = self._last
+        body: dict[str, object] = {"topic": self.topic.text}
+        if self.topic.category is Category.OPTION:  # as the exchange orders them
+            body |= {"ts": last.ts, "type": "snapshot"}
+            if last.id is not None:
+                body["id"] = last.id
+            body["data"] = self.fields
+        else:
+            body |= {"type": "snapshot", "data": self.fields}
+            if bytes(last.cs):
+                body["cs"] = last.cs
+            body["ts"] = last.ts
         return msgspec.json.encode(body)
 
 

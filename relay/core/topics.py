@@ -108,7 +108,7 @@ class Topic:
         """Whether messages of this topic build upon the ones before them."""
         if self.feed is Feed.ORDERBOOK:
             return self.depth != 1
-        return self.feed is Feed.TICKERS and self.category in (Category.LINEAR, Category.INVERSE)
+        return self.feed is Feed.TICKERS and self.category is not Category.SPOT
 
     @classmethod
     def parse(cls, category: Category, text: str) -> Topic:

@@ -203,6 +203,20 @@ def test_a_greeting_of_a_ticker_is_the_merged_snapshot() -> None:
     )
 
 
+def test_a_greeting_of_an_option_ticker_is_merged_too_in_the_shape_of_its_own() -> None:
+    name = "tickers.BTC-25JUN27-106000-P-USDT"
+
+    def message(kind: str, ts: int, **data: str) -> bytes:
+        body = {"topic": name, "ts": ts, "type": kind, "id": f"{name}-{ts}"}
+        return compact(body | {"data": {"symbol": name[8:]} | data})
+
+    first = message("snapshot", 3, bidPrice="22915", askPrice="0")
+    image = following(make_image(topic(name, Category.OPTION)), first)
+    assert image.greeting() == first
+    following(image, message("delta", 6, askPrice="26200"))
+    assert image.greeting() == message("snapshot", 6, bidPrice="22915", askPrice="26200")
+
+
 def test_a_new_snapshot_of_a_ticker_forgets_the_old_keys() -> None:
     image = following(make_image(topic("tickers.BTCUSDT")), ticker(a="1", b="1"), ticker(b="2"))
     assert image.greeting() == ticker(b="2")
@@ -364,7 +378,7 @@ def test_every_recorded_market_message_is_understood(name: str) -> None:
         (Category.SPOT, "orderbook.1.X", LastMessageImage),
         (Category.INVERSE, "tickers.X", TickerImage),
         (Category.SPOT, "tickers.X", LastMessageImage),
-        (Category.OPTION, "tickers.X", LastMessageImage),
+        (Category.OPTION, "tickers.X", TickerImage),
         (Category.SPOT, "publicTrade.X", TradesImage),
     ],
 )

@@ -184,10 +184,10 @@ def test_a_refusal_says_what_was_asked_for_and_what_there_is() -> None:
         (Category.SPOT, ["orderbook.50.X"]),
         (Category.LINEAR, ["orderbook.50.X", "tickers.X"]),
         (Category.INVERSE, ["orderbook.50.X", "tickers.X"]),
-        (Category.OPTION, ["orderbook.25.X"]),
+        (Category.OPTION, ["orderbook.25.X", "tickers.X"]),
     ],
 )
-def test_deep_books_and_derivatives_tickers_are_amended(
+def test_deep_books_and_tickers_other_than_spot_s_are_amended(
     category: Category, amended: list[str]
 ) -> None:
     texts = ["orderbook.50.X", "tickers.X", "publicTrade.X", "orderbook.1.X"]
