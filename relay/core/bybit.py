@@ -7,13 +7,22 @@ Source of every shape: Bybit v5 docs, WebSocket, Connect and Public; real frames
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from relay.core.errors import BadFrame
 from relay.core.topics import Category
 
-Level = tuple[str, str]
+Number = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""An id, a sequence or a Unix time in ms. JavaScript counts exactly up to 2^53 - 1, and so do the
+packed reports, clocks in seconds and every client. Bybit sends nothing near it."""
+
+DecimalText = Annotated[str, Meta(max_length=64)]
+"""A price or a size, in quote or base units. Bybit's longest has some 20 characters."""
+
+Level = tuple[DecimalText, DecimalText]
 """(price, size) as decimal strings, in quote and base units; size "0" deletes the level."""
 
 
@@ -27,14 +36,15 @@ class AckData(msgspec.Struct, frozen=True):
 class Frame(msgspec.Struct, frozen=True):
     """The envelope of anything Bybit sends: a market message, an ack, a refusal or a pong.
 
-    A market message has a `topic`; a reply has none. `ts`, `cts` are Unix ms.
+    A market message has a `topic`; a reply has none. `ts`, `cts` are Unix ms. `cs` is only
+    handed on, so it stays the JSON text that came; empty where the frame has none.
     """
 
     topic: str | None = None
     type: str | None = None
-    ts: int | None = None
-    cts: int | None = None
-    cs: int | None = None
+    ts: Number | None = None
+    cts: Number | None = None
+    cs: msgspec.Raw = msgspec.Raw()
     id: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     op: str | None = None
@@ -59,10 +69,15 @@ class BookData(msgspec.Struct, frozen=True):
     s: str
     b: list[Level]
     a: list[Level]
-    u: int
-    seq: int | None = None
+    u: Number
+    seq: Number | None = None
 
 
+class _Address(msgspec.Struct, frozen=True):
+    topic: str | None = None
+
+
+_address = msgspec.json.Decoder(_Address)
 _frame = msgspec.json.Decoder(Frame)
 _book = msgspec.json.Decoder(BookData)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -74,7 +89,7 @@ def decode_frame(text: bytes) -> Frame:
     """Return the envelope of one frame.
 
     Raises:
-        BadFrame: not JSON, not UTF-8, not an object, or a field of the wrong type.
+        BadFrame: not JSON, not UTF-8, not an object, or a field of the wrong type or size.
     """
     try:
         if not text.isascii():
@@ -84,11 +99,19 @@ def decode_frame(text: bytes) -> Frame:
         raise BadFrame(str(error)) from error
 
 
+def decode_topic(text: bytes) -> str | None:
+    """Return the topic of a frame that `decode_frame` refuses; None if it names none."""
+    try:
+        return _address.decode(text).topic
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def decode_book(frame: Frame) -> BookData:
     """Return the data of an order book message.
 
     Raises:
-        BadFrame: a field is missing or of the wrong type.
+        BadFrame: a field is missing, or of the wrong type or size.
     """
     try:
         return _book.decode(frame.data)

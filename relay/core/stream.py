@@ -90,17 +90,25 @@ class TopicStream:
         except NoSnapshotYet:
             return Outcome.IGNORE
         except ExchangeFault as fault:
-            if not self.topic.is_amended:
-                self.fault = str(fault)
-                return Outcome.BAD
-            is_healthy = was_live and now - self._live_since >= HEALTHY_AFTER
-            self._break(str(fault), now, is_healthy)
-            return Outcome.BROKEN
+            return self._refused(str(fault), now, was_live)
         if not was_live:
             self._live_since = now
         self.offset += weight
         self._resync_at = None
         return Outcome.PUBLISH
+
+    def refuse(self, words: str, now: float) -> Outcome:
+        """Take note of a message that could not be read; `words` say why."""
+        self.messages += 1
+        return self._refused(words, now, self.is_live)
+
+    def _refused(self, words: str, now: float, was_live: bool) -> Outcome:
+        if not self.topic.is_amended:
+            self.fault = words
+            return Outcome.BAD
+        is_healthy = was_live and now - self._live_since >= HEALTHY_AFTER
+        self._break(words, now, is_healthy)
+        return Outcome.BROKEN
 
     def _break(self, words: str, now: float, is_healthy: bool) -> None:
         self.fault = words

@@ -17,6 +17,7 @@ from relay.core.bybit import (
     Frame,
     argument_length,
     decode_frame,
+    decode_topic,
 )
 from relay.core.errors import BadFrame, Code, Refusal
 from relay.core.interest import Interest
@@ -34,6 +35,7 @@ REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
 MAX_LEFT = 20_000  # topics that were let go and whose last position is remembered
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
+WORDS_KEPT = 500  # characters of the exchange's words on a refused topic
 LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
@@ -227,10 +229,13 @@ class Supply:
         try:
             frame = decode_frame(text)
         except BadFrame as fault:
-            self._ignore(text, str(fault))
+            self._unreadable(text, str(fault), now)
             return False
         if frame.topic is not None:
-            self._message(line, frame, text, now)
+            try:
+                self._message(line, frame, text, now)
+            except Exception as fault:  # a fault of this program costs the topic, not the others
+                self._unreadable(text, repr(fault), now, fault)
             return False
         if frame.is_pong:
             return True
@@ -270,11 +275,26 @@ class Supply:
         elif outcome is Outcome.BAD:
             self._ignore(text, stream.fault)
         elif outcome is Outcome.BROKEN:
-            self.counted.gaps += 1
-            logger.warning("%s needs a new snapshot: %s", stream.topic, stream.fault)
-            log.note("gap", stream.fault, category=self.category, topic=name)
-            if was_live:
-                self._put_stale(stream)
+            self._broke(stream, was_live)
+
+    def _broke(self, stream: TopicStream, was_live: bool) -> None:
+        """Tell that a topic needs a new snapshot."""
+        self.counted.gaps += 1
+        logger.warning("%s needs a new snapshot: %s", stream.topic, shown(stream.fault))
+        log.note("gap", stream.fault, category=self.category, topic=stream.topic.text)
+        if was_live:
+            self._put_stale(stream)
+
+    def _unreadable(
+        self, text: bytes, words: str, now: float, fault: Exception | None = None
+    ) -> None:
+        """Ignore a message that could not be read; the topic it names, if any, has lost it."""
+        self._ignore(text, words, fault)
+        stream = self.streams.get(decode_topic(text) or "")
+        if stream is not None:
+            was_live = stream.is_live
+            if stream.refuse(words, now) is Outcome.BROKEN:
+                self._broke(stream, was_live)
 
     def _measure(self, frame: Frame) -> None:
         """Take how old a message is; the `cts` of a snapshot may be that of an old trade."""
@@ -294,6 +314,7 @@ class Supply:
             self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
     def _refuse(self, text: str, words: str, now: float) -> None:
+        words = words[:WORDS_KEPT]
         self.counted.refusals += 1
         logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
         log.note("refused", words, category=self.category, topic=text)
@@ -307,19 +328,25 @@ class Supply:
             self._put(envelopes.refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             self._release(text, now)
 
-    def _ignore(self, text: bytes, words: str) -> None:
-        """Count a frame that is not understood; of many in one second one is logged."""
+    def _ignore(self, text: bytes, words: str, fault: Exception | None = None) -> None:
+        """Count a frame that is not understood; of many in one second one is logged.
+
+        Args:
+            fault: The fault of this program that is to blame, if one is.
+        """
         self.counted.not_understood += 1
         second = self._wall_ms() // 1000
         if second == self._ignored_in:
             return
         self._ignored_in = second
-        logger.warning(
-            "%d frames of %s were not understood, the last: %s: %s",
+        logger.log(
+            logging.WARNING if fault is None else logging.ERROR,
+            "%d frames of %s were not understood, the last: %s: %r",
             self.counted.not_understood,
             self.category,
             shown(words),
             text[:80].decode(errors="replace"),
+            exc_info=fault,
         )
 
     # ---- time ----

@@ -61,6 +61,24 @@ def test_no_json_whatever_raises_anything_but_a_bad_frame(body: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b'{"topic":"x","ts":' + b"1" * 5_000 + b"}", "x"),
+        (b'{"ts":-1,"data":{"topic":"y"},"topic":"x"}', "x"),
+        (b'{"topic":"x","data":"\xe9"}', "x"),
+        (b'{"ts":"1"}', None),
+        (b'{"topic":5}', None),
+        (b'{"topic":"\xe9"}', None),
+        (b'{"topic":"x"', None),
+        (b'{"data":' + b"[" * 200_000 + b"]" * 200_000 + b',"topic":"x"}', None),
+        (b"[]", None),
+    ],
+)
+def test_the_topic_of_a_bad_frame_is_read_where_it_can_be(text: bytes, named: str | None) -> None:
+    assert bybit.decode_topic(text) == named
+
+
+@pytest.mark.parametrize(
     "text",
     [
         b"garbage",
@@ -89,7 +107,8 @@ def test_text_beyond_ascii_is_a_frame_when_it_is_utf_8() -> None:
 def test_the_envelope_of_a_market_message_is_read_by_key_and_its_data_left_alone() -> None:
     text = b'{"data" : {"x": 1.50} ,"new":[1],"cts":3,"ts":2,"type":"delta","topic":"t","cs":4}'
     frame = decode_frame(text)
-    assert (frame.topic, frame.type, frame.ts, frame.cts, frame.cs) == ("t", "delta", 2, 3, 4)
+    assert (frame.topic, frame.type, frame.ts, frame.cts) == ("t", "delta", 2, 3)
+    assert bytes(frame.cs) == b"4"
     assert bytes(frame.data) == b'{"x": 1.50}'
     assert (frame.is_ack, frame.is_pong) == (False, False)
 
