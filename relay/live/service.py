@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import msgspec
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
-from django.db import DatabaseError, transaction
+from django import db
+from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
@@ -287,7 +288,7 @@ class LiveService:
             self._pins_changed.clear()
             try:
                 pinned = await database_sync_to_async(pins.read)()
-            except DatabaseError as fault:
+            except db.Error as fault:
                 if not is_told:
                     logger.warning("cannot read what is pinned: %s", fault)
                 is_told = True

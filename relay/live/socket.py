@@ -7,7 +7,6 @@ does not read is sent nothing until all before has left, and is closed in the en
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from importlib import import_module
@@ -16,9 +15,9 @@ from typing import Any
 import msgspec
 from channels.consumer import AsyncConsumer
 from channels.db import database_sync_to_async
+from django import db
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.db import DatabaseError
 from django.http import HttpRequest, parse_cookie
 
 from relay import conf, web_process
@@ -42,8 +41,11 @@ from relay.web_process import WebProcess
 logger = logging.getLogger(__name__)
 
 CLOSE_NOT_PERMITTED = 4001
+CLOSE_UNCHECKED = 4111  # come back later: the database does not say who the user is
 PERMISSION = "relay.view_livetopic"
+UNCHECKED = "the database does not say whether you may see this"
 LOOK_AGAIN = 5.0  # seconds between looks whether the user may still see this
+UNCHECKED_LIMIT = 30.0  # seconds a page stays open while the database does not answer that
 MESSAGE_LIMIT = 4_096  # bytes
 MESSAGES_PER_SECOND = 10.0  # from a page: somebody types into the search field
 
@@ -179,20 +181,25 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
         session_key: str | None,
     ) -> bool:
         """Let a page in, or close it and say why."""
-        watchers = process.live.watchers
         if not is_own_page(headers):
             socket.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
-        elif process.is_stopping:
-            socket.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
-        elif len(watchers) >= MAX_WATCHERS:
-            socket.close(CLOSE_FULL, "full", "too many live pages are open")
-        elif not await may_view(session_key):
+            return False
+        if _has_no_room(process, socket):  # no need to ask the database
+            return False
+        try:
+            is_permitted = await may_view(session_key)
+        except db.Error as fault:
+            logger.warning("a live page was refused: its user cannot be checked: %s", fault)
+            socket.close(CLOSE_UNCHECKED, "unchecked", UNCHECKED)
+            return False
+        if not is_permitted:
             socket.close(CLOSE_NOT_PERMITTED, "forbidden", "staff with the view permission only")
-        else:
-            watchers.add(socket)
-            process.live.wish(socket)
-            return True
-        return False
+            return False
+        if _has_no_room(process, socket):  # others came, or the process stops, meanwhile
+            return False
+        process.live.watchers.add(socket)
+        process.live.wish(socket)
+        return True
 
     async def _read(self, socket: LiveSocket, receive: Any) -> None:
         """Take messages until the end; past Daphne they come another way, and only the end here."""
@@ -212,14 +219,44 @@ def _session_key(headers: dict[bytes, bytes]) -> str | None:
     return cookies.get(settings.SESSION_COOKIE_NAME)
 
 
+def _has_no_room(process: WebProcess, socket: LiveSocket) -> bool:
+    """Close a page that this process cannot take, and say why."""
+    if process.is_stopping:
+        socket.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+    elif len(process.live.watchers) >= MAX_WATCHERS:
+        socket.close(CLOSE_FULL, "full", "too many live pages are open")
+    else:
+        return False
+    return True
+
+
 async def _look_again(socket: LiveSocket, session_key: str | None) -> None:
-    """Close the page of a user who has logged out or lost the permission."""
+    """Close the page of a user who has logged out or lost the permission.
+
+    A database that fails says nothing about the user: the check is made again, until it has
+    failed for `UNCHECKED_LIMIT`. Then, and after any other failure, the page is closed.
+    """
+    checked_at = time.monotonic()
     while True:
         await asyncio.sleep(LOOK_AGAIN)
-        with contextlib.suppress(DatabaseError):  # which says nothing about the user
-            if not await may_view(session_key):
-                socket.close(CLOSE_NOT_PERMITTED, "forbidden", "no longer permitted")
-                return
+        try:
+            async with asyncio.timeout(UNCHECKED_LIMIT):
+                is_permitted = await may_view(session_key)
+        except (db.Error, TimeoutError) as fault:
+            if time.monotonic() - checked_at < UNCHECKED_LIMIT:
+                continue
+            words = str(fault) or type(fault).__name__
+            logger.warning("a live page was closed: its user cannot be checked: %s", words)
+        except Exception:
+            logger.exception("a live page was closed: the check of its user failed")
+        else:
+            if is_permitted:
+                checked_at = time.monotonic()
+                continue
+            socket.close(CLOSE_NOT_PERMITTED, "forbidden", "no longer permitted")
+            return
+        socket.close(CLOSE_UNCHECKED, "unchecked", UNCHECKED)
+        return
 
 
 @database_sync_to_async  # type: ignore[untyped-decorator]

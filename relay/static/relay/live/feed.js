@@ -27,6 +27,7 @@ const HEAD_START = 1_500; // ms that the socket has before the page asks for its
 const OF_USE_AFTER = 5_000; // ms: a socket that held so long ends a series of failures
 const REFUSED = Object.freeze({
   4001: "you are no longer signed in, or lack the permission",
+  4111: "the server's database does not say whether you may see this",
   4003: "the server does not accept this page's origin",
 });
 
