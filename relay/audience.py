@@ -56,7 +56,7 @@ class Reader(Protocol):
         """Trades were lost that nobody can bring back: on the way, or because it is slow."""
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
-        """The connection of the reader's category went down or came back."""
+        """The connection of the reader's category went down or is up, again or as before."""
 
 
 @dataclass(slots=True, eq=False)

@@ -311,11 +311,11 @@ class Client:
                 self._say(self._dialect.refused(known, _bybit_words(refusal), args))
         elif isinstance(known, ShortId):
             if refusal is None:
-                self._say(short_dialect.agreed(known, request.topics[0]))
+                self._say(short_dialect.agreed(known, next(iter(request.topics))))
             else:
                 self._say(short_dialect.refused(known, refusal))
-        if refusal is None and request.topics:
-            self._tell_if_down(request.topics[0].category)
+        if refusal is None and request.topics and self.category is not None:
+            self._tell_upstream(self.category)
 
     def revoked(self, topic: Topic, refusal: Refusal) -> None:
         asked = self.topics.get(topic)
@@ -338,16 +338,24 @@ class Client:
             self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
 
     def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+        if not state.is_interrupted and not self._down_since:
+            return  # it was never told of an interruption
         self._down_since = since if state.is_interrupted else 0
         if self.takes_notices:
             word = UpstreamState.DOWN if state.is_interrupted else state
             self._tell(short_dialect.status(category, word.value, since))
 
-    def _tell_if_down(self, category: Category) -> None:
-        """Tell one who comes while upstream is down why there is no snapshot."""
+    def _tell_upstream(self, category: Category) -> None:
+        """Tell a client that followed nothing what it has missed: upstream went down or came back.
+
+        Without it a client that comes while upstream is down would wait for a snapshot in vain.
+        """
         known = self._hub.categories[category]
-        if known.told_down and known.told_down != self._down_since:
-            self.upstream_changed(category, UpstreamState.DOWN, known.told_down)
+        if known.told_down:
+            if known.told_down != self._down_since:
+                self.upstream_changed(category, UpstreamState.DOWN, known.told_down)
+        elif known.state is UpstreamState.LIVE:
+            self.upstream_changed(category, UpstreamState.LIVE, known.since)
 
     # ---- the end ----
 

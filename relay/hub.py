@@ -320,12 +320,9 @@ class Hub:
         if before is state:
             return
         # Between "down" and "live" nothing is news: a new worker is idle first, and connecting,
-        # and perhaps down as well.
-        is_news = (
-            not known.told_down
-            if state.is_interrupted
-            else state is UpstreamState.LIVE and known.told_down > 0
-        )
+        # and perhaps down as well. A reader knows whether "live" is news to it: it may have been
+        # told "down" and followed nothing since.
+        is_news = state is UpstreamState.LIVE or (state.is_interrupted and not known.told_down)
         if is_news or (state is UpstreamState.IDLE and not self._of(category)):
             known.told_down = since if state.is_interrupted else 0
         readers: dict[Reader, None] = {}

@@ -679,6 +679,46 @@ def test_who_comes_back_while_upstream_is_down_is_told_again(call: Call) -> None
     assert call.heard()[1:] == [status("down", since=1_800)]
 
 
+def test_who_left_while_upstream_was_down_is_told_live_when_it_comes_back(call: Call) -> None:
+    upstream(call, UpstreamState.LIVE)
+    call.follow(BOOK)
+    upstream(call, UpstreamState.DOWN)
+    call.say(subscribe(method="unsubscribe"))
+    upstream(call, UpstreamState.LIVE, since=1_800)
+    call.raw()
+    call.say(subscribe(id=1))
+    call.pass_time(MIN_ACK_DELAY)
+    call.settle(BOOK)
+    assert call.heard()[1:] == [status("live", since=1_800)]
+    call.follow(topic("tickers.BTCUSDT"))  # and once is enough
+
+
+def test_who_comes_back_before_upstream_is_told_live_with_it(call: Call) -> None:
+    upstream(call, UpstreamState.LIVE)
+    call.follow(BOOK)
+    upstream(call, UpstreamState.DOWN)
+    call.say(subscribe(method="unsubscribe"))
+    upstream(call, UpstreamState.IDLE)
+    call.raw()
+    call.say(subscribe(id=1))
+    upstream(call, UpstreamState.CONNECTING)
+    call.settle(BOOK)
+    upstream(call, UpstreamState.LIVE, since=1_800)
+    assert call.heard()[1:] == [status("live", since=1_800)]
+    upstream(call, UpstreamState.IDLE)
+    upstream(call, UpstreamState.LIVE)
+    assert call.raw() == []
+
+
+def test_an_outage_that_a_client_was_not_told_of_does_not_end_for_it(call: Call) -> None:
+    upstream(call, UpstreamState.DOWN)
+    upstream(call, UpstreamState.IDLE)
+    call.follow(BOOK)
+    upstream(call, UpstreamState.CONNECTING)
+    upstream(call, UpstreamState.LIVE)
+    assert call.raw() == []
+
+
 def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> None:
     name = topic("publicTrade.A")
     for door in Door:
