@@ -64,12 +64,14 @@ class Request:
     """One subscribe of one reader, which is decided as a whole.
 
     Attributes:
+        topics: Those that it decides, in order; a topic that the reader unsubscribes before
+            leaves it, unless it is the last one.
         id: As the reader gave it; the hub only hands it back.
         undecided: Topics that the exchange has not spoken of yet.
     """
 
     reader: Reader
-    topics: tuple[Topic, ...]
+    topics: dict[Topic, None]
     id: object
     not_before: float
     deadline: float

@@ -8,17 +8,18 @@ starts no task: `hub_runner` brings it envelopes and the time, and takes its dem
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from relay import envelopes
+from relay import conf, envelopes
 from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.replica import Position, Step
 from relay.core.topics import Category, Feed, Topic
 from relay.envelopes import UpstreamState
+from relay.live.events import log
 from relay.metrics.counters import counters
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
@@ -90,13 +91,13 @@ class Hub:
         The answer comes through `Reader.settled`, 2 ms later at the earliest.
 
         Raises:
-            Refusal: `upstream_unavailable`: a topic is new here and no worker can be told.
+            Refusal: A topic is new here and no worker can be told (`upstream_unavailable`), or
+                this process has as many topics as the relay may subscribe (`too_many_topics`).
         """
         request = Request(
-            reader, tuple(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
+            reader, dict.fromkeys(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
         )
-        if not self.is_reachable and any(t.group not in self.audiences for t in request.topics):
-            raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
+        self._check_room([t for t in request.topics if t.group not in self.audiences])
         for topic in request.topics:
             audience = self.audiences.get(topic.group) or self._open(topic, now)
             audience.waiting[reader] = request
@@ -106,6 +107,21 @@ class Hub:
                 request.undecided.add(topic)
         self._schedule(request)
         return request
+
+    def _check_room(self, topics: Sequence[Topic]) -> None:
+        """Raise a refusal unless topics that are new here may be opened.
+
+        The worker keeps the limit over all hubs. A hub keeps it as well, because while no worker
+        answers, nothing else would bound the topics that clients invent.
+        """
+        if not topics:
+            return
+        if not self.is_reachable:
+            raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
+        if len(self.audiences) + len(topics) > conf.current().max_topics:
+            words = "the relay carries as many topics as it may"
+            log.note("too_many_topics", words, category=topics[0].category, topic=topics[0].text)
+            raise Refusal(Code.TOO_MANY_TOPICS, words)
 
     def _open(self, topic: Topic, now: float) -> Audience:
         audience = self.audiences[topic.group] = Audience(topic, next(self._number))
@@ -133,10 +149,15 @@ class Hub:
         audience = self.audiences.get(topic.group)
         if audience is None:
             return
-        request = audience.waiting.get(reader)
+        request = audience.waiting.pop(reader, None)
         if request is not None:
-            request.undecided.clear()
-            self._settle(request, now)
+            request.undecided.discard(topic)
+            if len(request.topics) == 1:
+                self._settle(request, now)
+            else:
+                del request.topics[topic]
+                if not request.undecided:
+                    self._schedule(request)
         self._leave(audience, reader)
 
     def leave(self, reader: Reader, topics: Iterable[Topic]) -> None:
@@ -164,7 +185,9 @@ class Hub:
         self._dirty.pop(audience, None)
         self._slow.pop(audience, None)
         self._asked.get(topic.category, {}).pop(topic.text, None)
-        self._dropped.setdefault(topic.category, {})[topic.text] = None
+        dropped = self._dropped.setdefault(topic.category, {})
+        if len(dropped) < conf.current().max_topics:  # else the next whole demand tells
+            dropped[topic.text] = None
         self._on_demand()
 
     # ---- requests ----

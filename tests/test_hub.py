@@ -112,6 +112,37 @@ def reader() -> RecordingReader:
     return RecordingReader()
 
 
+# ---- how many topics ----
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_hub_has_no_more_topics_than_the_relay_may_subscribe(
+    town: Town, reader: RecordingReader, settings: Any, is_served: bool
+) -> None:
+    settings.RELAY = {"max_topics": 2}
+    town.upstream("live" if is_served else "down")
+    first, second, third = (topic(f"tickers.A{number}") for number in range(3))
+    town.subscribe(reader, first, second)
+    with pytest.raises(Refusal) as caught:
+        town.subscribe(reader, third)
+    assert caught.value.code is Code.TOO_MANY_TOPICS
+    assert [audience.topic for audience in town.hub.audiences.values()] == [first, second]
+    town.subscribe(RecordingReader(), first, second)  # these are there already
+    town.hub.leave(reader, [first, second])
+    assert len(town.hub.audiences) == 2
+
+
+def test_topics_that_come_and_go_while_no_worker_can_be_told_are_forgotten(
+    town: Town, reader: RecordingReader, settings: Any
+) -> None:
+    settings.RELAY = {"max_topics": 10}
+    for number in range(100):
+        town.subscribe(reader, topic(f"tickers.A{number}"))
+        town.hub.leave(reader, [topic(f"tickers.A{number}")])
+    asked, dropped = town.hub.take_demand(Category.LINEAR)
+    assert (asked, len(dropped)) == ({}, 10)
+
+
 # ---- the ack ----
 
 
@@ -145,6 +176,49 @@ def test_the_order_is_ack_snapshot_messages(town: Town, reader: RecordingReader)
     town.hub.flush()
     joined_at = snapshot(5_001, [("10.05", "3.2"), ("10.04", "2")])
     assert reader.heard == [("ack", 7), joined_at, delta(5_002)]
+
+
+def test_a_topic_that_is_left_does_not_decide_the_others_of_its_request(
+    town: Town, reader: RecordingReader
+) -> None:
+    first, second = topic("tickers.A"), topic("tickers.B")
+    town.subscribe(reader, first, second)
+    town.hub.unsubscribe(reader, first, town.now)
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.taken() == []
+    town.receive(
+        envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message),
+    )
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.taken() == [(NO_SUCH.code, 7)]
+    assert town.hub.audiences == {}
+
+
+def test_a_topic_that_is_left_lets_the_decided_rest_of_its_request_be_acknowledged(
+    town: Town, reader: RecordingReader
+) -> None:
+    first, second = topic("tickers.A"), topic("tickers.B")
+    town.subscribe(reader, first, second)
+    town.receive(envelopes.confirmed(second.group, EPOCH))
+    town.hub.unsubscribe(reader, first, town.now)
+    assert reader.taken() == []
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.taken() == [("ack", 7)]
+    assert [audience.topic for audience in town.hub.audiences.values()] == [second]
+
+
+def test_a_topic_that_is_left_and_wanted_again_belongs_to_the_later_request(
+    town: Town, reader: RecordingReader
+) -> None:
+    first, second = topic("tickers.A"), topic("tickers.B")
+    town.subscribe(reader, first, second, id=1)
+    town.hub.unsubscribe(reader, first, town.now)
+    town.subscribe(reader, first, id=2)
+    town.receive(envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message))
+    town.receive(envelopes.confirmed(first.group, EPOCH))
+    town.pass_time(MIN_ACK_DELAY)
+    assert sorted(reader.taken(), key=str) == [("ack", 2), (NO_SUCH.code, 1)]
+    assert [audience.topic for audience in town.hub.audiences.values()] == [first]
 
 
 def test_the_ack_waits_two_milliseconds_at_least(town: Town, reader: RecordingReader) -> None:
