@@ -14,7 +14,7 @@ from relay.core.bybit import decode_frame, decode_rows
 from relay.core.errors import Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Replica
-from relay.core.topics import Category, Feed, Topic
+from relay.core.topics import Category, Topic
 from relay.envelopes import UpstreamState
 from relay.metrics.counters import counters
 
@@ -160,7 +160,7 @@ class Audience:
 
     def _withhold(self, readers: list[Reader], batch: Batch) -> None:
         """Readers had no room: a snapshot will be owed to them; of trades, a count."""
-        if self.topic.feed is not Feed.TRADES:
+        if not self.topic.is_events:
             counters.conflated += len(readers) * len(batch.texts)
             for reader in readers:
                 del self.current[reader]

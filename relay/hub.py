@@ -17,7 +17,7 @@ from relay import conf, envelopes
 from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.replica import Position, Step
-from relay.core.topics import Category, Feed, Topic
+from relay.core.topics import Category, Topic
 from relay.envelopes import UpstreamState
 from relay.live.events import log
 from relay.metrics.counters import counters
@@ -226,7 +226,7 @@ class Hub:
             audience.waiting.pop(request.reader, None)
             if request.refusal is not None:
                 self._leave(audience, request.reader)
-            elif topic.feed is Feed.TRADES and not request.reader.takes_notices:
+            elif topic.is_events and not request.reader.takes_notices:
                 audience.flush()  # what was traded before is not its business
                 audience.current[request.reader] = request.reader.outbound
                 if audience.withheld:

@@ -14,7 +14,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from relay import readiness
-from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed, split_text
+from relay.core.topics import FEEDS, ORDERBOOK, Category, split_text
 from relay.live import query
 from relay.metrics import web
 
@@ -25,12 +25,16 @@ _SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {
     Category.INVERSE: ("BTCUSD", "ETHUSD", "SOLUSD", "XRPUSD"),
     Category.OPTION: (),
 }
-_PAGE_DEPTH: Final = 200  # levels: joining prices into steps needs more than the usual 50
+_PAGE_DEPTH: Final = "200"  # levels: joining prices into steps needs more than the usual 50
 _MARKETS: Final = json.dumps(
     {
         category.value: {
-            "depths": DEPTHS[category],
-            "depth": _PAGE_DEPTH if _PAGE_DEPTH in DEPTHS[category] else DEFAULT_DEPTH[category],
+            "depths": [int(depth) for depth in ORDERBOOK.parameters[category]],
+            "depth": int(
+                _PAGE_DEPTH
+                if _PAGE_DEPTH in ORDERBOOK.parameters[category]
+                else ORDERBOOK.defaults[category]
+            ),
             "symbols": _SUGGESTIONS[category],
         }
         for category in Category
@@ -52,7 +56,7 @@ def symbols(request: HttpRequest) -> HttpResponse:
     readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
     for counted in query.picture()["topics"]:
         feed, _, symbol = split_text(counted["topic"])
-        is_by_coin = counted["category"] == Category.OPTION and feed == Feed.TRADES
+        is_by_coin = feed in FEEDS and counted["category"] in FEEDS[feed].by_coin
         if counted["state"] == "live" and symbol and not is_by_coin:
             readers[Category(counted["category"])][symbol] += counted["subscribers"]
     return JsonResponse(

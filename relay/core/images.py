@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Mapping
 from itertools import islice
 from zlib import crc32
 
@@ -17,7 +18,7 @@ import msgspec
 from relay.core.book import OrderBook
 from relay.core.bybit import BookData, Frame, Level, decode_book, decode_fields, decode_rows
 from relay.core.errors import CrossedBook, NoSnapshotYet
-from relay.core.topics import Category, Feed, Topic
+from relay.core.topics import Category, Kind, Shape, Topic
 
 TRADES_KEPT = 50  # trades that greet a late reader
 RESTARTED = 1  # a `u` that says: the exchange's service restarted, this is the whole book
@@ -50,6 +51,41 @@ class Image(ABC):
             SequenceGap: the message does not follow the last one.
             BadFrame: the message lacks what its feed must have.
         """
+
+    def start(self) -> None:  # noqa: B027 - most feeds have a state to wait for
+        """Take the exchange's agreement; a feed without a state is live from here on."""
+
+    @property
+    def update_id(self) -> int | None:
+        """Bybit's `u` of the last message that was folded in; None where messages have none."""
+        return None
+
+    def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
+        """Return the best `depth` bids, falling, and asks, rising; after `stop` the last known.
+
+        None where the feed has no price levels.
+
+        Raises:
+            SequenceGap, BadFrame: as `apply`, where that has put it off.
+        """
+        return [], []
+
+    def fields(self) -> Mapping[str, msgspec.Raw]:
+        """Return the fields by key, each value as the JSON text that came; after `stop` the last.
+
+        None where the feed has no fields.
+        """
+        return {}
+
+    def recover(self, count: int) -> tuple[int, bytes | None]:
+        """Return what can be told again of the last `count` positions.
+
+        Only rows of events are kept for that; where there is a state, a snapshot heals.
+
+        Returns:
+            How many are lost, and the rest as one message, None if there is no rest.
+        """
+        return count, None
 
     def verify(self) -> None:  # noqa: B027 - most images have nothing to verify
         """Raise what is wrong with the state as a whole.
@@ -95,7 +131,7 @@ class BookImage(Image):
         self._folded_at = 1 + crc32(topic.text.encode()) % FOLDED_AT_ONCE
         self._last = Frame()
         self._symbol = topic.symbol
-        self._depth = topic.depth or 0
+        self._depth = int(topic.parameter)
         self._seq: int | None = None
 
     def apply(self, text: bytes, frame: Frame) -> int:
@@ -144,15 +180,9 @@ class BookImage(Image):
 
     @property
     def update_id(self) -> int:
-        """Bybit's `u` of the last message that was folded in."""
         return self._book.update_id
 
     def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
-        """Return the best `depth` bids, falling, and asks, rising; after `stop` the last known.
-
-        Raises:
-            SequenceGap, BadFrame: as `apply`, where that has put it off.
-        """
         self._fold()
         return self._book.levels(depth)
 
@@ -185,25 +215,22 @@ class TickerImage(Image):
     """A ticker of a contract or an option: a key that a delta leaves out is unchanged.
 
     Bybit documents deltas for contracts alone; on option the same rule is applied to any that come.
-
-    Attributes:
-        fields: By key, each value as the JSON text that came; after `stop` the last known.
     """
 
     def __init__(self, topic: Topic) -> None:
         super().__init__(topic)
-        self.fields: dict[str, msgspec.Raw] = {}
+        self._fields: dict[str, msgspec.Raw] = {}
         self._last = Frame()
 
     def apply(self, text: bytes, frame: Frame) -> int:
         fields = decode_fields(frame)
         if frame.type == "snapshot":
-            self.fields = {}
+            self._fields = {}
             self.is_live = True
         elif not self.is_live:
             raise NoSnapshotYet
         for key, value in fields.items():
-            self.fields[key] = value.copy()  # a copy lets go of the rest of the frame
+            self._fields[key] = value.copy()  # a copy lets go of the rest of the frame
         self._last = frame
         self._greeting = text if frame.type == "snapshot" else None
         return 1
@@ -215,27 +242,46 @@ class TickerImage(Image):
             body |= {"ts": last.ts, "type": "snapshot"}
             if last.id is not None:
                 body["id"] = last.id
-            body["data"] = self.fields
+            body["data"] = self._fields
         else:
-            body |= {"type": "snapshot", "data": self.fields}
+            body |= {"type": "snapshot", "data": self._fields}
             if bytes(last.cs):
                 body["cs"] = last.cs
             body["ts"] = last.ts
         return msgspec.json.encode(body)
 
+    def fields(self) -> Mapping[str, msgspec.Raw]:
+        return self._fields
+
 
 class LastMessageImage(Image):
     """A feed whose every message is the whole state: the last one is the greeting."""
 
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._last = Frame()
+
     def apply(self, text: bytes, frame: Frame) -> int:
-        if self.topic.feed is Feed.ORDERBOOK:
+        if self.topic.feed.shape is Shape.LEVELS:
             decode_book(frame)
         else:
             decode_fields(frame)
         # Before March 2025 depth 1 had deltas too: forwarded, but nobody can start from one.
         self.is_live = frame.type == "snapshot"
         self._greeting = text if self.is_live else None
+        self._last = frame
         return 1
+
+    def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
+        if self.topic.feed.shape is not Shape.LEVELS or self._last.topic is None:
+            return [], []
+        data = decode_book(self._last)
+        return data.b[:depth], data.a[:depth]
+
+    def fields(self) -> Mapping[str, msgspec.Raw]:
+        if self.topic.feed.shape is not Shape.FIELDS or self._last.topic is None:
+            return {}
+        return decode_fields(self._last)
 
     def _make_greeting(self) -> None:
         return None
@@ -250,8 +296,10 @@ class TradesImage(Image):
         self._ts: int | None = None
 
     def start(self) -> None:
-        """Be live without a message: a quiet market has no trades to show."""
-        self.is_live = True
+        self.is_live = True  # a quiet market has no trades to show
+
+    def recover(self, count: int) -> tuple[int, bytes | None]:
+        return max(0, count - len(self._rows)), self._tail(count)
 
     def apply(self, text: bytes, frame: Frame) -> int:
         rows = decode_rows(frame)
@@ -261,7 +309,7 @@ class TradesImage(Image):
         self._greeting = None
         return len(rows)
 
-    def tail(self, count: int) -> bytes | None:
+    def _tail(self, count: int) -> bytes | None:
         """Return the last `count` trades, or all that are kept, as one message."""
         rows = islice(self._rows, max(0, len(self._rows) - count), None)
         data = [msgspec.Raw(row) for row in rows]
@@ -271,19 +319,18 @@ class TradesImage(Image):
             {"topic": self.topic.text, "type": "snapshot", "ts": self._ts, "data": data}
         )
 
-    @property
-    def kept(self) -> int:
-        """How many trades are kept: 50 at most."""
-        return len(self._rows)
-
     def _make_greeting(self) -> bytes | None:
-        return self.tail(TRADES_KEPT)
+        return self._tail(TRADES_KEPT)
+
+
+_IMAGES: dict[Kind, type[Image]] = {
+    Kind.AMENDED: BookImage,
+    Kind.MERGED: TickerImage,
+    Kind.REPLACED: LastMessageImage,
+    Kind.EVENTS: TradesImage,
+}
 
 
 def make_image(topic: Topic) -> Image:
-    """Return an empty image of the kind that the topic's feed needs."""
-    if topic.feed is Feed.TRADES:
-        return TradesImage(topic)
-    if not topic.is_amended:
-        return LastMessageImage(topic)
-    return BookImage(topic) if topic.feed is Feed.ORDERBOOK else TickerImage(topic)
+    """Return an empty image of the topic's kind."""
+    return _IMAGES[topic.kind](topic)

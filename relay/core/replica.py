@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from relay.core.bybit import decode_frame
 from relay.core.errors import ExchangeFault, NoSnapshotYet
-from relay.core.images import TradesImage, make_image
+from relay.core.images import make_image
 from relay.core.topics import Topic
 
 Position = tuple[int, int]
@@ -108,7 +108,7 @@ class Replica:
     def _hole(self, epoch: int, after: int, texts: Sequence[bytes]) -> Step:
         """Messages were missed: go on from a snapshot among `texts`, or ask for a base, once."""
         ask, self.is_broken = not self.is_broken, True
-        if isinstance(self._image, TradesImage):
+        if self.topic.is_events:
             return Step(ask=ask)  # the base will tell which trades were missed
         self._image = make_image(self.topic)
         self.is_broken = False
@@ -137,11 +137,10 @@ class Replica:
             except ExchangeFault:
                 self.is_broken = True
                 return Step(restart=True)  # asked for again at the next renewal
-        if isinstance(self._image, TradesImage):
+        if self.topic.is_events:
             self._image.start()
             if had_history and missed:
-                step.lost = max(0, missed - self._image.kept)
-                recovered = self._image.tail(missed)
+                step.lost, recovered = self._image.recover(missed)
                 if recovered is not None:
                     step.forward.append(recovered)
         else:
@@ -154,13 +153,13 @@ class Replica:
         """Take the word that messages of the exchange were missed after (epoch, after)."""
         if (epoch, after) < self.position:
             return Step()
-        is_event = isinstance(self._image, TradesImage)
-        if (epoch, after) != self.position and not is_event:
+        is_state = not self.topic.is_events
+        if (epoch, after) != self.position and is_state:
             self.is_broken = True
             self.position = (epoch, after + 1)
             self._image.stop()
             return Step(restart=True)
         self._image.stop()
-        if not is_event:
+        if is_state:
             self.position = (epoch, after + 1)
         return Step()

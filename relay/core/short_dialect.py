@@ -15,10 +15,10 @@ import msgspec
 
 from relay.core.errors import Code, Refusal
 from relay.core.protocol import Fields, decode_integer, decode_string, is_number
-from relay.core.topics import DEFAULT_DEPTH, DEPTHS, Category, Feed, Topic, parse_category, shown
+from relay.core.topics import FEEDS, TICKERS, Category, FeedSpec, Topic, parse_category, shown
 
 MAX_ID = 64  # characters of a request's id
-_FEEDS = {feed.value: feed for feed in Feed} | {"ticker": Feed.TICKERS}
+_FEEDS = FEEDS | {"ticker": TICKERS}
 
 
 class Method(StrEnum):
@@ -88,9 +88,7 @@ def read_topic(fields: Fields, category: Category | None) -> Topic:
         raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(named)}")
     category = _category(fields, category)
     symbol = _string(fields, "symbol")
-    if feed is not Feed.ORDERBOOK:
-        return Topic(category, feed, symbol)
-    return Topic(category, feed, symbol, _levels(fields, category))
+    return Topic(category, feed, symbol, _parameter(fields, feed, category))
 
 
 def _category(fields: Fields, fixed: Category | None) -> Category:
@@ -105,16 +103,17 @@ def _category(fields: Fields, fixed: Category | None) -> Category:
     return category
 
 
-def _levels(fields: Fields, category: Category) -> int:
-    if "levels" not in fields:
-        return DEFAULT_DEPTH[category]
-    levels = decode_integer(fields["levels"])
-    if levels not in DEPTHS[category]:
-        written = bytes(fields["levels"])[:80].decode(errors="replace")
-        allowed = ", ".join(map(str, DEPTHS[category]))
-        raise Refusal(Code.BAD_LEVELS, f"bad levels: {shown(written)}; {category} has {allowed}")
-    assert levels is not None
-    return levels
+def _parameter(fields: Fields, feed: FeedSpec, category: Category) -> str:
+    """Return the parameter of a topic, as Bybit writes it; the feed decides whether it has it."""
+    if not feed.key:
+        return ""
+    if feed.key not in fields:
+        return feed.defaults[category]
+    number = decode_integer(fields[feed.key])
+    if number is not None:
+        return str(number)
+    written = bytes(fields[feed.key])[:80].decode(errors="replace")
+    raise Refusal(feed.bad_parameter, feed.words(category, written))
 
 
 def _string(fields: Fields, key: str) -> str:

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from relay.core.backoff import Backoff
 from relay.core.bybit import Frame
 from relay.core.errors import ExchangeFault, NoSnapshotYet
-from relay.core.images import BookImage, Image, TradesImage, make_image
+from relay.core.images import Image, make_image
 from relay.core.topics import Topic
 
 FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
@@ -75,9 +75,8 @@ class TopicStream:
     def confirm(self, now: float) -> None:
         """Note that the exchange has agreed; trades are live from here on."""
         self.is_confirmed = True
-        if isinstance(self._image, TradesImage):
-            self._image.start()
-        elif not self.is_live and self._resync_at is None:
+        self._image.start()
+        if not self.is_live and self._resync_at is None:
             self._resync_at = now + SNAPSHOT_PATIENCE
 
     def receive(self, text: bytes, frame: Frame, now: float) -> Outcome:
@@ -135,8 +134,7 @@ class TopicStream:
     @property
     def update_id(self) -> int | None:
         """Bybit's `u` of the last message, where the image keeps one."""
-        image = self._image
-        return image.update_id if isinstance(image, BookImage) and self.messages else None
+        return self._image.update_id if self.messages else None
 
     def stop(self) -> None:
         """Note that the connection is gone, and with it what was known."""
@@ -149,7 +147,7 @@ class TopicStream:
 
         Trades need none: what was traded stays true.
         """
-        if not isinstance(self._image, TradesImage):
+        if not self.topic.is_events:
             self.offset += 1
 
     def is_resync_due(self, now: float) -> bool:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from relay.core.errors import Code, Refusal
 
@@ -27,34 +28,112 @@ class Category(StrEnum):
     OPTION = "option"
 
 
-class Feed(StrEnum):
-    """The kinds of topic this relay carries, in Bybit's words."""
+class Kind(Enum):
+    """What the messages of a topic make up, and so what greets a late reader."""
 
-    ORDERBOOK = "orderbook"
-    TRADES = "publicTrade"
-    TICKERS = "tickers"
+    AMENDED = auto()  # a snapshot of price levels, then deltas that amend it
+    MERGED = auto()  # a snapshot of fields, then deltas that say which of them changed
+    REPLACED = auto()  # every message is the whole state
+    EVENTS = auto()  # rows of what happened; they have no state
 
 
-_FUTURES_DEPTHS = (1, 50, 200, 500, 1000)  # 500 was retired in 2025 and lives on in recordings
-DEPTHS: dict[Category, tuple[int, ...]] = {
-    Category.SPOT: _FUTURES_DEPTHS,
-    Category.LINEAR: _FUTURES_DEPTHS,
-    Category.INVERSE: _FUTURES_DEPTHS,
-    Category.OPTION: (25, 100),
+class Shape(Enum):
+    """What the `data` of a message looks like, and so how it is read and drawn."""
+
+    LEVELS = auto()  # one object: price levels of both sides
+    FIELDS = auto()  # one object: fields by name
+    TRADES = auto()  # a list of trades
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeedSpec:
+    """One row of the table of feeds.
+
+    Attributes:
+        name: What stands before the first dot of a topic, in Bybit's words.
+        parameters: What may stand between the name and the symbol, by category; a category that
+            is missing does not have the feed. `NO_PARAMETER` where nothing stands there.
+        key: The native dialect's key for the parameter; empty if there is none.
+        defaults: The parameter that a native request without `key` means; by category.
+        bad_parameter: The code of a refusal of a parameter that is not among these.
+        shape: Of the `data` of its messages.
+        kind: Of most topics.
+        kinds: Of the topics that differ, by category and parameter.
+        by_coin: Categories in which the symbol is a base coin instead of one instrument.
+    """
+
+    name: str
+    parameters: Mapping[Category, tuple[str, ...]]
+    shape: Shape
+    kind: Kind
+    kinds: Mapping[tuple[Category, str], Kind] = field(default_factory=dict)
+    key: str = ""
+    defaults: Mapping[Category, str] = field(default_factory=dict)
+    bad_parameter: Code = Code.BAD_REQUEST
+    by_coin: frozenset[Category] = frozenset()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def kind_of(self, category: Category, parameter: str) -> Kind:
+        """Return what the messages of such a topic make up."""
+        return self.kinds.get((category, parameter), self.kind)
+
+    def check(self, category: Category, parameter: str) -> None:
+        """Refuse a parameter that this feed does not have in a category.
+
+        Raises:
+            Refusal: `unknown_topic` if the category lacks the feed, else `bad_parameter`.
+        """
+        allowed = self.parameters.get(category)
+        if allowed is None:
+            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {category} has no {self.name}")
+        if parameter not in allowed:
+            raise Refusal(self.bad_parameter, self.words(category, parameter))
+
+    def words(self, category: Category, parameter: str) -> str:
+        """Say of a parameter, as it was written, that a category does not have it."""
+        known = ", ".join(self.parameters.get(category, ()))
+        return f"bad {self.key}: {shown(parameter)}; {category} has {known}"
+
+
+NO_PARAMETER = ("",)
+# Depth 500 was retired in 2025 and lives on in recordings.
+_DEPTHS: dict[Category, tuple[str, ...]] = {
+    **dict.fromkeys(Category, ("1", "50", "200", "500", "1000")),
+    Category.OPTION: ("25", "100"),
 }
-"""Allowed order book depths. Source: Bybit v5 docs, WebSocket, Public, Orderbook."""
 
-DEFAULT_DEPTH: dict[Category, int] = {
-    Category.SPOT: 50,
-    Category.LINEAR: 50,
-    Category.INVERSE: 50,
-    Category.OPTION: 100,
-}
+ORDERBOOK = FeedSpec(
+    name="orderbook",
+    parameters=_DEPTHS,
+    key="levels",
+    defaults={**dict.fromkeys(Category, "50"), Category.OPTION: "100"},
+    bad_parameter=Code.BAD_LEVELS,
+    shape=Shape.LEVELS,
+    kind=Kind.AMENDED,
+    kinds={(category, "1"): Kind.REPLACED for category in Category},
+)
+TRADES = FeedSpec(
+    name="publicTrade",
+    parameters=dict.fromkeys(Category, NO_PARAMETER),
+    shape=Shape.TRADES,
+    kind=Kind.EVENTS,
+    by_coin=frozenset({Category.OPTION}),
+)
+TICKERS = FeedSpec(
+    name="tickers",
+    parameters=dict.fromkeys(Category, NO_PARAMETER),
+    shape=Shape.FIELDS,
+    kind=Kind.MERGED,
+    kinds={(Category.SPOT, ""): Kind.REPLACED},
+)
+FEEDS: dict[str, FeedSpec] = {feed.name: feed for feed in (ORDERBOOK, TRADES, TICKERS)}
+"""The feeds that this relay carries, by name. Source: Bybit v5 docs, WebSocket, Public."""
 
 # Bybit's symbols: XRP-30OCT26-0.4-P-USDT is an option with a fractional strike,
 # SOLUSDT_SOL/USDT a spread.
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", re.ASCII)
-_FEEDS = {feed.value: feed for feed in Feed}
 _SHOWN = 80  # characters of what a client sent that are repeated to it or to a log
 
 
@@ -68,34 +147,30 @@ class Topic:
     """One stream of messages of the exchange. Cheap to hash, whole to compare.
 
     Attributes:
-        depth: Levels a side, for order books alone; else None.
+        parameter: What stands between feed and symbol, such as a book's depth; empty if nothing.
         text: As Bybit writes it, such as `orderbook.50.BTCUSDT`.
         group: Its channel-layer group, `[A-Za-z0-9._-]` and under 100 characters. No other topic
             has the same one.
+        kind: What its messages make up.
     """
 
     category: Category
-    feed: Feed
+    feed: FeedSpec
     symbol: str
-    depth: int | None = None
+    parameter: str = ""
     text: str = field(init=False, compare=False, repr=False)
     group: str = field(init=False, compare=False, repr=False)
+    kind: Kind = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if _SYMBOL.fullmatch(self.symbol) is None:
             raise Refusal(Code.BAD_SYMBOL, f"bad symbol: {shown(self.symbol)}")
-        if self.feed is Feed.ORDERBOOK:
-            if self.depth not in DEPTHS[self.category]:
-                allowed = ", ".join(map(str, DEPTHS[self.category]))
-                raise Refusal(
-                    Code.BAD_LEVELS,
-                    f"bad levels: {shown(str(self.depth))}; {self.category} has {allowed}",
-                )
-            text = f"{self.feed}.{self.depth}.{self.symbol}"
-        else:
-            text = f"{self.feed}.{self.symbol}"
+        self.feed.check(self.category, self.parameter)
+        parts = (self.feed.name, self.parameter, self.symbol)
+        text = ".".join(part for part in parts if part)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "group", f"marketfeed.{self.category}.{_group_suffix(text)}")
+        object.__setattr__(self, "kind", self.feed.kind_of(self.category, self.parameter))
 
     def __hash__(self) -> int:
         return hash(self.group)
@@ -104,29 +179,33 @@ class Topic:
         return f"{self.category}:{self.text}"
 
     @property
+    def native_parameter(self) -> int | str:
+        """The parameter as the native dialect writes it: a depth is a number."""
+        return int(self.parameter) if self.parameter.isdigit() else self.parameter
+
+    @property
     def is_amended(self) -> bool:
         """Whether messages of this topic build upon the ones before them."""
-        if self.feed is Feed.ORDERBOOK:
-            return self.depth != 1
-        return self.feed is Feed.TICKERS and self.category is not Category.SPOT
+        return self.kind in (Kind.AMENDED, Kind.MERGED)
+
+    @property
+    def is_events(self) -> bool:
+        """Whether its messages are rows of what happened: counted one by one, never outdated."""
+        return self.kind is Kind.EVENTS
 
     @classmethod
     def parse(cls, category: Category, text: str) -> Topic:
         """Return the topic that Bybit writes as `text` on the socket of `category`.
 
         Raises:
-            Refusal: `unknown_topic`, `bad_levels` or `bad_symbol`.
+            Refusal: `unknown_topic`, `bad_symbol`, or what the feed says of a bad parameter.
         """
-        name, digits, symbol = split_text(text)
-        feed = _FEEDS.get(name)
+        name, parameter, symbol = split_text(text)
+        feed = FEEDS.get(name)
         if feed is None or symbol is None:
             raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(text)}")
-        if feed is not Feed.ORDERBOOK:
-            return cls(category, feed, symbol)
-        # Only plain decimals: int() would also take "0050", "5_0" and digits of other scripts.
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 4) or digits[0] == "0":
-            raise Refusal(Code.BAD_LEVELS, f"bad levels: {shown(digits)}")
-        return cls(category, feed, symbol, int(digits))
+        feed.check(category, parameter)  # before the symbol, as the text is read
+        return cls(category, feed, symbol, parameter)
 
     @classmethod
     def parse_qualified(cls, text: str, default: Category = Category.LINEAR) -> Topic:
@@ -140,16 +219,17 @@ class Topic:
 
 
 def split_text(text: str) -> tuple[str, str, str | None]:
-    """Return the feed, the depth ("" except for order books) and the symbol of a topic's text.
+    """Return the feed, the parameter ("" where the feed has none) and the symbol of a topic's text.
 
     The text is split at its first dots only, because a symbol may contain dots. Nothing is
     checked; the symbol is None where the text has too few dots to name one.
     """
-    feed, _, rest = text.partition(".")
-    if feed != Feed.ORDERBOOK:
-        return feed, "", rest or None
-    depth, dot, symbol = rest.partition(".")
-    return feed, depth, symbol if dot else None
+    name, _, rest = text.partition(".")
+    feed = FEEDS.get(name)
+    if feed is None or not feed.key:
+        return name, "", rest or None
+    parameter, dot, symbol = rest.partition(".")
+    return name, parameter, symbol if dot else None
 
 
 def _group_suffix(text: str) -> str:

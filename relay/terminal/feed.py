@@ -24,7 +24,7 @@ from relay.core.backoff import Backoff
 from relay.core.bybit import Frame, decode_frame
 from relay.core.errors import BadFrame, Code, ExchangeFault, NoSnapshotYet
 from relay.core.limits import TokenBucket
-from relay.core.topics import Category, Feed, Topic, shown
+from relay.core.topics import Category, Topic, shown
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)
@@ -251,9 +251,13 @@ class TopicFeed:
     def _request(self, method: str, followed: Followed) -> str:
         self._last_id += 1
         topic = followed.topic
-        body: dict[str, object] = {"method": method, "topic": topic.feed, "symbol": topic.symbol}
-        if topic.feed is Feed.ORDERBOOK:
-            body["levels"] = topic.depth
+        body: dict[str, object] = {
+            "method": method,
+            "topic": topic.feed.name,
+            "symbol": topic.symbol,
+        }
+        if topic.parameter:
+            body[topic.feed.key] = topic.native_parameter
         body |= {"category": topic.category, "id": str(self._last_id)}
         if method == "subscribe":
             self._requests[str(self._last_id)] = followed

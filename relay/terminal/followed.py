@@ -7,10 +7,10 @@ from enum import StrEnum
 
 import msgspec
 
-from relay.core.bybit import Frame, Level, decode_book, decode_fields, decode_rows
+from relay.core.bybit import Frame, Level, decode_rows
 from relay.core.errors import BadFrame
-from relay.core.images import BookImage, TickerImage, make_image
-from relay.core.topics import Feed, Topic
+from relay.core.images import make_image
+from relay.core.topics import Shape, Topic
 
 TRADES_KEPT = 500  # more than the rows of any screen
 RATE_SPAN = 5.0  # seconds over which messages are counted
@@ -97,7 +97,6 @@ class Followed:
         self.meter = Meter()
         self._image = make_image(topic)
         self._is_greeted = False  # whether a message has come since it was subscribed
-        self._last = Frame()
 
     def take(self, text: bytes, frame: Frame, now: float, wall_ms: int) -> list[Trade]:
         """Fold in one message; return the trades that are new in it.
@@ -108,13 +107,12 @@ class Followed:
         """
         self._image.apply(text, frame)
         self._image.verify()
-        trades = self._take_trades(frame) if self.topic.feed is Feed.TRADES else []
+        trades = self._take_trades(frame) if self.topic.feed.shape is Shape.TRADES else []
         self.meter.count(now)
         made_at = frame.cts or frame.ts
         if self._is_greeted and made_at is not None:  # a greeting may be of any age
             self.meter.delayed(wall_ms - made_at)
         self._is_greeted = True
-        self._last = frame
         self.updated = now
         self.state = State.LIVE
         return trades
@@ -133,7 +131,7 @@ class Followed:
     def agreed(self, *, is_upstream_down: bool) -> None:
         """Take the relay's ack; trades are live without a message."""
         self.is_subscribed = True
-        if self.topic.feed is Feed.TRADES and not is_upstream_down:
+        if self.topic.is_events and not is_upstream_down:
             self.state = State.LIVE
 
     def refuse(self, words: str) -> None:
@@ -156,24 +154,16 @@ class Followed:
         """
         if is_down and self.state is State.LIVE:
             self.state = State.STALE
-        elif not is_down and self.state is State.STALE and self.topic.feed is Feed.TRADES:
+        elif not is_down and self.state is State.STALE and self.topic.is_events:
             self.state = State.LIVE
 
     def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
         """Return the best bids, falling, and asks, rising, as far as they are known."""
-        if isinstance(self._image, BookImage):
-            return self._image.levels(depth)
-        if self.updated is None:
-            return [], []
-        data = decode_book(self._last)
-        return data.b[:depth], data.a[:depth]
+        return self._image.levels(depth)
 
     def fields(self) -> dict[str, str]:
         """Return the ticker, as far as it is known."""
-        if isinstance(self._image, TickerImage):
-            fields = self._image.fields
-        else:
-            fields = {} if self.updated is None else decode_fields(self._last)
+        fields = self._image.fields()
         return {key: _text(value) for key, value in fields.items()}
 
 

@@ -13,7 +13,7 @@ import os
 import select
 
 from relay.core.bybit import Frame
-from relay.core.topics import Feed
+from relay.core.topics import Shape
 from relay.terminal.followed import Followed, Trade
 from relay.terminal.words import NOTHING, moment, percent, printable, spread
 
@@ -39,13 +39,16 @@ class ReaderGone(Exception):
 
 def lines(followed: Followed, frame: Frame, trades: list[Trade]) -> list[str]:
     """Return the lines for one message that was folded in."""
-    topic = followed.topic
-    if topic.feed is Feed.TRADES:
-        return [
-            _line(trade.time, followed, f"{trade.side} {trade.size} @ {trade.price}")
-            for trade in trades
-        ]
-    words = _best(followed) if topic.feed is Feed.ORDERBOOK else _ticker(followed)
+    match followed.topic.feed.shape:
+        case Shape.TRADES:
+            return [
+                _line(trade.time, followed, f"{trade.side} {trade.size} @ {trade.price}")
+                for trade in trades
+            ]
+        case Shape.LEVELS:
+            words = _best(followed)
+        case Shape.FIELDS:
+            words = _ticker(followed)
     return [_line(frame.cts or frame.ts or 0, followed, words)]
 
 

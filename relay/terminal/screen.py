@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from relay.core.bybit import Level
-from relay.core.topics import Feed
+from relay.core.topics import Shape
 from relay.terminal.feed import FeedState, TopicFeed
 from relay.terminal.followed import Followed, State
 from relay.terminal.words import (
@@ -149,12 +149,14 @@ class Screen:
             body.no_wrap = False
         elif followed.updated is None:
             body = _text("waiting for the first message", FAINT)
-        elif followed.topic.feed is Feed.ORDERBOOK:
-            body = self._book(followed, width, height)
-        elif followed.topic.feed is Feed.TRADES:
-            body = self._tape(followed, width, height)
         else:
-            body = _ticker(followed, width, height, wall_ms)
+            match followed.topic.feed.shape:
+                case Shape.LEVELS:
+                    body = self._book(followed, width, height)
+                case Shape.TRADES:
+                    body = self._tape(followed, width, height)
+                case Shape.FIELDS:
+                    body = _ticker(followed, width, height, wall_ms)
         is_right = followed.state in (State.LIVE, State.WAITING)
         if not is_right:  # nothing that may be outdated has a colour
             body = _text(body.plain, FAINT)

@@ -23,7 +23,7 @@ from relay.core.errors import BadFrame, Code, Refusal
 from relay.core.interest import Interest
 from relay.core.ledger import Ledger
 from relay.core.stream import Outcome, TopicStream
-from relay.core.topics import Category, Feed, Topic, shown
+from relay.core.topics import Category, Topic, shown
 from relay.envelopes import Demand, Envelope, UpstreamState
 from relay.live.events import log
 from relay.live.reports import CategoryReport, LineReport, StreamRow
@@ -181,7 +181,7 @@ class Supply:
         behind = position is None or (position[0], position[1]) < (self.epoch, stream.settled)
         if stream.is_live and behind:
             self._put_base(stream)
-        elif behind and position is not None and stream.topic.feed is not Feed.TRADES:
+        elif behind and position is not None and not stream.topic.is_events:
             # It believes in an image that is stale: the word of that was lost.
             self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset - 1))
         elif position is None and stream.is_confirmed:

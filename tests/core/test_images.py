@@ -326,13 +326,15 @@ def test_each_trade_takes_one_position(sizes: list[int]) -> None:
         text = trades(numbers)
         assert image.apply(text, frame(text)) == size
         sent.extend(numbers)
-    assert image.kept == min(len(sent), TRADES_KEPT)
     assert (image.greeting() is None) is (not sent)
     if sent:
         assert trade_numbers(image.greeting()) == sent[-TRADES_KEPT:]
-        assert trade_numbers(image.tail(3)) == sent[-3:]
-        assert trade_numbers(image.tail(1_000)) == sent[-TRADES_KEPT:]
-    assert image.tail(0) is None
+        kept = len(sent[-TRADES_KEPT:])
+        assert (lost := image.recover(3))[0] == max(0, 3 - kept)
+        assert trade_numbers(lost[1]) == sent[-3:]
+        assert (lost := image.recover(1_000))[0] == 1_000 - kept
+        assert trade_numbers(lost[1]) == sent[-TRADES_KEPT:]
+    assert image.recover(0) == (0, None)
 
 
 def test_a_quiet_market_is_live_and_has_nothing_to_show() -> None:

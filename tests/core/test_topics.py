@@ -9,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.core.errors import Code, Refusal
-from relay.core.topics import DEPTHS, Category, Feed, Topic, parse_category, shown
+from relay.core.topics import (
+    FEEDS,
+    ORDERBOOK,
+    TICKERS,
+    TRADES,
+    Category,
+    Topic,
+    parse_category,
+    shown,
+)
 
 SYMBOLS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", fullmatch=True)
 
@@ -17,9 +26,8 @@ SYMBOLS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", fullmatch=True)
 @st.composite
 def topics(draw: st.DrawFn) -> Topic:
     category = draw(st.sampled_from(Category))
-    feed = draw(st.sampled_from(Feed))
-    depth = draw(st.sampled_from(DEPTHS[category])) if feed is Feed.ORDERBOOK else None
-    return Topic(category, feed, draw(SYMBOLS), depth)
+    feed = draw(st.sampled_from([feed for feed in FEEDS.values() if category in feed.parameters]))
+    return Topic(category, feed, draw(SYMBOLS), draw(st.sampled_from(feed.parameters[category])))
 
 
 def refusal_of(category: Category, text: str) -> tuple[Code, str]:
@@ -49,12 +57,12 @@ def test_every_group_is_a_name_that_channels_takes(topic: Topic) -> None:
 
 @given(topics(), topics())
 @example(
-    Topic(Category.SPOT, Feed.TICKERS, "A_B/C"),
-    Topic(Category.SPOT, Feed.TICKERS, "A/B_C"),
+    Topic(Category.SPOT, TICKERS, "A_B/C"),
+    Topic(Category.SPOT, TICKERS, "A/B_C"),
 )
 @example(
-    Topic(Category.SPOT, Feed.TRADES, "A" * 59 + "/"),
-    Topic(Category.SPOT, Feed.TRADES, "A" * 58 + "//"),
+    Topic(Category.SPOT, TRADES, "A" * 59 + "/"),
+    Topic(Category.SPOT, TRADES, "A" * 58 + "//"),
 )
 def test_topics_are_equal_exactly_when_their_groups_are(one: Topic, other: Topic) -> None:
     assert (one == other) is (one.group == other.group)
@@ -63,13 +71,13 @@ def test_topics_are_equal_exactly_when_their_groups_are(one: Topic, other: Topic
 
 
 def test_the_three_spellings_of_a_topic() -> None:
-    topic = Topic(Category.SPOT, Feed.ORDERBOOK, "BTCUSDT", 200)
+    topic = Topic(Category.SPOT, ORDERBOOK, "BTCUSDT", "200")
     assert (topic.text, topic.group, str(topic)) == (
         "orderbook.200.BTCUSDT",
         "marketfeed.spot.orderbook.200.BTCUSDT",
         "spot:orderbook.200.BTCUSDT",
     )
-    trades = Topic(Category.OPTION, Feed.TRADES, "BTC")
+    trades = Topic(Category.OPTION, TRADES, "BTC")
     assert (trades.text, trades.group) == ("publicTrade.BTC", "marketfeed.option.publicTrade.BTC")
 
 
@@ -136,21 +144,21 @@ def test_a_text_that_is_no_topic_is_refused_by_what_is_wrong(text: str, code: Co
 
 
 @pytest.mark.parametrize(
-    ("category", "text", "symbol", "depth"),
+    ("category", "text", "symbol", "parameter"),
     [
-        (Category.OPTION, "orderbook.25.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", 25),
-        (Category.OPTION, "tickers.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", None),
-        (Category.LINEAR, "orderbook.50.0.BTCUSDT", "0.BTCUSDT", 50),
-        (Category.LINEAR, "publicTrade.SOLUSDT_SOL/USDT", "SOLUSDT_SOL/USDT", None),
-        (Category.SPOT, "tickers.btcusdt", "btcusdt", None),
-        (Category.SPOT, f"tickers.{'A' * 60}", "A" * 60, None),
+        (Category.OPTION, "orderbook.25.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", "25"),
+        (Category.OPTION, "tickers.XRP-30OCT26-0.4-P-USDT", "XRP-30OCT26-0.4-P-USDT", ""),
+        (Category.LINEAR, "orderbook.50.0.BTCUSDT", "0.BTCUSDT", "50"),
+        (Category.LINEAR, "publicTrade.SOLUSDT_SOL/USDT", "SOLUSDT_SOL/USDT", ""),
+        (Category.SPOT, "tickers.btcusdt", "btcusdt", ""),
+        (Category.SPOT, f"tickers.{'A' * 60}", "A" * 60, ""),
     ],
 )
 def test_a_text_is_split_at_its_first_dots_and_names_any_symbol_of_the_exchange(
-    category: Category, text: str, symbol: str, depth: int | None
+    category: Category, text: str, symbol: str, parameter: str
 ) -> None:
     topic = Topic.parse(category, text)
-    assert (topic.symbol, topic.depth, topic.text) == (symbol, depth, text)
+    assert (topic.symbol, topic.parameter, topic.text) == (symbol, parameter, text)
 
 
 def test_the_group_of_a_symbol_with_dots_or_underscores_is_its_text() -> None:
