@@ -16,6 +16,7 @@ from benchmarks.programs import (
     Server,
     start_exchange,
     start_load,
+    start_strangers,
 )
 
 READY_LIMIT = 90.0  # seconds until every client must be ready
@@ -38,6 +39,8 @@ class Cell:
         deflate: Clients that offer permessage-deflate.
         stalled: Clients, among all, that never read after their subscription.
         probes: Clients that subscribe `probe_topic` one after the other within the window.
+        requests: Anonymous HTTP requests a second, from 100 addresses.
+        asked: The path that they ask for.
         is_storm: All clients connect at once, and the time until they are ready is the figure.
         measures_memory_from: Clients that are there before the memory is looked at, so that what
             `clients` further ones cost is the figure; 0: the cell is about something else.
@@ -55,6 +58,8 @@ class Cell:
     stalled: int = 0
     probes: int = 0
     probe_topic: str = ""
+    requests: int = 0
+    asked: str = "/"
     is_storm: bool = False
     measures_memory_from: int = 0
     warm_up: float = 2.0
@@ -110,6 +115,7 @@ class Result:
     ready_p99: float | None = None
     probe: dict[str, float] | None = None
     probe_after_ack: dict[str, float] | None = None
+    answers: dict[str, int] | None = None  # to HTTP requests, by status; the slowest in ms
 
     @property
     def micros(self) -> float | None:
@@ -246,6 +252,7 @@ class _Stage:
         )
         self._take_ready(result, load.read(READY_LIMIT))
         loads = [load, *self._start_probes()]
+        strangers = self._start_strangers()
         self._wait_for_topics()
         exchange.ask(f"rate {cell.rate} {cell.shared}")
         time.sleep(cell.warm_up)
@@ -254,6 +261,9 @@ class _Stage:
         groups |= {f"beside {program.name}": [program] for program in server.companions}
         if exchange is not self._program:
             groups["exchange"] = [exchange]
+        if strangers is not None:
+            groups["beside strangers"] = [strangers]
+            strangers.ask("start")
         before = exchange.ask("report")
         usage = _Usage(groups)
         for each in loads:
@@ -265,6 +275,7 @@ class _Stage:
             result.resident_highest = max(result.resident_highest, memory)
         window = load.ask("stop")
         used = usage.percent()
+        result.answers = strangers.ask("stop") if strangers is not None else None
         after = exchange.ask("rate 0")
         for probed in [each.ask("stop") for each in loads[1:]]:
             result.probe, result.probe_after_ack = probed["probe"], probed["probe_after_ack"]
@@ -300,6 +311,15 @@ class _Stage:
         )
         load.read(READY_LIMIT)
         return [load]
+
+    def _start_strangers(self) -> Program | None:
+        cell = self._cell
+        if not cell.requests:
+            return None
+        strangers = start_strangers(self._server.ports[0], cell.asked, cell.requests)
+        self._stack.callback(strangers.end)
+        strangers.read()
+        return strangers
 
     def _wait_for_topics(self) -> None:
         until = time.monotonic() + DRAIN_LIMIT

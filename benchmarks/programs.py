@@ -144,6 +144,12 @@ def start_load(name: str, ports: list[int], path: str, options: dict[str, Any]) 
     return Program(name, command)
 
 
+def start_strangers(port: int, path: str, rate: int) -> Program:
+    """Start anonymous HTTP requests, `rate` a second, that come from 100 addresses."""
+    command = [sys.executable, "-m", "benchmarks.strangers", str(port), path, str(rate)]
+    return Program("strangers", command)
+
+
 class Server(ABC):
     """A server under test.
 

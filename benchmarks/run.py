@@ -103,6 +103,8 @@ def _line(result: Result) -> str:
     said += f"  p50 {result.p50 or 0:7.2f}  p99 {result.p99 or 0:7.2f} ms"
     if result.probe is not None:
         said += f"  snapshot p99 {result.probe['p99']:.2f} ms"
+    if result.answers is not None:
+        said += f"  answers {result.answers}"
     if result.bytes_per_message is not None:
         said += f"  {result.bytes_per_message:.0f} bytes a message"
     return "  ".join([said, *report.remarks(result)])

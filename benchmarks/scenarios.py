@@ -27,6 +27,8 @@ PLAIN_AMONG_DEFLATED = 10  # clients without compression, whose latency can be r
 SLOW_READERS = 900
 STALLED = 100
 SLOW_RATE = 300  # messages a second: 160 KiB/s, so a stalled client's buffers fill in seconds
+STRANGERS_RATE = 200  # anonymous HTTP requests a second
+ASKED = ("/no-such-page", "/", "/symbols.json", "/static/relay/marketfeed.js", "/admin/login/")
 REDIS_RATE = 1_000  # messages a second, at which one process and several are compared
 VENUE_RATES = (5_000, 10_000)
 SPREAD_RATE = 4_000  # messages a second to 1,000 clients over 1, 2 and 4 web processes
@@ -158,6 +160,21 @@ def slow() -> Scenario:
     return Scenario("slow", (without, beside))
 
 
+def strangers() -> Scenario:
+    """Readers with and without strangers who ask by HTTP."""
+    without = Cell("marketfeed: without strangers", "marketfeed", CLIENTS, 100)
+    beside = (
+        replace(without, name=strangers_name(path), requests=STRANGERS_RATE, asked=path)
+        for path in ASKED
+    )
+    return Scenario("strangers", (without, *beside))
+
+
+def strangers_name(path: str) -> str:
+    """Return the name of the cell in which strangers ask for `path`."""
+    return f"marketfeed: beside {path}"
+
+
 def each_topic_name(server: str, rate: int) -> str:
     """Return the name of the cell with a reader of each of 1,800 topics in each web process."""
     return f"{server}: {UPSTREAM_TOPICS} topics x {rate}"
@@ -200,6 +217,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "upstream": upstream,
     "late": late,
     "slow": slow,
+    "strangers": strangers,
     "redis": redis,
 }
 
