@@ -20,7 +20,7 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
 from relay import web_process  # noqa: E402
-from relay.outbound.daphne import start_early  # noqa: E402
+from relay.outbound.reactor import start_early  # noqa: E402
 from relay.routing import websocket  # noqa: E402
 
 

@@ -20,7 +20,7 @@ from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
 from relay.hub_runner import HubRunner
 from relay.live.service import LiveService
 from relay.metrics.loop_lag import watch_loop
-from relay.outbound import daphne
+from relay.outbound import reactor
 from relay.steps import end
 from relay.upstream.worker import UpstreamWorker
 
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 # each 700 of them took 9 % of the processor.
 GC_THRESHOLDS = (50_000, 20, 50)
 LOOK = 1.0  # seconds between looks at idle and at slow clients
+HANDOVER = 1.0  # seconds between the last newcomer and the first goodbye: a successor may start
 GOODBYE = 1.5  # seconds over which clients are closed, so that they do not return as one
 GOODBYE_STEP = 0.05  # seconds
 LAST_BYTES = 1.0  # seconds that the last close frames have to leave
@@ -103,7 +104,7 @@ class WebProcess:
                 del self._addresses[client.address]
 
     def refuse_newcomers(self) -> None:
-        """Begin to stop: from here on nobody is let in, and `/readyz` says so.
+        """Begin to stop: from here on no client is let in, and `/readyz` says so.
 
         This must happen at once: Daphne cancels all consumers in the same breath, and those must
         leave their clients to `stop`.
@@ -111,7 +112,7 @@ class WebProcess:
         self.is_stopping = True
 
     async def stop(self) -> None:
-        """Say goodbye to the clients and end everything, within three seconds."""
+        """Say goodbye to the clients and end everything, within four seconds."""
         self.refuse_newcomers()
         await self._say_goodbye()
         await end(self._tasks)
@@ -119,10 +120,16 @@ class WebProcess:
         await self.runner.stop()
 
     async def _say_goodbye(self) -> None:
-        """Close the clients, a few at a time; until then they are served."""
-        clients = list(self.clients)
-        if not clients:
+        """Close the clients, a few at a time; until then they are served.
+
+        The sockets that this process listened on are closed by now (see `relay.outbound.reactor`).
+        pybit gives up after ten refused connections, which take 0.1 s: nobody is told to come back
+        before the next process had time to listen on the port.
+        """
+        if not self.clients:
             return
+        await asyncio.sleep(HANDOVER)
+        clients = list(self.clients)
         portion = math.ceil(len(clients) * GOODBYE_STEP / GOODBYE)
         for start in range(0, len(clients), portion):
             for client in clients[start : start + portion]:
@@ -160,7 +167,7 @@ def current() -> WebProcess:
     if process is None:
         process = _processes[loop] = WebProcess()
         process.start()
-        daphne.call_before_shutdown(process.refuse_newcomers, process.stop)
+        reactor.call_before_shutdown(process.refuse_newcomers, process.stop)
     return process
 
 

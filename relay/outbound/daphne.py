@@ -13,16 +13,14 @@ as they are read.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import socket
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from daphne.ws_protocol import WebSocketProtocol
-from twisted.internet import defer, tcp
+from twisted.internet import tcp
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from relay.core.frames import Batch
@@ -289,32 +287,3 @@ class DaphneOutbound(Outbound):
 
     def abort(self) -> None:
         self._protocol.dropConnection(abort=True)
-
-
-def start_early(function: Callable[[], object]) -> None:
-    """Have `function` called in Daphne's event loop as soon as that runs, before any connection.
-
-    Does nothing under another server.
-    """
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if hasattr(reactor, "_asyncioEventloop") and not reactor.running:
-        reactor.callLater(0, function)
-
-
-def call_before_shutdown(
-    at_once: Callable[[], None], then: Callable[[], Coroutine[Any, Any, None]]
-) -> None:
-    """Have `at_once` called and `then` awaited before Daphne's reactor ends.
-
-    Does nothing under another server.
-    """
-    loop = asyncio.get_running_loop()
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if reactor is None or getattr(reactor, "_asyncioEventloop", None) is not loop:
-        return
-
-    def trigger() -> defer.Deferred[None]:
-        at_once()
-        return defer.Deferred.fromFuture(asyncio.ensure_future(then(), loop=loop))
-
-    reactor.addSystemEventTrigger("before", "shutdown", trigger)

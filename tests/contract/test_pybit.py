@@ -8,11 +8,13 @@ the test, because a warning is an error here.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from pybit import unified_trading
 
 from tests.e2e.control import control
 from tests.e2e.reference import levels
-from tests.processes import PATIENCE, Programs, until
+from tests.processes import DAPHNE, PATIENCE, Programs, until
 
 JOINS = 40
 
@@ -56,11 +58,16 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @asynccontextmanager
-async def pybit(category: str) -> AsyncIterator[unified_trading.WebSocket]:
+async def pybit(
+    category: str, *, restart_on_error: bool = False
+) -> AsyncIterator[unified_trading.WebSocket]:
     """A connected client; none of its threads is left behind."""
     before = set(threading.enumerate())
     client = await asyncio.to_thread(
-        unified_trading.WebSocket, channel_type=category, testnet=False, restart_on_error=False
+        unified_trading.WebSocket,
+        channel_type=category,
+        testnet=False,
+        restart_on_error=restart_on_error,
     )
     try:
         yield client
@@ -167,3 +174,24 @@ async def test_pybit_survives_a_cut_upstream_and_a_gap(
         )
         held = heard.by_topic[topic][-1]["data"]
         assert (levels(held["b"]), levels(held["a"])) == (levels(truth["b"]), levels(truth["a"]))
+
+
+async def test_pybit_as_it_comes_survives_the_restart_of_a_relay_behind_a_shared_socket(
+    programs: Programs, address: Callable[[str], None]
+) -> None:
+    exchange = await programs.simulator("--rate", "40")
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        fd = listener.fileno()
+        command = (DAPHNE, "--fd", str(fd), "marketfeed.asgi:application")
+        upstream = f"ws://127.0.0.1:{exchange}/v5/public"
+        start = partial(programs.start, "web", *command, inherits=(fd,), UPSTREAM_URL=upstream)
+        address(f"127.0.0.1:{listener.getsockname()[1]}")
+        topic, heard = "orderbook.50.BTCUSDT", Heard()
+        old = start()
+        async with pybit("linear", restart_on_error=True) as client:
+            client.orderbook_stream(50, "BTCUSDT", heard)
+            await heard.until_more(topic)
+            old.signal(signal.SIGTERM)
+            assert await old.end() == 0
+            start()
+            await heard.until_more(topic, 20)

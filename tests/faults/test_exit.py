@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
-from websockets.exceptions import InvalidHandshake
 
 from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
@@ -19,6 +19,10 @@ from tests.stopwatch import Stopwatch
 
 PROMISED = 5.0  # seconds from the signal to the end
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 NOWHERE = "ws://127.0.0.1:1/v5/public"
 
 
@@ -80,11 +84,7 @@ async def test_neither_a_reader_that_never_reads_nor_a_silent_exchange_delays_th
     async with client(relay.url("/ws")) as one:
         await one.subscribe(trades.topic)
         with socket.create_connection(("127.0.0.1", relay.port)) as mute:
-            mute.sendall(
-                b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
+            mute.sendall(HANDSHAKE)
             mute.setblocking(False)
 
             def has_begun() -> bool:
@@ -116,20 +116,74 @@ async def test_a_second_signal_does_no_harm(exchange: StandIn, programs: Program
         assert relay.program.survivors() == []
 
 
-async def test_newcomers_are_turned_away_while_the_relay_shuts_down(
+async def knock(port: int) -> bool:
+    """Return whether a WebSocket handshake with whatever listens on the port succeeds."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    try:
+        writer.write(HANDSHAKE)
+        return (await reader.readline()).startswith(b"HTTP/1.1 101")
+    except OSError:
+        return False
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+async def test_a_relay_that_ends_says_goodbye_only_after_it_has_stopped_listening(
+    server: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay: WebServer = await getattr(programs, server)(exchange.url)
+    handshakes = 0
+    async with client(relay.url("/ws")) as one:
+        await one.subscribe("publicTrade.BTCUSDT")
+        relay.program.signal(signal.SIGTERM)
+        await one.until_closed()
+        while relay.program.process.poll() is None:
+            handshakes += await knock(relay.port)
+    assert handshakes == 0
+
+
+async def test_a_kept_http_connection_is_closed_by_a_relay_that_ends(
     exchange: StandIn, programs: Programs
 ) -> None:
     relay = await programs.daphne(exchange.url)
     async with client(relay.url("/ws")) as one:
         await one.subscribe("publicTrade.BTCUSDT")
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await reader.readuntil(b"0\r\n\r\n")
         relay.program.signal(signal.SIGTERM)
-        assert await one.until_closed() == 4200
-        try:
-            async with client(relay.url("/ws"), open_timeout=5) as late:
-                assert await late.until_closed() in (4200, 1006)
-        except (OSError, EOFError, InvalidHandshake):
-            pass  # it does not listen any more
+        await one.until_closed()
+        answer = b""
+        with suppress(ConnectionError):
+            writer.write(HANDSHAKE)
+            answer = await reader.read()
+        writer.close()
+        assert answer == b""
         assert await relay.program.end() == 0
+
+
+async def test_newcomers_wait_in_a_shared_socket_for_the_next_process(
+    exchange: StandIn, programs: Programs
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        port = listener.getsockname()[1]
+        options = ("--fd", str(listener.fileno()), "marketfeed.asgi:application")
+        shared = {"inherits": (listener.fileno(),), "UPSTREAM_URL": exchange.url}
+        old = programs.start("daphne", DAPHNE, *options, **shared)
+        async with client(f"ws://127.0.0.1:{port}/ws", open_timeout=PATIENCE) as one:
+            await one.subscribe("publicTrade.BTCUSDT")
+            old.signal(signal.SIGTERM)
+            assert await one.until_closed() == 4200, old.output
+        newcomer = asyncio.create_task(knock(port))
+        assert await old.end() == 0
+        assert not newcomer.done()
+        programs.start("daphne", DAPHNE, *options, **shared)
+        assert await newcomer
 
 
 @pytest.mark.parametrize("number", SIGNALS)

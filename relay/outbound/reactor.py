@@ -1,0 +1,98 @@
+"""Daphne's reactor: how the relay starts and stops with it, and the sockets it listens on.
+
+Daphne tells an application neither that it starts nor that it stops, and it accepts connections
+until the process ends. Every function here does nothing under another server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from daphne.http_protocol import WebRequest
+from twisted.internet import defer, tcp
+
+logger = logging.getLogger(__name__)
+
+
+def start_early(function: Callable[[], object]) -> None:
+    """Have `function` called in Daphne's event loop as soon as that runs, before any connection."""
+    reactor = _reactor()
+    if reactor is not None and not reactor.running:
+        reactor.callLater(0, function)
+
+
+def call_before_shutdown(
+    at_once: Callable[[], None], then: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Have `at_once` called and `then` awaited before Daphne's reactor ends.
+
+    Before `then` begins, Daphne's listening sockets are closed, so that a client that is told to
+    reconnect reaches another process, or is refused until there is one. A socket that another
+    process or systemd holds as well keeps its queue of connections.
+    """
+    loop = asyncio.get_running_loop()
+    reactor = _reactor()
+    if reactor is None or reactor._asyncioEventloop is not loop:
+        return
+
+    async def leave() -> None:
+        try:
+            await asyncio.gather(*_stop_listening(reactor, loop))
+        except Exception:  # Twisted's own, whose parts have no promised names; the goodbye matters
+            logger.exception("cannot stop listening; newcomers are told to come back")
+        await then()
+
+    def trigger() -> defer.Deferred[None]:
+        at_once()
+        return defer.Deferred.fromFuture(asyncio.ensure_future(leave(), loop=loop))
+
+    reactor.addSystemEventTrigger("before", "shutdown", trigger)
+
+
+def _reactor() -> Any:
+    """Return Daphne's reactor; None under another server."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    return reactor if hasattr(reactor, "_asyncioEventloop") else None
+
+
+def _ports(reactor: Any) -> list[Any]:
+    """Return the listening sockets: TCP, TLS, Unix and adopted ones."""
+    return [reader for reader in reactor.getReaders() if isinstance(reader, tcp.Port)]
+
+
+def _stop_listening(reactor: Any, loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any]]:
+    """Close the listening sockets and what could bring a newcomer: idle HTTP connections.
+
+    Returns:
+        What is done when the sockets are closed.
+    """
+    ports = _ports(reactor)
+    for server in {_server_of(port) for port in ports}:
+        for request in list(server.connections):
+            channel = getattr(request, "channel", None)  # a request that is answered has none
+            if isinstance(request, WebRequest) and channel is not None:
+                channel.persistent = False  # closes when its answer is sent
+    for transport, channel in _http_channels(reactor):
+        if not channel.requests:
+            transport.loseConnection()
+    closing = [port.stopListening() for port in ports]
+    return [done.asFuture(loop) for done in closing if done is not None]
+
+
+def _server_of(port: Any) -> Any:
+    """Return the server that accepts from a socket; over TLS its factory is wrapped."""
+    return getattr(port.factory, "wrappedFactory", port.factory).server
+
+
+def _http_channels(reactor: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each HTTP connection that is being read, and Twisted's state of its requests."""
+    for transport in reactor.getReaders():
+        protocol = getattr(transport, "protocol", None)
+        protocol = getattr(protocol, "wrappedProtocol", protocol)  # over TLS
+        channel = getattr(protocol, "_channel", None)
+        if hasattr(channel, "requests"):
+            yield transport, channel
