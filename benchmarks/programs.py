@@ -253,7 +253,9 @@ class Marketfeed(Server):
     }
 
     def _start(self, port: int) -> Program:
-        command = _daphne(port, "marketfeed.asgi:application")
+        # As everybody starts it: the application sees to the listen backlog itself.
+        command = [*(sys.executable, "-m", "daphne", "-b", LOOPBACK, "-p", str(port), "-v", "0")]
+        command += ["--access-log", os.devnull, "marketfeed.asgi:application"]
         name = f"marketfeed-{len(self.programs)}" if self.programs else "marketfeed"
         return Program(name, command, environment=self.usual | self._environment)
 

@@ -168,6 +168,7 @@ def current() -> WebProcess:
         process = _processes[loop] = WebProcess()
         process.start()
         reactor.call_before_shutdown(process.refuse_newcomers, process.stop)
+        reactor.raise_backlog()
     return process
 
 

@@ -7,7 +7,9 @@ until the process ends. Every function here does nothing under another server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -17,12 +19,45 @@ from twisted.internet import defer, tcp
 
 logger = logging.getLogger(__name__)
 
+# Connections that wait to be accepted: thousands of clients may come at once, and Daphne's own
+# queue holds 50. The kernel cuts this to net.core.somaxconn.
+BACKLOG = 4_096
+
 
 def start_early(function: Callable[[], object]) -> None:
     """Have `function` called in Daphne's event loop as soon as that runs, before any connection."""
     reactor = _reactor()
     if reactor is not None and not reactor.running:
         reactor.callLater(0, function)
+
+
+def raise_backlog() -> None:
+    """Have the kernel queue up to `BACKLOG` connections on each socket that Daphne listens on.
+
+    `listen` may be called again on a socket that listens already; a longer queue stays as it is.
+    Logged where the queue stays short.
+    """
+    reactor = _reactor()
+    for port in [] if reactor is None else _ports(reactor):
+        listener = port.socket
+        try:
+            if (_backlog_of(listener) or 0) < BACKLOG:
+                listener.listen(max(BACKLOG, port.backlog or 0))  # None: opened by another process
+            granted = _backlog_of(listener)
+        except OSError as error:
+            logger.warning(
+                "Cannot raise the listen backlog of %s to %d: %s. When thousands of clients "
+                "connect at once, they wait for seconds.",
+                *(port.getHost(), BACKLOG, error),
+            )
+        else:
+            if granted is not None and granted < BACKLOG:
+                logger.warning(
+                    "The kernel cuts the listen backlog of %s to %d; the relay asks for %d. When "
+                    "thousands of clients connect at once, they wait for seconds. Raise "
+                    "net.core.somaxconn.",
+                    *(port.getHost(), granted, BACKLOG),
+                )
 
 
 def call_before_shutdown(
@@ -62,6 +97,19 @@ def _reactor() -> Any:
 def _ports(reactor: Any) -> list[Any]:
     """Return the listening sockets: TCP, TLS, Unix and adopted ones."""
     return [reader for reader in reactor.getReaders() if isinstance(reader, tcp.Port)]
+
+
+def _backlog_of(listener: socket.socket) -> int | None:
+    """Return how many connections a listening TCP socket queues; None where none can be asked.
+
+    Linux alone tells: for a listening socket, `tcpi_sacked` of TCP_INFO is the limit.
+    """
+    if sys.platform != "linux" or listener.family == socket.AF_UNIX:
+        return None
+    with contextlib.suppress(OSError):
+        told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        return int.from_bytes(told[28:32], sys.byteorder)
+    return None
 
 
 def _stop_listening(reactor: Any, loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any]]:

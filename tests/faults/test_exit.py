@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 
 import pytest
 
@@ -184,6 +184,20 @@ async def test_newcomers_wait_in_a_shared_socket_for_the_next_process(
         assert not newcomer.done()
         programs.start("daphne", DAPHNE, *options, **shared)
         assert await newcomer
+
+
+async def test_the_kernel_queues_hundreds_who_come_at_once_to_plain_daphne(
+    programs: Programs,
+) -> None:
+    port = free_port()
+    command = (DAPHNE, "--port", str(port), "marketfeed.asgi:application")
+    relay = await programs.listening(programs.start("daphne", *command), port)
+    await until(lambda: relay.catches(signal.SIGTERM), PATIENCE, "the reactor runs")
+    relay.signal(signal.SIGSTOP)  # it accepts nobody: only the queue takes them
+    with ExitStack() as stack:
+        stack.callback(relay.signal, signal.SIGCONT)
+        for _ in range(500):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
 
 
 @pytest.mark.parametrize("number", SIGNALS)
