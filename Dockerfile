@@ -21,4 +21,5 @@ RUN python manage.py collectstatic --noinput
 USER marketfeed
 VOLUME /data
 EXPOSE 8000
-CMD ["daphne", "-v", "0", "-e", "tcp:port=8000:backlog=4096:interface=0.0.0.0", "--proxy-headers", "--websocket_timeout", "-1", "marketfeed.asgi:application"]
+# By itself, without a proxy: compose.yaml, which has one, adds --proxy-headers.
+CMD ["daphne", "-v", "0", "-b", "0.0.0.0", "-p", "8000", "--websocket_timeout", "-1", "marketfeed.asgi:application"]

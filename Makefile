@@ -28,8 +28,7 @@ help:
 # `exec`, so that make's signals reach the server and not a shell before it.
 run: migrated
 	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
-	@exec $(BIN)/daphne -e tcp:port=$(PORT):backlog=4096:interface=$(INTERFACE) \
-		--websocket_timeout -1 marketfeed.asgi:application
+	@exec $(BIN)/daphne -b $(INTERFACE) -p $(PORT) --websocket_timeout -1 marketfeed.asgi:application
 
 demo: migrated
 	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"

@@ -31,6 +31,7 @@ from relay.core.topics import Category, parse_category
 from relay.metrics.counters import counters
 from relay.origins import is_welcome
 from relay.outbound import make_outbound
+from relay.outbound.reactor import note_peer
 from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         )
         client.attach(outbound)
         await receive()  # websocket.connect
+        note_peer(send)
         # Refused after the handshake: before it, Daphne could only say HTTP 403.
         await outbound.accept()
         try:

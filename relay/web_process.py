@@ -169,6 +169,7 @@ def current() -> WebProcess:
         process.start()
         reactor.call_before_shutdown(process.refuse_newcomers, process.stop)
         reactor.raise_backlog()
+        reactor.warn_of_forged_addresses()
     return process
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from daphne.http_protocol import WebRequest
 from twisted.internet import defer, tcp
+
+from relay.outbound.daphne import protocol_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,81 @@ def raise_backlog() -> None:
                     "net.core.somaxconn.",
                     *(port.getHost(), granted, BACKLOG),
                 )
+
+
+def warn_of_forged_addresses() -> None:
+    """Log a warning if the public can reach a Daphne that believes `X-Forwarded-For`.
+
+    It is known when Daphne listens on a public address, or on all addresses of a machine that has
+    a public one. Behind address translation it is not: there `note_peer` finds out.
+    """
+    reactor = _reactor()
+    for port in [] if reactor is None else _ports(reactor):
+        host = getattr(port.getHost(), "host", "")  # a Unix socket has none
+        if believes_proxies(_server_of(port)) and is_public(host, _own_addresses()):
+            _warn_of_forgery(f"it listens on {host}, which is public")
+
+
+def note_peer(send: Any) -> None:
+    """Log a warning, once, if a client came from the internet past the proxy that is believed.
+
+    Args:
+        send: What the server handed to the application of a WebSocket.
+    """
+    protocol = None if _has_warned_of_forgery else protocol_of(send)
+    if protocol is None or not believes_proxies(protocol.server):
+        return
+    peer = getattr(protocol.transport.getPeer(), "host", "")
+    if is_public(peer, ()):
+        _warn_of_forgery(f"{peer} has connected to it directly")
+
+
+def believes_proxies(server: Any) -> bool:
+    """Return whether a Daphne was started with `--proxy-headers`."""
+    return bool(server.proxy_forwarded_address_header)
+
+
+def is_public(host: str, own: Iterable[str]) -> bool:
+    """Return whether the internet may reach `host`.
+
+    Args:
+        host: An address, `0.0.0.0` or `::` for all of this machine's, or a name.
+        own: The addresses of this machine.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if address.is_unspecified:
+        return any(is_public(one, ()) for one in own)
+    return address.is_global
+
+
+def _own_addresses() -> list[str]:
+    """Return the addresses under which this machine would speak to the internet.
+
+    A datagram socket that is connected sends nothing; the kernel only looks up the route.
+    """
+    found = []
+    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((somewhere, 9))
+            found.append(probe.getsockname()[0])
+    return found
+
+
+_has_warned_of_forgery = False
+
+
+def _warn_of_forgery(why: str) -> None:
+    global _has_warned_of_forgery  # noqa: PLW0603 - once a process is enough
+    _has_warned_of_forgery = True
+    logger.warning(
+        "Daphne runs with --proxy-headers, but not only a proxy can reach it: %s. Clients can "
+        "write any address into X-Forwarded-For, and the limits per address count by it. Bind "
+        "Daphne to 127.0.0.1 behind the proxy, or leave --proxy-headers out.",
+        why,
+    )
 
 
 def call_before_shutdown(
