@@ -106,6 +106,7 @@ class Image(ABC):
 
         Raises:
             SequenceGap, BadFrame: as `apply`, where that has put it off.
+            CrossedBook: the book may be right and is crossed: a later message heals it.
         """
         if self._greeting is None and self.is_live:
             self._greeting = self._make_greeting()
@@ -191,8 +192,12 @@ class BookImage(Image):
         if self._book.is_crossed():
             raise CrossedBook(f"crossed at u {self._book.update_id}")
 
+    def greeting(self) -> bytes | None:
+        if self.is_live:
+            self.verify()
+        return super().greeting()
+
     def _make_greeting(self) -> bytes:
-        self._fold()
         bids, asks = self._book.levels(self._depth)
         data = {"s": self._symbol, "b": bids, "a": asks, "u": self._book.update_id}
         if self._seq is not None:

@@ -2,6 +2,10 @@
 
 The worker gives every message a place in its topic's stream. What would break a reader's
 book is not published: after a gap nothing goes out until the next snapshot.
+
+A book may be locked or crossed for a moment, because matching engines publish its two sides apart.
+That is no fault: the messages are published as they come, so that readers see what a reader of the
+exchange sees, but nobody is greeted with such a book. One that stays crossed has missed something.
 """
 
 from __future__ import annotations
@@ -10,16 +14,19 @@ from enum import Enum, auto
 
 from relay.core.backoff import Backoff
 from relay.core.bybit import Frame
-from relay.core.errors import ExchangeFault, NoSnapshotYet
+from relay.core.errors import CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.core.images import Image, make_image
 from relay.core.topics import Topic
 
 FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
-RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that is never right
+RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that was never right
 LONGEST_BROKEN = 8.0  # seconds a broken topic waits: books are right 10 s after the last fault
+CROSSED_PATIENCE = 0.2  # seconds in which a crossed book heals, if it was no fault
 HEALTHY_AFTER = 10.0  # seconds a topic must have been right for the backoff to start over
 ASKED_ANEW_PAUSE = 5.0  # seconds in which an operator's second wish is the same as the first
-SNAPSHOT_PATIENCE = 10.0  # seconds a subscribed topic may take to send its first snapshot
+# Seconds a subscribed topic may take to send its first snapshot. One that lost it is right again
+# within 10 s of its ack.
+SNAPSHOT_PATIENCE = 5.0
 
 
 class Outcome(Enum):
@@ -40,21 +47,26 @@ class TopicStream:
         start: Where it began to count; what lies before is of an earlier stream of the topic.
         settled: What `offset` was a beat ago: a hub behind it has lost something.
         is_confirmed: Whether the exchange has agreed to the subscription.
+        was_confirmed: Whether it has ever done so.
+        owes_base: Whether a hub waits for a base until a crossed book has healed.
         fault: Words on what broke last, for operators; empty if nothing did.
         gaps: How often the stream broke.
         resyncs: How often a new snapshot was asked for.
     """
 
-    def __init__(self, topic: Topic, offset: int = 0) -> None:
+    def __init__(self, topic: Topic, offset: int = 0, *, was_confirmed: bool = False) -> None:
         """Start a stream.
 
         Args:
             offset: Where to start counting: after whatever this epoch has used for the topic.
+            was_confirmed: Whether the exchange has agreed to the topic before.
         """
         self.topic = topic
         self.offset = self.start = offset
         self.settled = 0
         self.is_confirmed = False
+        self.was_confirmed = was_confirmed
+        self.owes_base = False
         self.fault = ""
         self.gaps = 0
         self.resyncs = 0
@@ -63,6 +75,8 @@ class TopicStream:
         self._backoff = Backoff(FIRST_RESYNC_BACKOFF, RESYNC_CEILING)
         self._pause = 0.0  # seconds to wait if the topic breaks again
         self._live_since = 0.0
+        self._was_right = False  # whether there ever was an image that could be trusted
+        self._crossed_since: float | None = None
         self._resync_at: float | None = None  # when to ask for a snapshot again
         self._asked_anew_at = -ASKED_ANEW_PAUSE
         self._last_offset = 0
@@ -72,9 +86,14 @@ class TopicStream:
         """Whether the image is what the exchange has."""
         return self._image.is_live
 
+    @property
+    def is_crossed(self) -> bool:
+        """Whether the best bid is not below the best ask; nobody may be greeted then."""
+        return self._crossed_since is not None
+
     def confirm(self, now: float) -> None:
         """Note that the exchange has agreed; trades are live from here on."""
-        self.is_confirmed = True
+        self.is_confirmed = self.was_confirmed = True
         self._image.start()
         if not self.is_live and self._resync_at is None:
             self._resync_at = now + SNAPSHOT_PATIENCE
@@ -85,39 +104,61 @@ class TopicStream:
         was_live = self.is_live
         try:
             weight = self._image.apply(text, frame)
-            self._image.verify()
         except NoSnapshotYet:
             return Outcome.IGNORE
         except ExchangeFault as fault:
-            return self._refused(str(fault), now, was_live)
+            return self._judge(str(fault), now, was_live)
         if not was_live:
             self._live_since = now
+        try:
+            self._image.verify()
+            self._crossed_since = self._resync_at = None
+            self._was_right = True
+        except CrossedBook as fault:
+            if self._crossed_since is None or not was_live:
+                self._crossed_since = now
+            if now - self._crossed_since >= CROSSED_PATIENCE:
+                return self._judge(str(fault), now, was_live)
+        except ExchangeFault as fault:
+            return self._judge(str(fault), now, was_live)
         self.offset += weight
-        self._resync_at = None
         return Outcome.PUBLISH
 
     def refuse(self, words: str, now: float) -> Outcome:
         """Take note of a message that could not be read; `words` say why."""
         self.messages += 1
-        return self._refused(words, now, self.is_live)
+        return self._judge(words, now, self.is_live)
 
-    def _refused(self, words: str, now: float, was_live: bool) -> Outcome:
+    def _judge(self, words: str, now: float, was_live: bool) -> Outcome:
         if not self.topic.is_amended:
             self.fault = words
             return Outcome.BAD
-        is_healthy = was_live and now - self._live_since >= HEALTHY_AFTER
-        self._break(words, now, is_healthy)
+        self._break(words, now, was_live and now - self._live_since >= HEALTHY_AFTER)
         return Outcome.BROKEN
+
+    def stays_crossed(self, now: float) -> bool:
+        """Break the stream if its book has been crossed for too long; return whether it has."""
+        since = self._crossed_since
+        if since is None or not self.is_live or now - since < CROSSED_PATIENCE:
+            return False
+        words = f"crossed for {CROSSED_PATIENCE:g} s"
+        self._break(words, now, since - self._live_since >= HEALTHY_AFTER)
+        return True
 
     def _break(self, words: str, now: float, is_healthy: bool) -> None:
         self.fault = words
         self.gaps += 1
-        self._image.stop()
+        self._stop_image()
         if is_healthy:
             self._backoff.reset()
             self._pause = 0.0
         if self._resync_at is None or not self._pause:
             self._resync_at = now + min(self._pause, LONGEST_BROKEN)
+
+    def _stop_image(self) -> None:
+        self._image.stop()
+        self._crossed_since = None
+        self.owes_base = False
 
     def ask_anew(self, now: float) -> bool:
         """Have a new snapshot asked for although nothing is known to be wrong.
@@ -127,7 +168,7 @@ class TopicStream:
         if now - self._asked_anew_at < ASKED_ANEW_PAUSE:
             return False
         self._asked_anew_at = now
-        self._image.stop()
+        self._stop_image()
         self._resync_at = now
         return True
 
@@ -140,7 +181,7 @@ class TopicStream:
         """Note that the connection is gone, and with it what was known."""
         self.is_confirmed = False
         self._resync_at = None
-        self._image.stop()
+        self._stop_image()
 
     def mark_stale(self) -> None:
         """Take a position for the notice that the image is stale, so that losing it shows.
@@ -162,12 +203,17 @@ class TopicStream:
         self.is_confirmed = False
         self.resyncs += 1
         self._pause = self._backoff.next(fraction)
-        self._resync_at = now + max(SNAPSHOT_PATIENCE, self._pause)
+        longest = LONGEST_BROKEN if self._was_right else RESYNC_CEILING
+        self._resync_at = now + min(longest, max(SNAPSHOT_PATIENCE, self._pause))
 
     def beat(self) -> None:
         """Let a beat pass: what was published before the last one has arrived by now."""
         self.settled, self._last_offset = self._last_offset, self.offset
 
     def greeting(self) -> bytes | None:
-        """Return a message that brings a hub to `offset`; None for trades before the first."""
+        """Return a message that brings a hub to `offset`; None for trades before the first.
+
+        Raises:
+            CrossedBook: the book is crossed, for a moment or for longer.
+        """
         return self._image.greeting()

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from relay.clock import wall_ms
 from relay.core.backoff import Backoff
 from relay.core.bybit import Frame, decode_frame
-from relay.core.errors import BadFrame, Code, ExchangeFault, NoSnapshotYet
+from relay.core.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.core.limits import TokenBucket
 from relay.core.topics import Category, Topic, shown
 from relay.terminal.followed import Followed, State, Trade
@@ -37,6 +37,7 @@ AT_ONCE = 0.25  # seconds at most: spreads the clients of a relay that restarts
 STEADY_AFTER = 5.0  # seconds: a connection that held so long ends a series of failures
 PING_INTERVAL = 5.0  # seconds without a request
 SILENCE_LIMIT = 9.0  # seconds: two pings unanswered
+CROSSED_PATIENCE = 0.5  # seconds: the relay itself sees to a book that is crossed for 0.2 s
 MOMENTARY_RETRY = 2.0  # seconds: for refusals that are about the moment, not about the topic
 REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
 # Seconds in which messages may come that were under way when the relay lost the exchange; after
@@ -281,6 +282,11 @@ class TopicFeed:
             trades = followed.take(text, frame, time.monotonic(), wall_ms())
         except NoSnapshotYet:
             return
+        except CrossedBook:
+            if followed.cross():
+                self._look_again(followed)
+                self._on_change()
+            return
         except ExchangeFault as fault:
             logger.warning("%s needs a new snapshot: %s", followed.topic, fault)
             self._resync(followed)
@@ -292,6 +298,16 @@ class TopicFeed:
             await self._on_message(followed, frame, trades)
         finally:
             self._is_held = False
+
+    def _look_again(self, followed: Followed) -> None:
+        """Get a fresh snapshot of a crossed book, unless it heals in a moment."""
+
+        def look() -> None:
+            if followed.is_crossed:
+                logger.warning("%s needs a new snapshot: it stays crossed", followed.topic)
+                self._resync(followed)
+
+        asyncio.get_running_loop().call_later(CROSSED_PATIENCE, look)
 
     def _resync(self, followed: Followed) -> None:
         """Get a fresh snapshot; each further one in a row waits longer."""

@@ -84,6 +84,7 @@ class Followed:
         dropped: Trades that the relay could not deliver.
         updated: When the last message came, on the clock of `now`; None before the first.
         is_subscribed: Whether the relay has agreed to it on this connection.
+        is_crossed: Whether it is a book whose best bid is not below its best ask.
     """
 
     def __init__(self, topic: Topic) -> None:
@@ -94,6 +95,7 @@ class Followed:
         self.dropped = 0
         self.updated: float | None = None
         self.is_subscribed = False
+        self.is_crossed = False
         self.meter = Meter()
         self._image = make_image(topic)
         self._is_greeted = False  # whether a message has come since it was subscribed
@@ -103,10 +105,12 @@ class Followed:
 
         Raises:
             NoSnapshotYet: a delta that nothing precedes; ignore it.
+            CrossedBook: the book is crossed; it may be right all the same.
             ExchangeFault: the message does not follow, or makes no sense.
         """
         self._image.apply(text, frame)
         self._image.verify()
+        self.is_crossed = False
         trades = self._take_trades(frame) if self.topic.feed.shape is Shape.TRADES else []
         self.meter.count(now)
         made_at = frame.cts or frame.ts
@@ -139,9 +143,17 @@ class Followed:
         self.state = State.REFUSED
         self.words = words
 
+    def cross(self) -> bool:
+        """Note that the book is crossed, which the next message may heal; False if it was."""
+        was_crossed, self.is_crossed = self.is_crossed, True
+        if self.state is State.LIVE:
+            self.state = State.STALE
+        return not was_crossed
+
     def interrupt(self) -> None:
         """Note that messages may be missed from here on: only a snapshot makes it right."""
         self._image.stop()
+        self.is_crossed = False
         self._is_greeted = False
         self.is_subscribed = False
         if self.state is State.LIVE:

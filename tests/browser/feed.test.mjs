@@ -87,6 +87,36 @@ test("a gap makes one topic stale and asks for its snapshot again", () => {
   assert.deepEqual([feed.counts.gaps, feed.counts.resyncs], [1, 1]);
 });
 
+test("a book that is crossed for a moment is right again when it has healed", () => {
+  const { stage, feed, subscription } = connected(BOOK);
+  stage.socket.receive(book("snapshot", 10));
+  const [ask] = subscription.image.asks;
+  for (let u = 11; u < 31; u += 2) {
+    stage.socket.receive(book("delta", u, { b: [[ask.price, "1"]], a: [] }));
+    assert.equal(subscription.state, "stale");
+    stage.advance(100);
+    stage.socket.receive(book("delta", u + 1, { b: [[ask.price, "0"]], a: [] }));
+    assert.equal(subscription.state, "live");
+    stage.advance(1_000);
+    stage.socket.receive({ method: "pong" });
+  }
+  assert.deepEqual([feed.counts.gaps, feed.counts.resyncs], [0, 0]);
+  assert.ok(stage.socket.requests.every(({ method }) => method !== "unsubscribe"));
+});
+
+test("a book that stays crossed is asked for again", () => {
+  const { stage, feed, subscription } = connected(BOOK);
+  stage.socket.receive(book("snapshot", 10));
+  const [ask] = subscription.image.asks;
+  stage.socket.receive(book("delta", 11, { b: [[ask.price, "1"]], a: [] }));
+  stage.advance(1_000);
+  assert.deepEqual(
+    stage.socket.requests.map(({ method }) => method),
+    ["subscribe", "unsubscribe", "subscribe"],
+  );
+  assert.deepEqual([feed.counts.gaps, subscription.state], [1, "stale"]);
+});
+
 test("a snapshot in the midst of a book counts as a resync, and as a gap where it jumps", () => {
   const { stage, feed, subscription } = connected(BOOK);
   const counted = () => [feed.counts.gaps, feed.counts.resyncs];

@@ -153,6 +153,23 @@ async def test_a_crossed_book_is_not_shown_as_right(relay: Relay) -> None:
     await watching.end()
 
 
+async def test_a_book_that_is_crossed_for_a_moment_is_right_again_when_it_has_healed(
+    relay: Relay,
+) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
+    await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
+    await watching.came(1)
+    for update_id in range(8, 28, 2):
+        await relay.book("delta", update_id, [["2", "1"]], [])
+        await relay.book("delta", update_id + 1, [["2", "0"]], [])
+    await watching.came(11)
+    assert watching.book.state is State.LIVE
+    assert watching.book.levels(9) == ([("1", "5")], [("2", "6")])
+    assert relay.asked() == ["subscribe"]
+    await watching.end()
+
+
 async def test_nonsense_is_survived(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")

@@ -8,7 +8,10 @@
 
 import { canonical, compareCanonical } from "./decimals.js";
 
-/** What a message led to. `GAP` and `CROSSED` leave no right book until the next snapshot. */
+/**
+ * What a message led to. `GAP` leaves no right book until the next snapshot; `CROSSED` until a
+ * message heals it, which may be the next: exchanges publish the two sides apart.
+ */
 export const Outcome = Object.freeze({
   APPLIED: "applied",
   IGNORED: "ignored", // a delta, and nothing to amend
@@ -21,6 +24,7 @@ export class OrderBook {
   #bids = new Side((left, right) => compareCanonical(right, left));
   #asks = new Side(compareCanonical);
   #isCounted;
+  #mayHeal = false; // crossed, and nothing was missed
 
   /** @param {{depth: number}} options depth 1 repeats and skips `u`, so it is not counted there */
   constructor({ depth }) {
@@ -55,9 +59,9 @@ export class OrderBook {
   apply(message) {
     const { b: bids, a: asks, u: updateId, seq = null } = message.data;
     const replaces = message.type === "snapshot" || updateId === 1;
-    if (!replaces && !this.isLive) return Outcome.IGNORED;
+    if (!replaces && !this.isLive && !this.#mayHeal) return Outcome.IGNORED;
     const follows = !this.#isCounted || updateId === this.updateId + 1;
-    this.isLive = false; // until this message is in, whole
+    this.isLive = this.#mayHeal = false; // until this message is in, whole
     if (!replaces && !follows) return Outcome.GAP;
     if (replaces) {
       this.#bids.clear();
@@ -69,14 +73,14 @@ export class OrderBook {
     this.sequence = seq;
     this.ts = message.ts;
     this.cts = message.cts ?? null;
-    if (this.#isCrossed()) return Outcome.CROSSED;
-    this.isLive = true;
-    return Outcome.APPLIED;
+    this.#mayHeal = this.#isCrossed();
+    this.isLive = !this.#mayHeal;
+    return this.isLive ? Outcome.APPLIED : Outcome.CROSSED;
   }
 
   /** Trust nothing until the next snapshot; the last levels stay to be looked at. */
   interrupt() {
-    this.isLive = false;
+    this.isLive = this.#mayHeal = false;
   }
 
   #isCrossed() {

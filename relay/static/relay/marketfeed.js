@@ -74,6 +74,7 @@ const SILENCE_LIMIT = 5_000; // ms after a ping: a relay that lives answers in a
 const CONNECT_LIMIT = 10_000; // ms
 const OF_USE_AFTER = 5_000; // ms: a connection that held so long ends a series of failures
 const RETRY_REFUSED = 2_000; // ms: for refusals that are about the moment, not about the topic
+const CROSSED_PATIENCE = 500; // ms: the relay itself sees to a book that is crossed for 200 ms
 const LONGEST_RETRY = 30_000; // ms: a topic that never gets right costs no more than this often
 const MOMENTARY = new Set(["rate_limited", "upstream_unavailable"]);
 
@@ -314,6 +315,18 @@ export class MarketFeed extends EventTarget {
     });
   }
 
+  /** A crossed book is stale, and asked for anew unless a message heals it in a moment. */
+  #lookAgain(followed) {
+    if (followed.state === TopicState.STALE) return; // it is being looked after
+    followed.become(TopicState.STALE);
+    this.#timers.after(`resync ${followed.text}`, CROSSED_PATIENCE, () => {
+      if (followed.image.isLive || this.#openedAt === null) return;
+      this.counts.gaps += 1;
+      followed.interrupt();
+      this.#resyncLater(followed);
+    });
+  }
+
   #enqueue(request) {
     this.#pacer.add(request);
     this.#pump();
@@ -365,7 +378,9 @@ export class MarketFeed extends EventTarget {
       this.counts.unreadable += 1;
       outcome = Outcome.GAP; // a message that cannot be read is a message that is missing
     }
-    if (outcome === Outcome.GAP || outcome === Outcome.CROSSED) {
+    if (outcome === Outcome.CROSSED) {
+      this.#lookAgain(followed);
+    } else if (outcome === Outcome.GAP) {
       this.counts.gaps += 1;
       followed.interrupt();
       this.#resyncLater(followed);
