@@ -33,6 +33,7 @@ TICKER = "tickers.BTCUSDT"
 TRADES = "publicTrade.BTCUSDT"
 TOPICS = (BOOK, OTHER_BOOK, TICKER, TRADES)
 REFUSED = "orderbook.50.NOPEUSDT"
+CROSSING = 100_000  # a bid above all asks
 
 
 class Exchange:
@@ -76,6 +77,12 @@ class Exchange:
         else:
             self._move_book(topic, is_sent=is_sent, crosses=crosses)
 
+    def heal(self) -> None:
+        """Let no book be crossed any more."""
+        for topic, (bids, _) in self.books.items():
+            while CROSSING in bids:
+                self.move(topic, crosses=True)
+
     def _move_book(self, topic: str, *, is_sent: bool, crosses: bool) -> None:
         self.update_ids[topic] += 1
         changes: tuple[list[list[str]], list[list[str]]] = ([], [])
@@ -89,10 +96,13 @@ class Exchange:
                     fresh = price if self.random.random() < 0.5 else self._free(side, levels)
                     levels[fresh] = self.seq
                     changes[side].append([self._spell(fresh), str(self.seq)])
-        self._remember(topic)
         bids, asks = changes
-        if crosses:
-            bids = [*bids, ["100000", "1"]]
+        if crosses and CROSSING not in self.books[topic][0]:
+            self.books[topic][0][CROSSING] = 1
+            bids.append([f"{CROSSING}", "1"])
+        elif crosses and self.books[topic][0].pop(CROSSING, 0):
+            bids.append([f"{CROSSING}", "0"])
+        self._remember(topic)
         self._send(topic, self._book(topic, "delta", bids, asks), is_sent)
 
     def _free(self, side: int, levels: dict[int, int]) -> int:
@@ -255,6 +265,8 @@ class Client:
 
     def _take_book(self, topic: str, message) -> None:  # type: ignore[no-untyped-def]
         data = message["data"]
+        if topic not in self.state:
+            assert CROSSING not in [Decimal(price) for price, _ in data["b"]], "greeted crossed"
         if message["type"] == "snapshot" or data["u"] == 1:
             self.state[topic] = ({}, {})
             self.snapshots[topic] = self.snapshots.get(topic, 0) + 1
@@ -564,6 +576,7 @@ class World:
     def come_to_rest(self) -> None:
         self.exchange.is_open = True
         self.exchange.lost_acks = 0
+        self.exchange.heal()
         for process in self.processes:
             for client in process.clients:
                 client.is_slow = False

@@ -10,6 +10,7 @@ import fcntl
 import gzip
 import logging
 import os
+import random
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -147,6 +148,7 @@ class CategoryRecorder:
         self.messages = 0
         self.size = 0
         self.refused: dict[str, str] = {}
+        self._confirmed: set[str] = set()
         self._keep = keep
         self._is_crowded = is_crowded
         for topic in topics:
@@ -177,7 +179,8 @@ class CategoryRecorder:
 
     def opened(self, line: Line, now: float) -> Ledger:
         """Note that a connection is open; return its ledger, which wants all its topics."""
-        line.ledger = Ledger(self.category, (t for t in line.topics if t not in self.refused), now)
+        topics = [text for text in line.topics if text not in self.refused]
+        line.ledger = Ledger(self.category, topics, now, known=self._confirmed)
         logger.info("%s: connection %d is open", self.category, line.number)
         return line.ledger
 
@@ -200,15 +203,21 @@ class CategoryRecorder:
             self.messages += 1
             self.size += len(text)
             if line.ledger is not None:
-                line.ledger.saw(frame.topic)
+                line.ledger.data(frame.topic)
+                self._confirmed.add(frame.topic)
         elif frame.is_pong:
             return True
         elif frame.is_ack and line.ledger is not None:
-            for verdict in line.ledger.reply(frame):
-                if not verdict.is_confirmed:
+            for verdict in line.ledger.reply(frame, now, random.random()):
+                if verdict.is_confirmed:
+                    self._confirmed.add(verdict.topic)
+                    continue
+                words = shown(verdict.words)
+                if verdict.is_asked_again:
+                    words += "; asking again"
+                elif verdict.topic not in self._confirmed:
                     self.refused[verdict.topic] = verdict.words
-                    words = shown(verdict.words)
-                    logger.warning("%s:%s was refused: %s", self.category, verdict.topic, words)
+                logger.warning("%s:%s was refused: %r", self.category, verdict.topic, words)
         return False
 
     def binary(self, size: int) -> None:

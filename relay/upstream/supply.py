@@ -21,7 +21,7 @@ from relay.core.bybit import (
 )
 from relay.core.errors import BadFrame, Code, Refusal
 from relay.core.interest import Interest
-from relay.core.ledger import Ledger
+from relay.core.ledger import Data, Ledger, Verdict, says_no_such_topic
 from relay.core.stream import Outcome, TopicStream
 from relay.core.topics import Category, Topic, shown
 from relay.envelopes import Demand, Envelope, UpstreamState
@@ -31,7 +31,7 @@ from relay.metrics.counters import counters
 
 logger = logging.getLogger(__name__)
 
-REFUSED_FOR = 60.0  # seconds in which a refused topic is not asked for again
+REFUSED_FOR = 60.0  # seconds in which a topic that does not exist is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
 MAX_LEFT = 20_000  # topics that were let go and whose last position is remembered
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
@@ -154,14 +154,16 @@ class Supply:
             log.note("too_many_topics", words, category=self.category, topic=text)
             self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
             return False
-        self.streams[text] = TopicStream(topic, self._left_at.pop(text, self._first_offset))
+        was_confirmed = text in self._left_at
+        offset = self._left_at.pop(text, self._first_offset)
+        self.streams[text] = TopicStream(topic, offset, was_confirmed=was_confirmed)
         line = self._line_for(text)
         line.topics[text] = None
         line.empty_since = None
         line.characters += argument_length(text)
         self._line_of[text] = line
         if line.ledger is not None:
-            line.ledger.want(text)
+            line.ledger.want(text, is_known=was_confirmed)
         self._refresh_state()
         return True
 
@@ -188,6 +190,10 @@ class Supply:
             self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
     def _put_base(self, stream: TopicStream) -> None:
+        """Send the state to the hubs, at once or when a crossed book has healed."""
+        stream.owes_base = stream.is_crossed
+        if stream.owes_base:
+            return
         envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.greeting())
         waiting = self._outbox.get(stream.topic.group)
         if not (waiting and waiting[-1] == envelope):  # several hubs may ask at once
@@ -197,8 +203,11 @@ class Supply:
 
     def opened(self, line: Line, now: float) -> Ledger:
         """Note that a connection is open; return its ledger, which wants all its topics."""
-        line.ledger = Ledger(self.category, line.topics, now)
+        known = {text for text in line.topics if self.streams[text].was_confirmed}
+        line.ledger = Ledger(self.category, line.topics, now, known=known)
         self.counted.reconnects += line.has_failed
+        if line.has_failed:
+            self._refused.clear()  # what was refused just before may have been the exchange's fault
         line.has_failed = False
         line.since = self._wall_ms()
         log.note("connection", f"connection {line.number} opened", category=self.category)
@@ -217,11 +226,7 @@ class Supply:
         if not line.topics and line in self.lines:
             self.lines.remove(line)
         for text in line.topics:
-            stream = self.streams[text]
-            was_live = stream.is_live
-            stream.stop()
-            if was_live:
-                self._put_stale(stream)
+            self._interrupt(self.streams[text])
         self._refresh_state()
 
     def frame(self, line: Line, text: bytes, now: float) -> bool:
@@ -229,22 +234,18 @@ class Supply:
         try:
             frame = decode_frame(text)
         except BadFrame as fault:
-            self._unreadable(text, str(fault), now)
+            self._unreadable(line, text, str(fault), now)
             return False
         if frame.topic is not None:
             try:
                 self._message(line, frame, text, now)
             except Exception as fault:  # a fault of this program costs the topic, not the others
-                self._unreadable(text, repr(fault), now, fault)
+                self._unreadable(line, text, repr(fault), now, fault)
             return False
         if frame.is_pong:
             return True
         if frame.is_ack and line.ledger is not None:
-            for verdict in line.ledger.reply(frame):
-                if verdict.is_confirmed:
-                    self._confirm(verdict.topic, now)
-                else:
-                    self._refuse(verdict.topic, verdict.words, now)
+            self._decide(line.ledger.reply(frame, now, self._random()), now)
         else:
             self._ignore(text, "neither a topic nor an answer")
         return False
@@ -255,13 +256,16 @@ class Supply:
 
     def _message(self, line: Line, frame: Frame, text: bytes, now: float) -> None:
         name = frame.topic or ""
-        stream = self.streams.get(name)
-        if stream is None:
-            # Data on its way while a topic is being unsubscribed is no fault.
-            if line.ledger is None or name not in line.ledger:
+        stream, ledger = self.streams.get(name), line.ledger
+        if stream is None or ledger is None or self._line_of[name] is not line:
+            # Data on its way while a topic is being unsubscribed, or moves, is no fault.
+            if ledger is None or name not in ledger:
                 self._ignore(text, f"a topic that was not asked for: {shown(name)}")
             return
-        if line.ledger is not None and line.ledger.saw(name):
+        data = ledger.data(name)
+        if data is Data.OUTDATED:
+            return  # what follows it will be missing: the stream goes on from the next ack
+        if data is Data.CONFIRMING:
             self._confirm(name, now)
         self.counted.messages += 1
         self.counted.bytes += len(text)
@@ -272,12 +276,14 @@ class Supply:
                 self._waiting_since = now
                 self._measure(frame)
             self._publish(stream, before, text)
+            if stream.owes_base and not stream.is_crossed:
+                self._put_base(stream)
         elif outcome is Outcome.BAD:
             self._ignore(text, stream.fault)
         elif outcome is Outcome.BROKEN:
-            self._broke(stream, was_live)
+            self._broke(stream, was_live=was_live)
 
-    def _broke(self, stream: TopicStream, was_live: bool) -> None:
+    def _broke(self, stream: TopicStream, *, was_live: bool) -> None:
         """Tell that a topic needs a new snapshot."""
         self.counted.gaps += 1
         logger.warning("%s needs a new snapshot: %s", stream.topic, shown(stream.fault))
@@ -286,15 +292,16 @@ class Supply:
             self._put_stale(stream)
 
     def _unreadable(
-        self, text: bytes, words: str, now: float, fault: Exception | None = None
+        self, line: Line, text: bytes, words: str, now: float, fault: Exception | None = None
     ) -> None:
         """Ignore a message that could not be read; the topic it names, if any, has lost it."""
         self._ignore(text, words, fault)
-        stream = self.streams.get(decode_topic(text) or "")
-        if stream is not None:
+        name = decode_topic(text) or ""
+        stream = self.streams.get(name)
+        if stream is not None and self._line_of[name] is line:
             was_live = stream.is_live
             if stream.refuse(words, now) is Outcome.BROKEN:
-                self._broke(stream, was_live)
+                self._broke(stream, was_live=was_live)
 
     def _measure(self, frame: Frame) -> None:
         """Take how old a message is; the `cts` of a snapshot may be that of an old trade."""
@@ -313,16 +320,49 @@ class Supply:
         else:
             self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
+    def _decide(self, verdicts: list[Verdict], now: float) -> None:
+        """Act on what the exchange answered to a request."""
+        put_off = [verdict for verdict in verdicts if verdict.is_asked_again]
+        if put_off:
+            text, words = put_off[0].topic, put_off[0].words
+            logger.warning(
+                "%s: the exchange refuses %d topics for now, such as %s (%r); asking again",
+                self.category,
+                len(put_off),
+                text,
+                shown(words),
+            )
+            log.note(
+                "refused", f"for now: {words[:WORDS_KEPT]}", category=self.category, topic=text
+            )
+        for verdict in verdicts:
+            if verdict.is_confirmed:
+                self._confirm(verdict.topic, now)
+            elif verdict.is_asked_again:
+                self._interrupt(self.streams.get(verdict.topic))
+            else:
+                self._refuse(verdict.topic, verdict.words, now)
+
+    def _interrupt(self, stream: TopicStream | None) -> None:
+        """Note that the exchange sends nothing of a topic until it is subscribed anew."""
+        if stream is not None:
+            was_live = stream.is_live
+            stream.stop()
+            if was_live:
+                self._put_stale(stream)
+
     def _refuse(self, text: str, words: str, now: float) -> None:
         words = words[:WORDS_KEPT]
         self.counted.refusals += 1
-        logger.warning("the exchange refused %s:%s: %s", self.category, text, shown(words))
+        logger.warning("the exchange refused %s:%s: %r", self.category, text, shown(words))
         log.note("refused", words, category=self.category, topic=text)
-        if len(self._refused) >= MAX_REFUSALS:
-            del self._refused[next(iter(self._refused))]
-        self._refused.pop(text, None)
-        self._refused[text] = (now + REFUSED_FOR, words)
         stream = self.streams.get(text)
+        was_confirmed = text in self._left_at if stream is None else stream.was_confirmed
+        if says_no_such_topic(words) and not was_confirmed:
+            if len(self._refused) >= MAX_REFUSALS:
+                del self._refused[next(iter(self._refused))]
+            self._refused.pop(text, None)
+            self._refused[text] = (now + REFUSED_FOR, words)
         if stream is not None:
             group = stream.topic.group
             self._put(envelopes.refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
@@ -367,6 +407,8 @@ class Supply:
                 break  # oldest first
             del self._refused[text]
         for text, stream in self.streams.items():
+            if stream.stays_crossed(now):
+                self._broke(stream, was_live=True)
             ledger = self._line_of[text].ledger
             if ledger is not None and stream.is_resync_due(now):
                 self.counted.resyncs += 1
@@ -444,7 +486,9 @@ class Supply:
         line.characters -= argument_length(text)
         if line.ledger is not None:
             line.ledger.unwant(text)
-        if not line.topics:
+        if not line.topics and line.ledger is None:
+            self.lines.remove(line)  # a connection that nobody wants is not opened
+        elif not line.topics:
             line.empty_since = now
         self._refresh_state()
 

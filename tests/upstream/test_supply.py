@@ -14,8 +14,8 @@ from relay import envelopes
 from relay.core.bybit import CHARACTERS_PER_CONNECTION
 from relay.core.errors import Code
 from relay.core.interest import LEASE
-from relay.core.ledger import ACK_PATIENCE
-from relay.core.stream import SNAPSHOT_PATIENCE
+from relay.core.ledger import ACK_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, REFUSED_LASTINGLY
+from relay.core.stream import CROSSED_PATIENCE, SNAPSHOT_PATIENCE
 from relay.core.topics import Category
 from relay.envelopes import UPSTREAM_GROUP, UpstreamState
 from relay.upstream import supply
@@ -185,6 +185,7 @@ def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> No
 
 def test_a_topic_lingers_after_its_last_hub_and_is_then_unsubscribed(market: Market) -> None:
     market.follow(BOOK)
+    market.frames(snapshot())
     market.drop(BOOK)
     market.pass_time(LINGER - 0.1)
     assert market.requests() == []
@@ -270,6 +271,9 @@ def test_however_many_topics_are_let_go_none_repeats_a_position(
     for number in (1, 2, 3, 4, 5, 1, 6, 7, 8, 1, 4):
         text = f"orderbook.1.N{number}USDT"
         market.want(text)
+        if market.supply.lines[0].ledger is None:
+            market.open()
+        market.requests()
         stream = market.supply.streams[text]
         assert stream.offset > last.get(text, -1)
         market.frames(*[snapshot(1 + nth, of=text) for nth in range(number)])
@@ -285,11 +289,57 @@ def test_what_comes_after_a_topic_came_back_does_not_continue_what_waits(market:
     market.drop(TRADES)
     market.pass_time(LINGER)
     market.want(TRADES)
-    market.frames(trades([3]), trades([4]))
+    market.frames(ack(market.requests()[0][0], "unsubscribe"))
+    market.frames(ack(market.requests()[0][0]), trades([3]), trades([4]))
     assert market.told(TRADES) == [
         published(TRADES, 0, trades(range(3))),
+        based(TRADES, 4, None),
         published(TRADES, 4, trades([3]), trades([4])),
     ]
+
+
+def test_what_arrives_for_the_earlier_subscription_of_a_topic_that_came_back_is_ignored(
+    market: Market,
+) -> None:
+    """Published, it would be followed by a hole that no position shows."""
+    market.follow(TRADES)
+    market.frames(trades([1]))
+    market.drop(TRADES)
+    market.pass_time(LINGER)
+    [(unsubscribe, _, _)] = market.requests()
+    market.told()
+    market.want(TRADES)
+    market.frames(trades([2]))  # sent before the exchange read the unsubscribe
+    assert market.told() == []
+    market.frames(ack(unsubscribe, "unsubscribe"))
+    [(subscribe, _, _)] = market.requests()  # trade 3 happens, and is sent to nobody
+    market.frames(ack(subscribe), trades([4]))
+    assert market.told() == [based(TRADES, 2, None), published(TRADES, 2, trades([4]))]
+    assert market.supply.counted.not_understood == 0
+
+
+def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -> None:
+    market = Market(linger=0.0)
+    names = [f"publicTrade.{'X' * 30}{number:06}" for number in range(411)]  # all that fit on one
+    market.want(*names)
+    moving = names[0]
+    market.open()
+    for request_id, _, _ in market.requests():
+        market.frames(ack(request_id))
+    market.drop(moving)
+    market.pass_time(0)
+    market.want(f"publicTrade.{'Y' * 30}000000", moving)  # the other takes its room
+    assert [moving in line.topics for line in market.supply.lines] == [False, True]
+    market.open(1)
+    [(request_id, _, _)] = market.requests(1)
+    market.frames(ack(request_id), number=1)
+    market.told()
+    for number in range(1, 4):  # the unsubscribe is on its way
+        market.frames(trades([number], of=moving))
+        market.frames(trades([number], of=moving), number=1)
+    [publication] = market.told(moving)
+    assert publication["texts"] == [trades([number], of=moving) for number in range(1, 4)]
+    assert market.supply.counted.not_understood == 0
 
 
 def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
@@ -350,6 +400,94 @@ def test_a_refused_topic_is_not_asked_for_again_for_a_minute(market: Market) -> 
     market.want(BOOK)
     market.open()
     assert [(op, args) for _, op, args in market.requests()] == [("subscribe", [BOOK])]
+
+
+BUSY = "Internal Server error"
+
+
+def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market: Market) -> None:
+    """Measured: one refusal took it from all readers for good, and from newcomers for a minute."""
+    market.follow(BOOK, TICKER)
+    market.frames(snapshot(5_000), ticker(lastPrice="1"))
+    market.supply.closed(market.supply.lines[0])
+    market.told()
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    market.frames(refusal(request_id, unknown_topic(BOOK)))
+    assert market.told() == []
+    market.want(BOOK, process="q")
+    assert market.told() == []
+    for _ in range(20):
+        market.pass_time(0.1)
+        for request_id, _, args in market.requests():
+            market.frames(ack(request_id))
+            if BOOK in args:
+                market.frames(snapshot(6_000))
+    assert [e["type"] for e in market.told(BOOK)] == ["verdict", "publication"]
+    assert all(stream.is_confirmed for stream in market.supply.streams.values())
+
+
+@pytest.mark.parametrize("words", [BUSY, unknown_topic(BOOK)])
+def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remembered(
+    market: Market, words: str
+) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.supply.closed(market.supply.lines[0])
+    market.open()
+    refusals = 0
+    while BOOK in market.supply.streams and market.now < 1_100:
+        market.want(BOOK)
+        for request_id, _, _ in market.requests():
+            market.frames(refusal(request_id, words))
+            refusals += 1
+        market.pass_time(0.1)
+    assert REFUSED_LASTINGLY <= market.now - 1_000 < REFUSED_LASTINGLY + 2 * LONGEST_PAUSE
+    assert refusals < 30
+    assert market.told(BOOK)[-1] == envelopes.refused(
+        group(BOOK), EPOCH, Code.REFUSED_BY_EXCHANGE, words
+    )
+    market.want(BOOK)
+    assert market.told(BOOK) == []
+    assert [args for _, _, args in market.requests()] == [[BOOK]]
+
+
+def test_a_refused_resync_leaves_no_reader_behind(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), delta(5_009))
+    market.pass_time(0)
+    market.frames(ack(market.requests()[0][0], "unsubscribe"))
+    market.frames(refusal(market.requests()[0][0], BUSY))
+    market.told()
+    market.pass_time(FIRST_PAUSE)
+    market.frames(ack(market.requests()[0][0]), snapshot(6_000))
+    assert [e["type"] for e in market.told(BOOK)] == ["verdict", "publication"]
+
+
+def test_a_refusal_after_data_makes_the_topic_stale(market: Market) -> None:
+    market.want(BOOK)
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    market.frames(snapshot(5_000))
+    market.told()
+    market.frames(refusal(request_id, BUSY))
+    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+
+
+def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
+    bad = "tickers.NOPE"
+    market.follow(BOOK)
+    market.want(bad)
+    market.frames(refusal(market.requests()[0][0], unknown_topic(bad)))
+    market.told()
+    market.want(bad)
+    assert [e["code"] for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
+    market.supply.closed(market.supply.lines[0])
+    market.open()
+    market.told()
+    market.want(bad)
+    assert market.told() == []
+    assert [args for _, _, args in market.requests()] == [[BOOK], [bad]]
 
 
 def test_option_verdicts_are_read_from_their_topics() -> None:
@@ -420,6 +558,33 @@ def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
     market.told()
     market.want(BOOK, process="q")
     assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
+
+
+CROSSED = delta(5_001, [("10.07", "1")])
+
+
+def test_a_hub_that_asks_while_a_book_is_crossed_gets_its_base_when_it_has_healed(
+    market: Market,
+) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), CROSSED)
+    assert market.told() == [published(BOOK, 0, snapshot(5_000), CROSSED)]
+    market.want(BOOK, process="q")
+    assert market.told() == []
+    healed = delta(5_002, [("10.07", "0")])
+    market.frames(healed)
+    assert market.told() == [published(BOOK, 2, healed), based(BOOK, 3, snapshot(5_002))]
+
+
+def test_a_book_that_stays_crossed_is_told_as_stale_and_asked_for_anew(market: Market) -> None:
+    market.follow(BOOK)
+    market.frames(snapshot(5_000), CROSSED)
+    market.want(BOOK, process="q")
+    market.told()
+    market.pass_time(CROSSED_PATIENCE + 0.1)
+    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 2)]
+    assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
+    assert market.supply.counted.gaps == 1
 
 
 def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -> None:
@@ -599,9 +764,20 @@ def test_the_room_of_topics_that_left_is_used_again() -> None:
     for number in range(5):
         names = [f"{name}{number}" for name in long_names(300)]
         market.want(*names, whole=True)
+        for line in market.supply.lines:
+            if line.ledger is None:
+                market.supply.opened(line, market.now)
         market.pass_time(0)
         assert list(market.supply.streams) == names
     assert len(market.supply.lines) == 2  # one and the overlap while both were wanted
+
+
+def test_a_connection_that_is_not_open_yet_is_given_up_with_its_last_topic(market: Market) -> None:
+    market.want(BOOK)
+    assert len(market.supply.lines) == 1
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    assert (market.supply.lines, market.states()[-1]) == ([], "idle")
 
 
 def test_no_connection_of_option_carries_more_than_its_args_and_characters() -> None:
