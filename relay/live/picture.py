@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from relay.clock import wall_ms
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
 from relay.live.events import SharedLog
@@ -20,6 +21,7 @@ from relay.live.last_reports import LastReports, Leader, R, leaders_of
 from relay.live.reports import CONNECTIONS_TOLD, REPORT_LEASE, ConnectionRow, Report, WorkerReport
 from relay.live.topic_table import Page, TopicTable
 
+MOST_MISSING = 50  # processes that fell silent and are remembered, of each kind
 HISTORY = 300  # seconds of each total that are kept
 
 
@@ -44,18 +46,24 @@ class Picture:
         self._hubs: dict[str, LastReports[Report]] = {}
         self._workers: dict[str, LastReports[WorkerReport]] = {}
         self._history: dict[str, deque[float]] = {}
+        self._web_roll = _Roll("web")
+        self._worker_roll = _Roll("worker")
 
     # ---- reports ----
 
     def take(self, report: Report, now: float) -> None:
         """Take what a web process says."""
         process = report["process"]
+        if process not in self._hubs:
+            self._web_roll.came(process, now)
         self._hubs[process] = LastReports(report, now, self._hubs.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
     def take_worker(self, report: WorkerReport, now: float) -> None:
         """Take what a worker says."""
         process = report["process"]
+        if process not in self._workers:
+            self._worker_roll.came(process, now)
         self._workers[process] = LastReports(report, now, self._workers.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
@@ -64,9 +72,20 @@ class Picture:
         self._hubs.pop(process, None)
         self._workers.pop(process, None)
 
-    def beat(self, now: float) -> list[str]:
-        """Let a second pass; return the names of processes that have fallen silent."""
-        silent = [*_expire(self._hubs, now), *_expire(self._workers, now)]
+    def beat(self, now: float, *, could_hear: bool = True) -> list[str]:
+        """Let a second pass; return the names of processes that have fallen silent.
+
+        Args:
+            could_hear: Whether this process could receive reports lately; else a process that is
+                not heard is forgotten, and is called missing only if it does not return.
+        """
+        silent = [
+            *_expire(self._hubs, self._web_roll, now),
+            *_expire(self._workers, self._worker_roll, now),
+        ]
+        if could_hear:
+            self._web_roll.judge()
+            self._worker_roll.judge()
         leaders = leaders_of(self._alive(self._workers, now))
         rates = {
             f"upstream.{category}": round(leaders[category][2], 1) if category in leaders else 0.0
@@ -121,6 +140,7 @@ class Picture:
             },
             "processes": [_process(hub.report) for hub in hubs],
             "workers": [_worker(worker, leaders) for worker in workers],
+            "missing": [*self._worker_roll.shown(now), *self._web_roll.shown(now)],
             "states": table.states(),
             "connections": _connections(hubs),
             "events": self.log.newest_first(),
@@ -177,10 +197,66 @@ class Picture:
         return [last for last in list(reports.values()) if now - last.received <= REPORT_LEASE]
 
 
-def _expire(reports: dict[str, LastReports[R]], now: float) -> list[str]:
+class _Roll:
+    """Which processes of one kind fell silent and have not been replaced.
+
+    A process that comes takes the place of one that is missing. So does one that came after
+    the last report of a process whose silence is noticed later.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._arrivals: deque[float] = deque(maxlen=MOST_MISSING)  # that took no place yet
+        # process -> its name, and when it reported last
+        self._silent: dict[str, tuple[str, float]] = {}  # until it is known whether it is missing
+        self._missing: dict[str, tuple[str, float]] = {}
+
+    def came(self, process: str, now: float) -> None:
+        """Take a process that has not been known until now."""
+        if process in self._silent:
+            del self._silent[process]
+        elif process in self._missing:
+            del self._missing[process]
+        elif self._missing:
+            del self._missing[next(iter(self._missing))]
+        else:
+            self._arrivals.append(now)
+
+    def fell_silent(self, process: str, name: str, heard: float) -> None:
+        """Take a process that has not reported since `heard`."""
+        self._silent[process] = (name, heard)
+
+    def judge(self) -> None:
+        """Call missing who fell silent and has no successor: this process hears all others."""
+        for process, (name, heard) in self._silent.items():
+            while self._arrivals and self._arrivals[0] <= heard:
+                self._arrivals.popleft()
+            if self._arrivals:
+                self._arrivals.popleft()
+            else:
+                self._missing[process] = (name, heard)
+        self._silent.clear()
+        while len(self._missing) > MOST_MISSING:
+            del self._missing[next(iter(self._missing))]
+
+    def shown(self, now: float) -> list[dict[str, Any]]:
+        """Return who is missing, with `since` in Unix ms."""
+        wall = wall_ms()
+        return [
+            {"kind": self._kind, "name": name, "since": wall - round((now - heard) * 1000)}
+            for name, heard in list(self._missing.values())
+        ]
+
+
+def _expire(reports: dict[str, LastReports[R]], roll: _Roll, now: float) -> list[str]:
     """Forget those whose lease ran out; return their names."""
     gone = [p for p, last in reports.items() if now - last.received > REPORT_LEASE]
-    return [reports.pop(process).report["name"] for process in gone]
+    names = []
+    for process in gone:
+        last = reports.pop(process)
+        names.append(last.report["name"])
+        roll.fell_silent(process, names[-1], last.received)
+    return names
 
 
 def _total_rate(hub: LastReports[Report], name: Literal["deliveries", "bytes"]) -> float:
@@ -195,11 +271,13 @@ def _upstream(
     workers: Iterable[LastReports[WorkerReport]],
 ) -> dict[str, Any]:
     """Return how a category is: by the newest word of its worker, in detail by its report."""
+    workers = list(workers)
+    is_alive = any(worker.report["name"] == at.worker for worker in workers)
     shown: dict[str, Any] = {
         "state": at.state.value,
         "since": at.since,
         "epoch": at.epoch,
-        "worker": at.worker,
+        "worker": at.worker if is_alive else "",  # a leader that was killed leads no more
         "standbys": [
             worker.report["name"]
             for worker in workers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
@@ -205,16 +206,17 @@ class LiveService:
 
     async def _beat(self) -> None:
         """Once a second: keep the totals, and forget who is silent."""
-        cut_off = -REPORT_LEASE  # when this process last could not reach the channel layer
+        cut_off = -math.inf  # when this process last could not reach the channel layer
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
             now = time.monotonic()
-            silent = self.picture.beat(now)
             if self._runner.unreachable_since is not None:
                 cut_off = now
+            could_hear = now - cut_off > REPORT_LEASE
+            silent = self.picture.beat(now, could_hear=could_hear)
             is_first = self._runner.process == min(self.picture.processes(), default="")
             # Whom this process could not hear is not silent.
-            for name in silent if is_first and now - cut_off > REPORT_LEASE else ():
+            for name in silent if is_first and could_hear else ():
                 log.note("silent", f"no report any more of {name}")
             for watcher in self.watchers:
                 self.wish(watcher)

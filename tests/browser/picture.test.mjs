@@ -10,9 +10,11 @@ import {
   TOPIC_COLUMNS,
   allIsWell,
   categoryFacts,
+  categoryState,
   clientConnections,
   faultsIn,
   freshness,
+  noneOf,
   pageNumbers,
   queryOf,
   questionOf,
@@ -103,11 +105,48 @@ test("a process without Redis says so, and not that everybody else has failed", 
   });
   const [fault, ...others] = faultsIn(cutOff);
   assert.deepEqual([fault.level, fault.words, fault.since], ["bad", "Redis cannot be reached", NOW - 9_000]);
-  assert.match(fault.detail, /^3 topics stand still/);
+  assert.match(fault.detail, /^3 topics of this process stand still/);
   assert.deepEqual(others, []);
   const redis = TILES.find(({ key }) => key === "redis_delay_ms");
   assert.deepEqual([redis.write(null, cutOff), redis.isFault(null, cutOff)], ["away", true]);
   assert.deepEqual([redis.write(null, picture()), redis.isFault(null, picture())], ["no Redis", false]);
+});
+
+test("a process that is cut off and has no reader does not say that nothing is followed", () => {
+  const cutOff = picture({
+    layer_down_since: NOW - 9_000,
+    totals: { topics: 0, clients: 0 },
+    workers: [],
+    linear: { state: "idle", worker: "", topics: 0, confirmed: 0, connections: [] },
+  });
+  const [fault] = faultsIn(cutOff);
+  assert.match(fault.detail, /^this process has no reader, and cannot see how many topics of the others stand still/);
+  assert.match(noneOf("topics", cutOff), /cannot see/);
+  assert.equal(noneOf("topics", picture()), "Nobody follows a topic now.");
+  assert.match(noneOf("upstream", cutOff), /cannot see/);
+  assert.match(noneOf("workers", cutOff), /cannot see/);
+  assert.deepEqual(categoryFacts(cutOff.upstream.linear, cutOff).map(([, words]) => words), Array(4).fill("not known"));
+  assert.equal(categoryState(cutOff.upstream.linear, cutOff, NOW), "not known");
+  assert.equal(categoryState(picture().upstream.linear, picture(), NOW), "live for 60 s");
+});
+
+test("a worker that fell silent is said until another takes its place", () => {
+  const silent = { at: NOW - 400_000, kind: "silent", category: "", topic: "", words: "no report any more of up-2" };
+  const missing = [{ kind: "worker", name: "up-2", since: NOW - 400_000 }];
+  const [fault, ...others] = faultsIn(picture({ missing, events: [{ ...silent, at: NOW - 1_000 }] }));
+  assert.deepEqual(
+    [fault.level, fault.words, fault.since, fault.isLasting],
+    ["warn", "1 upstream worker is missing", NOW - 400_000, true],
+  );
+  assert.match(fault.detail, /^up-2 fell silent/);
+  assert.deepEqual(others, []);
+  assert.deepEqual(faultsIn(picture({ missing: [], events: [silent] })), []);
+});
+
+test("a category without a leader counts nothing, because nobody tells", () => {
+  const { linear } = picture({ linear: { state: "down", worker: "", epoch: 7, topics: 0, confirmed: 0 } }).upstream;
+  const facts = Object.fromEntries(categoryFacts(linear, picture()));
+  assert.deepEqual([facts.Confirmed, facts.Leader, facts.Epoch], ["–", "none", "–"]);
 });
 
 test("a leader that is missing for a moment is not called missing since long ago", () => {
@@ -306,13 +345,13 @@ test("broken connections to the exchange come first", () => {
 
 test("a category says who leads it since which epoch, and who stands by", () => {
   const { linear, spot } = picture({ linear: { standbys: ["up-2", "up-3"] } }).upstream;
-  assert.deepEqual(Object.fromEntries(categoryFacts(linear)), {
+  assert.deepEqual(Object.fromEntries(categoryFacts(linear, picture())), {
     Confirmed: "3 of 3 topics",
     Leader: "up-1",
     Epoch: "7",
     Standby: "up-2, up-3",
   });
-  assert.equal(Object.fromEntries(categoryFacts(spot)).Leader, "–");
+  assert.equal(Object.fromEntries(categoryFacts(spot, picture())).Leader, "–");
 });
 
 test("tiles write what they are given, nothing included", () => {

@@ -132,6 +132,43 @@ async def test_the_picture_names_who_leads_and_who_stands_by(
         )
 
 
+async def test_a_killed_standby_is_missing_until_another_takes_its_place(
+    house: House, exchange: StandIn, programs: Programs, redis_url: str
+) -> None:
+    listed(exchange, "linear", BookFeed("BTCUSDT"))
+    standby = programs.upstream(exchange.url, redis_url, **QUICK)
+    one, two = house.webs
+
+    def standbys(picture: dict[str, Any]) -> int:
+        return len(picture["upstream"]["linear"]["standbys"])
+
+    def missing(picture: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(gone["kind"], gone["name"].rpartition(":")[2]) for gone in picture["missing"]]
+
+    async with operator(one) as first, operator(two) as second, following(one, BOOK):
+        for asked in (first, second):
+            await asked.until(lambda p: standbys(p) == 1, "it stands by")
+        standby.kill()
+        gone = [("worker", str(standby.process.pid))]
+        for asked in (first, second):
+            picture = await asked.until(lambda p: missing(p) == gone, "it is missing")
+            assert standbys(picture) == 0
+        programs.upstream(exchange.url, redis_url, **QUICK)
+        for asked in (first, second):
+            await asked.until(lambda p: standbys(p) == 1 and not p["missing"], "another stands by")
+
+
+async def test_a_killed_leader_is_named_no_more(
+    house: House, exchange: StandIn, redis_url: str
+) -> None:
+    listed(exchange, "linear", BookFeed("BTCUSDT"))
+    async with operator(house.webs[0]) as asked, following(house.webs[0], BOOK):
+        await asked.until(lambda p: p["upstream"]["linear"]["worker"], "it leads")
+        house.worker.kill()
+        picture = await asked.until(lambda p: not p["upstream"]["linear"]["worker"], "it does not")
+        assert picture["upstream"]["linear"]["state"] == "down"
+
+
 async def test_rates_are_those_of_the_exchange_however_many_processes_listen(
     house: House, exchange: StandIn
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
-from relay.live.picture import Known, Picture
+from relay.live.picture import MOST_MISSING, Known, Picture
 from relay.live.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
 from relay.live.topic_table import COLUMNS, Page, read_page
 
@@ -131,6 +131,88 @@ def test_a_silent_process_is_forgotten_with_its_lease_and_named() -> None:
     assert picture.show({}, None, 100.1 + REPORT_LEASE)["totals"]["clients"] == 0
     assert picture.beat(100.1 + REPORT_LEASE) == ["web-1"]
     assert picture.beat(100.2 + REPORT_LEASE) == []
+
+
+def known(worker: str = "up-1") -> dict[Category, Known]:
+    return {Category.LINEAR: Known(UpstreamState.DOWN, 5, 1, worker)}
+
+
+def test_a_worker_that_reports_no_more_is_not_named_as_leader() -> None:
+    picture = Picture()
+    picture.take_worker(worker(0.0, 10), 100.0)
+    linear = picture.show(known(), None, 100.0)["upstream"]["linear"]
+    assert (linear["worker"], linear["epoch"]) == ("up-1", 1)
+    linear = picture.show(known(), None, 100.1 + REPORT_LEASE)["upstream"]["linear"]
+    assert (linear["worker"], linear["epoch"]) == ("", 1)
+
+
+def reports(name: str, at: float) -> Any:
+    return worker(at, 0) | {"process": f"process of {name}", "name": name, "origin": name}
+
+
+def missing(picture: Picture, now: float) -> list[str]:
+    return [one["name"] for one in picture.show({}, None, now)["missing"]]
+
+
+LATE = REPORT_LEASE + 0.1
+
+
+def test_a_process_that_fell_silent_is_missing_until_it_returns_or_another_takes_its_place() -> (
+    None
+):
+    picture = Picture()
+    for name in ("up-1", "up-2"):
+        picture.take_worker(reports(name, 0.0), 100.0)
+    for second in range(1, 4_000):
+        picture.take_worker(reports("up-1", float(second)), 100.0 + second)
+        picture.beat(100.0 + second)
+    assert missing(picture, 4_099.0) == ["up-2"]  # as long as that lasts
+    picture.take_worker(reports("up-2", 0.0), 4_100.0)
+    assert missing(picture, 4_100.0) == []
+    picture.take(hub(0.0), 4_110.0)
+    picture.beat(4_100.0 + LATE)
+    assert sorted(missing(picture, 4_100.0 + LATE)) == ["up-1", "up-2"]
+    picture.take_worker(reports("up-3", 0.0), 4_111.0)
+    assert missing(picture, 4_111.0) == ["up-2"]
+    picture.beat(4_110.0 + LATE)
+    shown = picture.show({}, None, 4_110.0 + LATE)["missing"]
+    assert [(one["kind"], one["name"]) for one in shown] == [("worker", "up-2"), ("web", "web-1")]
+
+
+def test_a_process_that_was_replaced_before_it_was_missed_is_not_missing() -> None:
+    picture = Picture()
+    picture.take_worker(reports("up-1", 0.0), 100.0)
+    picture.take_worker(reports("up-2", 0.0), 101.0)  # restarted, before the lease has run out
+    picture.take_worker(reports("up-2", 5.0), 106.0)
+    picture.beat(100.0 + LATE)
+    assert missing(picture, 100.0 + LATE) == []
+    picture.beat(106.0 + LATE)  # nobody came after this one
+    assert missing(picture, 106.0 + LATE) == ["up-2"]
+
+
+def test_a_process_that_said_goodbye_is_not_missing_and_the_list_is_bounded() -> None:
+    picture = Picture()
+    picture.take_worker(reports("up-1", 0.0), 100.0)
+    picture.forget("process of up-1")
+    picture.beat(100.0 + LATE)
+    assert missing(picture, 100.0 + LATE) == []
+    for number in range(500):
+        picture.take_worker(reports(f"up-{number}", 0.0), 200.0)
+    picture.beat(200.0 + LATE)
+    assert len(missing(picture, 200.0 + LATE)) == MOST_MISSING
+
+
+def test_after_a_time_without_redis_those_that_do_not_return_are_missing() -> None:
+    picture = Picture()
+    for name in ("up-1", "up-2"):
+        picture.take_worker(reports(name, 0.0), 100.0)
+    picture.beat(100.0 + LATE, could_hear=False)
+    assert missing(picture, 100.0 + LATE) == []
+    picture.take_worker(reports("up-1", 0.0), 200.0)
+    picture.beat(200.0, could_hear=False)
+    assert missing(picture, 200.0) == []
+    picture.beat(201.0)
+    assert missing(picture, 201.0) == ["up-2"]
 
 
 def test_of_two_that_say_they_lead_the_newer_counts() -> None:

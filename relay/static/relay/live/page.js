@@ -19,10 +19,12 @@ import {
   ago,
   allIsWell,
   categoryFacts,
+  categoryState,
   clientConnections,
   faultsIn,
   freshness,
   moment,
+  noneOf,
   pageNumbers,
   queryOf,
   questionOf,
@@ -155,7 +157,7 @@ let isHeld = false; // whether the table that is shown keeps its order for someb
 
 const draws = {
   topics: (picture, now) => {
-    const none = isFiltered() ? "No topic matches." : "Nobody follows a topic now.";
+    const none = isFiltered() ? "No topic matches." : noneOf("topics", picture);
     topics.update(picture.topics, now, none);
     isHeld = topics.isHeld;
     drawHeadings();
@@ -171,10 +173,10 @@ const draws = {
     put(byId("live-connections-note"), words);
   },
   upstream: (picture, now) =>
-    upstream.update(upstreamConnections(picture.upstream), now, "No category is wanted now."),
+    upstream.update(upstreamConnections(picture.upstream), now, noneOf("upstream", picture)),
   processes: (picture, now) => {
     processes.update(picture.processes, now, "No process has reported.");
-    workers.update(picture.workers ?? [], now, "No worker has reported.");
+    workers.update(picture.workers ?? [], now, noneOf("workers", picture));
   },
   events: (picture, now) => events.update(picture.events, now, "Nothing has happened yet."),
 };
@@ -372,10 +374,10 @@ function drawCategories(now) {
       addCategory(category);
     }
     card.value.dataset.state = card.tile.dataset.upstream = entry.state;
-    put(card.value, entry.state === "idle" ? "idle" : `${entry.state} for ${ago(entry.since, now)}`);
+    put(card.value, categoryState(entry, state.picture, now));
     put(card.rate, Number.isFinite(entry.messages_per_second) ? `${rate(entry.messages_per_second)}/s` : "");
     drawSpark(key, card, (some) => `${rate(some)}/s`);
-    drawFacts(card.facts, categoryFacts(entry));
+    drawFacts(card.facts, categoryFacts(entry, state.picture));
   }
 }
 

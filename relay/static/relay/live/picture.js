@@ -19,6 +19,7 @@ const SERIOUS = Object.freeze({
   gap: (number) => count(number, "gap"),
   too_many_topics: (number) => `${count(number, "topic")} refused, because there are too many,`,
 });
+const UNKNOWN = "not known";
 const FIGURES = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 // Figures.
@@ -181,8 +182,13 @@ export function faultsIn(picture) {
     found.push({ key, level, words, detail: "", since: null, isLasting: true, patience: 0, view: null, ...more });
   if (picture.processes.length === 0) add("bad", "processes", "No web process reports");
   if (isCutOff(picture)) {
+    const { topics } = picture.totals;
+    const still =
+      topics > 0
+        ? `${count(topics, "topic")} of this process ${stand(topics)} still, new ones wait, and these numbers are of this process alone`
+        : "this process has no reader, and cannot see how many topics of the others stand still";
     add("bad", "layer", "Redis cannot be reached", {
-      detail: `${count(picture.totals.topics, "topic")} stand still, new ones wait, and these numbers are of one process alone; look at Redis and its network`,
+      detail: `${still}; look at Redis and its network`,
       since: picture.layer_down_since,
     });
   } else {
@@ -209,10 +215,11 @@ export function faultsIn(picture) {
       view: { tab: "topics", state: "stale", search: "", category: "", page: 1 },
     });
   }
+  addMissing(picture.missing ?? [], add);
   const now = Date.parse(picture.generated_at);
   for (const [kind, say] of Object.entries(SERIOUS)) {
     const lately = picture.events.filter((one) => one.kind === kind && now - one.at < LATELY);
-    if (lately.length === 0) continue;
+    if (lately.length === 0 || (kind === "silent" && picture.missing?.length > 0)) continue;
     const [{ at, topic, category, words }] = lately;
     const where = topic || category;
     add("warn", kind, `${say(lately.length)} in the last five minutes`, {
@@ -222,6 +229,20 @@ export function faultsIn(picture) {
     });
   }
   return found.sort((left, right) => (left.level === right.level ? 0 : left.level === "bad" ? -1 : 1));
+}
+
+/** Processes that fell silent and that no other has replaced: said as long as that lasts. */
+function addMissing(missing, add) {
+  for (const [kind, word] of [["worker", "upstream worker"], ["web", "web process"]]) {
+    const gone = missing.filter((one) => one.kind === kind);
+    if (gone.length === 0) continue;
+    const is = gone.length === 1 ? "is" : "are";
+    add("warn", `missing ${kind}`, `${count(gone.length, word, word === "web process" ? "web processes" : undefined)} ${is} missing`, {
+      detail: `${gone.map(({ name }) => name).join(", ")} fell silent without a goodbye, and no other has taken the place; start one`,
+      since: Math.min(...gone.map(({ since }) => since)),
+      view: { tab: "processes" },
+    });
+  }
 }
 
 /** The faults of the upstream side: what broke several categories at once is said once. */
@@ -330,16 +351,36 @@ export function allIsWell(picture) {
 
 // What a category says on its card.
 
-/** The facts of one category as [label, text]. */
-export function categoryFacts(entry) {
+/** How a category is, in words. */
+export function categoryState(entry, picture, now) {
+  if (entry.state !== "idle") return `${entry.state} for ${ago(entry.since, now)}`;
+  return isCutOff(picture) ? UNKNOWN : "idle";
+}
+
+/** The facts of one category as [label, text]; without a worker that reports, little is known. */
+export function categoryFacts(entry, picture) {
   const isWanted = entry.state !== "idle";
   const standbys = entry.standbys ?? [];
+  const isLed = Boolean(entry.worker);
+  const none = isCutOff(picture) ? UNKNOWN : NOTHING;
+  const unled = isCutOff(picture) || !isWanted ? none : "none";
   return [
-    ["Confirmed", `${whole(entry.confirmed)} of ${count(entry.topics ?? 0, "topic")}`],
-    ["Leader", entry.worker || (isWanted ? "none" : NOTHING)],
-    ["Epoch", entry.worker && entry.epoch > 0 ? String(entry.epoch) : NOTHING],
-    ["Standby", listed(standbys)],
+    ["Confirmed", isLed ? `${whole(entry.confirmed)} of ${count(entry.topics ?? 0, "topic")}` : none],
+    ["Leader", isLed ? entry.worker : unled],
+    ["Epoch", isLed && entry.epoch > 0 ? String(entry.epoch) : none],
+    ["Standby", standbys.length > 0 ? listed(standbys) : none],
   ];
+}
+
+const NONE = Object.freeze({
+  topics: "Nobody follows a topic now.",
+  upstream: "No category is wanted now.",
+  workers: "No worker has reported.",
+});
+
+/** What an empty table says: a process that is cut off from Redis cannot know. */
+export function noneOf(table, picture) {
+  return isCutOff(picture) ? "This process has none, and cannot see those of the others without Redis." : NONE[table];
 }
 
 // How the numbers came.
