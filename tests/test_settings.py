@@ -94,6 +94,7 @@ def test_debug_needs_no_secret_key(load: Load) -> None:
     [
         ("DEBUG", "maybe", "DEBUG: expected on or off, found 'maybe'"),
         ("HTTPS", "2", "HTTPS: expected on or off, found '2'"),
+        ("HSTS_PRELOAD", "2", "HSTS_PRELOAD: expected on or off, found '2'"),
         (
             "ALLOWED_HOSTS",
             "http://a.example",
@@ -163,6 +164,24 @@ def test_https_secures_cookies(load: Load) -> None:
     assert settings.CSRF_COOKIE_SECURE
     assert settings.SECURE_SSL_REDIRECT
     assert settings.SECURE_HSTS_SECONDS > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "subdomains", "preload"),
+    [
+        ({}, False, False),
+        ({"HSTS_INCLUDE_SUBDOMAINS": "on"}, True, False),
+        ({"HSTS_INCLUDE_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}, True, True),
+        ({"HSTS_PRELOAD": "on"}, False, False),  # no list takes it
+        ({"HTTPS": "", "HSTS_INCLUDE_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}, False, False),
+    ],
+)
+def test_strict_transport_is_for_this_host_alone_unless_more_is_asked_for(
+    load: Load, given: dict[str, str], subdomains: bool, preload: bool
+) -> None:
+    settings = load(SECRET_KEY="s", **{"HTTPS": "on", **given})
+    assert settings.SECURE_HSTS_INCLUDE_SUBDOMAINS is subdomains
+    assert settings.SECURE_HSTS_PRELOAD is preload
 
 
 def test_unknown_relay_variables_are_found_in_both_places(load: Load) -> None:
