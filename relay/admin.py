@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, DELETION, LogEntry
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -19,13 +20,16 @@ from django.views.decorators.http import require_http_methods, require_safe
 from relay.live import query
 from relay.live.actions import ACTIONS, Action, ActionFault
 from relay.live.topic_table import read_page
-from relay.models import LiveTopic, PinnedTopic
+from relay.models import LiveTopic, OperatorAction, PinnedTopic, pin_sentence
 
 if TYPE_CHECKING:
     _LiveTopics = admin.ModelAdmin[LiveTopic]
     _PinnedTopics = admin.ModelAdmin[PinnedTopic]
+    _OperatorActions = admin.ModelAdmin[OperatorAction]
 else:
-    _LiveTopics = _PinnedTopics = admin.ModelAdmin  # generic for the type checker alone
+    _LiveTopics = _PinnedTopics = _OperatorActions = (
+        admin.ModelAdmin
+    )  # generic for the type checker alone
 
 _action = method_decorator([require_http_methods(["GET", "HEAD", "POST"]), never_cache])
 _live = method_decorator([require_safe, cache_control(no_store=True)])
@@ -183,6 +187,53 @@ class PinnedTopicAdmin(_PinnedTopics):
         obj.pinned_by = request.user if isinstance(request.user, User) else None
         super().save_model(request, obj, form, change)
 
+    def log_addition(self, request: HttpRequest, obj: PinnedTopic, message: Any) -> LogEntry:
+        """Record a pin in the words in which the live page records it."""
+        return super().log_addition(request, obj, pin_sentence(obj, ADDITION))
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> list[LogEntry]:
+        """Record each pin that is deleted in the words in which the live page records it."""
+        assert request.user.pk is not None
+        return [
+            LogEntry.objects.log_actions(
+                request.user.pk,
+                [pinned],
+                DELETION,
+                change_message=pin_sentence(pinned, DELETION),
+                single_object=True,
+            )
+            for pinned in queryset
+        ]
+
     def has_change_permission(self, request: HttpRequest, obj: PinnedTopic | None = None) -> bool:
         """Nobody changes one."""
+        return False
+
+
+@admin.register(OperatorAction)
+class OperatorActionAdmin(_OperatorActions):
+    """Who did what to the relay, and when: of all users, for those with the permission."""
+
+    list_display = ("action_time", "user", "sentence")
+    list_display_links = None
+    list_filter = ("action_time", "user")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "change_message", "object_repr")
+    fields = ("action_time", "user", "sentence")
+    show_full_result_count = False  # the log grows for as long as the relay is operated
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds one: acting does."""
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: OperatorAction | None = None
+    ) -> bool:
+        """Nobody changes one."""
+        return False
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: OperatorAction | None = None
+    ) -> bool:
+        """Nobody deletes one."""
         return False

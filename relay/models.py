@@ -6,7 +6,10 @@ and its permissions, so there is one, without a table, and every query of it is 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.conf import settings
+from django.contrib.admin.models import DELETION, LogEntry, LogEntryManager
 from django.core.exceptions import ValidationError
 from django.db import models
 
@@ -44,6 +47,44 @@ class LiveTopic(models.Model):
 
     def __str__(self) -> str:
         return self.topic
+
+
+class _OfTheRelay(LogEntryManager):
+    """The entries of the admin's log that are about live topics and pins."""
+
+    def get_queryset(self) -> models.QuerySet[LogEntry]:
+        """Return the entries, newest first."""
+        of_the_relay = models.Q(
+            content_type__app_label="relay", content_type__model__in=("livetopic", "pinnedtopic")
+        )
+        return super().get_queryset().filter(of_the_relay).order_by("-action_time", "-pk")
+
+
+class OperatorAction(LogEntry):
+    """What an operator did to the relay: who, what and when, from the admin's own log.
+
+    The log is Django's table, so there is no other record that could say something else.
+    """
+
+    objects: ClassVar[_OfTheRelay] = _OfTheRelay()
+
+    class Meta:
+        """Looking is a permission of its own: it shows what other users did."""
+
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = "operator action"
+        verbose_name_plural = "operator actions"
+
+    @property
+    def sentence(self) -> str:
+        """What was done, such as `Pinned linear:tickers.BTCUSDT.`"""
+        return self.change_message or str(self)
+
+
+def pin_sentence(pinned: PinnedTopic, action_flag: int) -> str:
+    """Return the sentence that records a pin made, or deleted, in the admin's own forms."""
+    return f"{'Unpinned' if action_flag == DELETION else 'Pinned'} {pinned}."
 
 
 class PinnedTopic(models.Model):

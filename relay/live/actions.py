@@ -71,7 +71,7 @@ class Action:
     perform: Callable[[User, Target], str]
 
     def run(self, user: User, target: Target) -> str:
-        """Do it and enter it in the log; return what was done, in words.
+        """Do it and record it (see `OperatorAction`); return what was done, in words.
 
         Raises:
             ActionFault: it cannot be done now.
@@ -81,10 +81,12 @@ class Action:
             user_id=user.pk,
             content_type_id=ContentType.objects.get_for_model(LiveTopic).pk,
             object_id=target.words,
-            object_repr=target.words[:200],
+            object_repr=message[:200],  # what the admin's list of recent actions shows
             action_flag=CHANGE,
             change_message=message,
         )
+        topic = {} if target.topic is None else target.fields
+        log.note("operator", f"{user.get_username()}: {message}", **topic)
         return message
 
 
@@ -137,7 +139,6 @@ def _pin(user: User, target: Target) -> str:
     if PinnedTopic.objects.count() >= MAX_PINS:
         raise ActionFault(409, "too_many_topics", f"{MAX_PINS} topics are pinned already")
     PinnedTopic.objects.get_or_create(**target.fields, defaults={"pinned_by": user})
-    _note("pin", user, target, "pinned")
     return f"Pinned {target.words}."
 
 
@@ -145,18 +146,12 @@ def _unpin(user: User, target: Target) -> str:
     deleted, _ = PinnedTopic.objects.filter(**target.fields).delete()
     if not deleted:
         raise ActionFault(404, "not_pinned", f"{target.words} is not pinned")
-    _note("pin", user, target, "unpinned")
     return f"Unpinned {target.words}."
 
 
 def _disconnect(user: User, target: Target) -> str:
     _order(REPORTS_GROUP, type="disconnect", **target.fields)
     return f"Disconnected {target.words}."
-
-
-def _note(kind: str, user: User, target: Target, verb: str) -> None:
-    words = f"{verb} by {user.get_username()}"
-    log.note(kind, words, **target.fields)
 
 
 ACTIONS = {

@@ -650,7 +650,7 @@ async def test_a_house_on_fire_is_said_in_words(
     faults = page.locator("#live-faults li")
     lost = re.compile(r"linear: the exchange is lost, \d+ topics stand still")
     await expect(faults.first).to_contain_text(lost)
-    await expect(faults.nth(1)).to_contain_text("1 process fell silent in the last five minutes")
+    await expect(faults.nth(1)).to_contain_text("1 web process is missing")
     await expect(page.locator("[data-key='upstream.linear'] .live-value")).to_contain_text("down")
     await expect(page.locator("#live-upstream tbody [data-state=down]").first).to_be_visible()
     await expect(tile(page, "clients")).to_have_text("4")
