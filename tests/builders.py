@@ -88,6 +88,30 @@ def ticker(
     return compact(body | ({} if cs is None else {"cs": cs}) | {"ts": ts})
 
 
+def candle(
+    *rows: tuple[int, bool], of: str = "kline.1.BTCUSDT", close: str = "10.3", ts: int | None = None
+) -> bytes:
+    """Return a candle message; each row is (number of the minute, whether it is closed)."""
+    data = [
+        {
+            "start": SNAPSHOT_TIME + minute * 60_000,
+            "end": SNAPSHOT_TIME + minute * 60_000 + 59_999,
+            "interval": of.split(".")[1],
+            "open": "10.1",
+            "close": close,
+            "high": "10.4",
+            "low": "10",
+            "volume": "812.5",
+            "turnover": "8329.06",
+            "confirm": is_closed,
+            "timestamp": SNAPSHOT_TIME + minute * 60_000 + 51_120,
+        }
+        for minute, is_closed in rows
+    ]
+    at = data[-1]["timestamp"] if ts is None else ts
+    return compact({"topic": of, "data": data, "ts": at, "type": "snapshot"})
+
+
 def trade(number: int) -> dict[str, Any]:
     return {
         "T": SNAPSHOT_TIME + number,

@@ -73,6 +73,18 @@ class BookData(msgspec.Struct, frozen=True):
     seq: Number | None = None
 
 
+class Candle(msgspec.Struct, frozen=True, rename={"is_closed": "confirm"}):
+    """One row of a candle message, as far as the relay reads it; `start` and `end` in Unix ms.
+
+    Each message carries the whole candle so far. `is_closed` is true once, in the last message
+    of a candle, or twice where the exchange repeats itself: the last one counts.
+    """
+
+    start: Number
+    end: Number
+    is_closed: bool
+
+
 class _Address(msgspec.Struct, frozen=True):
     topic: str | None = None
 
@@ -82,6 +94,7 @@ _frame = msgspec.json.Decoder(Frame)
 _book = msgspec.json.Decoder(BookData)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
+_candles = msgspec.json.Decoder(list[Candle])
 _ack = msgspec.json.Decoder(AckData)
 
 
@@ -148,6 +161,21 @@ def decode_rows(frame: Frame) -> list[msgspec.Raw]:
         if bytes(row)[:1] != b"{":
             raise BadFrame("Expected `object` in `data`")
     return rows
+
+
+def decode_candles(frame: Frame) -> list[Candle]:
+    """Return the candles of a message: one as a rule; two where one closed and the next opened.
+
+    Raises:
+        BadFrame: no candle, or a field is missing, or of the wrong type or size.
+    """
+    try:
+        candles = _candles.decode(frame.data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from error
+    if not candles:
+        raise BadFrame("Expected at least one candle in `data`")
+    return candles
 
 
 def decode_ack(frame: Frame) -> AckData:

@@ -16,11 +16,20 @@ from zlib import crc32
 import msgspec
 
 from relay.core.book import OrderBook
-from relay.core.bybit import BookData, Frame, Level, decode_book, decode_fields, decode_rows
+from relay.core.bybit import (
+    BookData,
+    Frame,
+    Level,
+    decode_book,
+    decode_candles,
+    decode_fields,
+    decode_rows,
+)
 from relay.core.errors import CrossedBook, NoSnapshotYet
 from relay.core.topics import Category, Kind, Shape, Topic
 
 TRADES_KEPT = 50  # trades that greet a late reader
+CANDLES_KEPT = 100  # closing messages of a topic, for readers that were behind
 RESTARTED = 1  # a `u` that says: the exchange's service restarted, this is the whole book
 FOLDED_AT_ONCE = 16  # deltas; more would save little and keep more messages in memory
 
@@ -114,6 +123,32 @@ class Image(ABC):
 
     @abstractmethod
     def _make_greeting(self) -> bytes | None: ...
+
+    def base(self) -> list[bytes]:
+        """Return the messages that bring a hub to this state: the greeting, as a rule.
+
+        Raises:
+            SequenceGap, BadFrame: as `apply`, where that has put it off.
+        """
+        greeting = self.greeting()
+        return [] if greeting is None else [greeting]
+
+    def renewed(self) -> Image:
+        """Return an image that knows no state yet, and what must not be forgotten with it."""
+        return make_image(self.topic)
+
+    @property
+    def closings(self) -> int:
+        """How many messages there were that no reader may miss; 0 where any may be missed."""
+        return 0
+
+    def closed_since(self, closings: int) -> tuple[int, list[bytes]]:
+        """Return the messages that no reader may miss, after the first `closings` of them.
+
+        Returns:
+            How many are not kept any more, and the rest as they came.
+        """
+        return 0, []
 
 
 class BookImage(Image):
@@ -292,6 +327,52 @@ class LastMessageImage(Image):
         return None
 
 
+class CandlesImage(Image):
+    """The last candle, which greets, and the messages that closed the ones before it.
+
+    A reader may miss what a candle was in between, but never how it closed. So a closing message
+    is kept until 100 newer ones have come, for readers that were behind when it was sent.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._closed: deque[bytes] = deque(maxlen=CANDLES_KEPT)
+        self._last_closed = -1  # start of the newest candle that is known to be closed, Unix ms
+        self._closings = 0
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        closed = [candle.start for candle in decode_candles(frame) if candle.is_closed]
+        if closed and max(closed) > self._last_closed:
+            self._last_closed = max(closed)
+            self._closed.append(text)
+            self._closings += 1
+        self._greeting = text
+        self.is_live = True
+        return 1
+
+    @property
+    def closings(self) -> int:
+        return self._closings
+
+    def closed_since(self, closings: int) -> tuple[int, list[bytes]]:
+        missed = self._closings - closings
+        lost = max(0, missed - len(self._closed))
+        return lost, list(islice(self._closed, len(self._closed) - missed + lost, None))
+
+    def base(self) -> list[bytes]:
+        greeting = self.greeting()
+        if greeting is None:
+            return []
+        return [text for text in self._closed if text != greeting] + [greeting]
+
+    def renewed(self) -> Image:
+        self.stop()  # what closed stays closed
+        return self
+
+    def _make_greeting(self) -> None:
+        return None
+
+
 class TradesImage(Image):
     """The last trades. Each trade takes one position, so that lost ones can be counted."""
 
@@ -332,6 +413,7 @@ _IMAGES: dict[Kind, type[Image]] = {
     Kind.AMENDED: BookImage,
     Kind.MERGED: TickerImage,
     Kind.REPLACED: LastMessageImage,
+    Kind.CLOSING: CandlesImage,
     Kind.EVENTS: TradesImage,
 }
 

@@ -85,7 +85,9 @@ def read_topic(fields: Fields, category: Category | None) -> Topic:
     named = _string(fields, "topic")
     feed = _FEEDS.get(named)
     if feed is None:
-        raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(named)}")
+        if "." not in named or "symbol" in fields:
+            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(named)}")
+        return Topic.parse(_category(fields, category), named)  # Bybit's own text
     category = _category(fields, category)
     symbol = _string(fields, "symbol")
     return Topic(category, feed, symbol, _parameter(fields, feed, category))
@@ -107,12 +109,17 @@ def _parameter(fields: Fields, feed: FeedSpec, category: Category) -> str:
     """Return the parameter of a topic, as Bybit writes it; the feed decides whether it has it."""
     if not feed.key:
         return ""
-    if feed.key not in fields:
-        return feed.defaults[category]
-    number = decode_integer(fields[feed.key])
+    raw = fields.get(feed.key)
+    if raw is None:
+        if category in feed.parameters and category not in feed.defaults:
+            raise Refusal(feed.bad_parameter, f"{feed.key}: missing")
+        return feed.defaults.get(category, "")
+    number, text = decode_integer(raw), decode_string(raw)
     if number is not None:
         return str(number)
-    written = bytes(fields[feed.key])[:80].decode(errors="replace")
+    if text and not (feed.is_numeric and text.isdigit()):
+        return text
+    written = bytes(raw)[:80].decode(errors="replace")
     raise Refusal(feed.bad_parameter, feed.words(category, written))
 
 

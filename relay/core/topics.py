@@ -34,6 +34,7 @@ class Kind(Enum):
     AMENDED = auto()  # a snapshot of price levels, then deltas that amend it
     MERGED = auto()  # a snapshot of fields, then deltas that say which of them changed
     REPLACED = auto()  # every message is the whole state
+    CLOSING = auto()  # the same, but a state that is closed must reach every reader
     EVENTS = auto()  # rows of what happened; they have no state
 
 
@@ -43,6 +44,7 @@ class Shape(Enum):
     LEVELS = auto()  # one object: price levels of both sides
     FIELDS = auto()  # one object: fields by name
     TRADES = auto()  # a list of trades
+    CANDLES = auto()  # a list of candles, one as a rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +56,9 @@ class FeedSpec:
         parameters: What may stand between the name and the symbol, by category; a category that
             is missing does not have the feed. `NO_PARAMETER` where nothing stands there.
         key: The native dialect's key for the parameter; empty if there is none.
-        defaults: The parameter that a native request without `key` means; by category.
+        defaults: The parameter that a native request without `key` means, by category; where
+            there is none the request is refused.
+        is_numeric: Whether native requests write a parameter of digits as a number alone.
         bad_parameter: The code of a refusal of a parameter that is not among these.
         shape: Of the `data` of its messages.
         kind: Of most topics.
@@ -69,6 +73,7 @@ class FeedSpec:
     kinds: Mapping[tuple[Category, str], Kind] = field(default_factory=dict)
     key: str = ""
     defaults: Mapping[Category, str] = field(default_factory=dict)
+    is_numeric: bool = False
     bad_parameter: Code = Code.BAD_REQUEST
     by_coin: frozenset[Category] = frozenset()
 
@@ -109,6 +114,7 @@ ORDERBOOK = FeedSpec(
     parameters=_DEPTHS,
     key="levels",
     defaults={**dict.fromkeys(Category, "50"), Category.OPTION: "100"},
+    is_numeric=True,
     bad_parameter=Code.BAD_LEVELS,
     shape=Shape.LEVELS,
     kind=Kind.AMENDED,
@@ -128,7 +134,16 @@ TICKERS = FeedSpec(
     kind=Kind.MERGED,
     kinds={(Category.SPOT, ""): Kind.REPLACED},
 )
-FEEDS: dict[str, FeedSpec] = {feed.name: feed for feed in (ORDERBOOK, TRADES, TICKERS)}
+_INTERVALS = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D", "W", "M")
+CANDLES = FeedSpec(
+    name="kline",
+    # Option acknowledges candles and never sends one.
+    parameters=dict.fromkeys((Category.SPOT, Category.LINEAR, Category.INVERSE), _INTERVALS),
+    key="interval",
+    shape=Shape.CANDLES,
+    kind=Kind.CLOSING,
+)
+FEEDS: dict[str, FeedSpec] = {feed.name: feed for feed in (ORDERBOOK, TRADES, TICKERS, CANDLES)}
 """The feeds that this relay carries, by name. Source: Bybit v5 docs, WebSocket, Public."""
 
 # Bybit's symbols: XRP-30OCT26-0.4-P-USDT is an option with a fractional strike,
@@ -180,8 +195,9 @@ class Topic:
 
     @property
     def native_parameter(self) -> int | str:
-        """The parameter as the native dialect writes it: a depth is a number."""
-        return int(self.parameter) if self.parameter.isdigit() else self.parameter
+        """The parameter as a native request writes it: a depth is a number."""
+        is_number = self.feed.is_numeric and self.parameter.isdigit()
+        return int(self.parameter) if is_number else self.parameter
 
     @property
     def is_amended(self) -> bool:

@@ -13,6 +13,7 @@ from relay.core.images import make_image
 from relay.core.topics import Shape, Topic
 
 TRADES_KEPT = 500  # more than the rows of any screen
+CANDLES_KEPT = 500
 RATE_SPAN = 5.0  # seconds over which messages are counted
 SMOOTHING = 0.1  # share of the newest message in the latency that is shown
 
@@ -34,6 +35,18 @@ class Trade(msgspec.Struct, frozen=True, rename={"time": "T", "side": "S", "size
     size: str
     price: str = msgspec.field(name="p")
     id: str = msgspec.field(name="i")
+
+
+class CandleRow(msgspec.Struct, frozen=True):
+    """One candle; `start` is Unix ms, the numbers are the exchange's own strings."""
+
+    start: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    confirm: bool
 
 
 class Meter:
@@ -73,6 +86,19 @@ class Meter:
 
 
 _trade = msgspec.json.Decoder(Trade)
+_candles = msgspec.json.Decoder(list[CandleRow])
+
+
+def read_candles(frame: Frame) -> list[CandleRow]:
+    """Return the candles of a message.
+
+    Raises:
+        BadFrame: a field is missing or of the wrong type.
+    """
+    try:
+        return _candles.decode(frame.data)
+    except msgspec.DecodeError as fault:
+        raise BadFrame(str(fault)) from fault
 
 
 class Followed:
@@ -81,6 +107,7 @@ class Followed:
     Attributes:
         words: Why it was refused.
         trades: The last ones, newest last; of `publicTrade` alone.
+        candles: The last ones by their start, newest last; of `kline` alone.
         dropped: Trades that the relay could not deliver.
         updated: When the last message came, on the clock of `now`; None before the first.
         is_subscribed: Whether the relay has agreed to it on this connection.
@@ -92,6 +119,7 @@ class Followed:
         self.state = State.WAITING
         self.words = ""
         self.trades: deque[Trade] = deque(maxlen=TRADES_KEPT)
+        self.candles: dict[int, CandleRow] = {}
         self.dropped = 0
         self.updated: float | None = None
         self.is_subscribed = False
@@ -112,6 +140,8 @@ class Followed:
         self._image.verify()
         self.is_crossed = False
         trades = self._take_trades(frame) if self.topic.feed.shape is Shape.TRADES else []
+        if self.topic.feed.shape is Shape.CANDLES:
+            self._take_candles(frame)
         self.meter.count(now)
         made_at = frame.cts or frame.ts
         if self._is_greeted and made_at is not None:  # a greeting may be of any age
@@ -120,6 +150,12 @@ class Followed:
         self.updated = now
         self.state = State.LIVE
         return trades
+
+    def _take_candles(self, frame: Frame) -> None:
+        for candle in read_candles(frame):
+            self.candles[candle.start] = candle
+        while len(self.candles) > CANDLES_KEPT:
+            del self.candles[min(self.candles)]
 
     def _take_trades(self, frame: Frame) -> list[Trade]:
         try:

@@ -14,7 +14,7 @@ import select
 
 from relay.core.bybit import Frame
 from relay.core.topics import Shape
-from relay.terminal.followed import Followed, Trade
+from relay.terminal.followed import CandleRow, Followed, Trade, read_candles
 from relay.terminal.words import NOTHING, moment, percent, printable, spread
 
 TICKER_WORDS = {
@@ -49,6 +49,10 @@ def lines(followed: Followed, frame: Frame, trades: list[Trade]) -> list[str]:
             words = _best(followed)
         case Shape.FIELDS:
             words = _ticker(followed)
+        case Shape.CANDLES:
+            return [
+                _line(candle.start, followed, _candle(candle)) for candle in read_candles(frame)
+            ]
     return [_line(frame.cts or frame.ts or 0, followed, words)]
 
 
@@ -65,6 +69,14 @@ def _best(followed: Followed) -> str:
     if bids and asks:
         words.append(f"spread {spread(bids[0][0], asks[0][0])}")
     return " ".join(words)
+
+
+def _candle(candle: CandleRow) -> str:
+    closed = " closed" if candle.confirm else ""
+    return (
+        f"open {candle.open} high {candle.high} low {candle.low} close {candle.close} "
+        f"volume {candle.volume}{closed}"
+    )
 
 
 def _ticker(followed: Followed) -> str:

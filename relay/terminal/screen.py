@@ -155,6 +155,8 @@ class Screen:
                     body = self._book(followed, width, height)
                 case Shape.TRADES:
                     body = self._tape(followed, width, height)
+                case Shape.CANDLES:
+                    body = _candles(followed, height)
                 case Shape.FIELDS:
                     body = _ticker(followed, width, height, wall_ms)
         is_right = followed.state in (State.LIVE, State.WAITING)
@@ -262,6 +264,23 @@ def _middle(bids: Sequence[Level], asks: Sequence[Level], digits: int) -> str:
     between = spread(bids[0][0], asks[0][0])
     middle = (decimal(bids[0][0]) + decimal(asks[0][0])) / 2
     return f"{middle:.{digits + 1}f}  spread {between:.{digits}f}"
+
+
+def _candles(followed: Followed, height: int) -> Text:
+    """Return the last candles, newest first: open, high, low and close."""
+    starts = sorted(followed.candles, reverse=True)[:height]
+    rows = [
+        (clock(one.start)[:8], one.open, one.high, one.low, one.close)
+        for one in map(followed.candles.__getitem__, starts)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    body = _text()
+    for row in rows:
+        cells = [printable(cell).rjust(size) for cell, size in zip(row, widths, strict=True)]
+        is_falling = decimal(row[4]) < decimal(row[1])
+        body.append(f"{cells[0]}  ", FAINT)
+        body.append("  ".join(cells[1:]) + "\n", DOWN if is_falling else UP)
+    return body
 
 
 def _ticker(followed: Followed, width: int, height: int, wall_ms: int) -> Text:

@@ -131,7 +131,7 @@ def test_args_are_a_list_of_strings_or_none(text: str, args: list[str] | None) -
     ],
 )
 def test_a_request_is_refused_whole_for_its_first_bad_topic(category: Category, words: str) -> None:
-    args = ["tickers.X", "orderbook.7.X", "kline.1.X"]
+    args = ["tickers.X", "orderbook.7.X", "kline.2.X"]
     assert words_of(category, args) == words
 
 

@@ -23,8 +23,10 @@ from relay.core.errors import (
     SequenceGap,
 )
 from relay.core.images import (
+    CANDLES_KEPT,
     TRADES_KEPT,
     BookImage,
+    CandlesImage,
     Image,
     LastMessageImage,
     TickerImage,
@@ -35,6 +37,7 @@ from relay.core.topics import Category
 from tests.builders import (
     body_of,
     book,
+    candle,
     compact,
     delta,
     frame,
@@ -301,6 +304,63 @@ def test_nobody_is_greeted_with_a_delta_of_depth_1() -> None:
     assert image.greeting() == snapshot(9, of=name)
 
 
+# ---- candles ----
+
+
+def candles() -> Image:
+    return make_image(topic("kline.1.BTCUSDT"))
+
+
+def test_a_candle_greets_with_its_last_message_even_of_two_rows() -> None:
+    image = following(candles(), candle((1, False)), candle((1, True), (2, False)))
+    assert image.greeting() == candle((1, True), (2, False))
+    image.stop()
+    assert image.greeting() is None
+
+
+def test_closing_messages_are_kept_for_those_who_were_behind() -> None:
+    closed = [candle((minute, True)) for minute in range(CANDLES_KEPT + 2)]
+    image = candles()
+    for number, text in enumerate(closed):
+        following(image, candle((number, False)), text)
+        assert image.closings == number + 1
+    assert image.closed_since(len(closed)) == (0, [])
+    assert image.closed_since(len(closed) - 3) == (0, closed[-3:])
+    assert image.closed_since(0) == (2, closed[2:])
+
+
+def test_a_candle_that_is_closed_twice_counts_once() -> None:
+    image = following(candles(), candle((1, True)), candle((1, True), close="10.2"))
+    assert image.closings == 1
+
+
+def test_a_base_brings_what_closed_and_the_last_message() -> None:
+    texts = [candle((1, True)), candle((2, False)), candle((2, True)), candle((3, False))]
+    image = following(candles(), *texts)
+    assert image.base() == [texts[0], texts[2], texts[3]]
+    assert following(candles(), *image.base()).base() == image.base()
+    assert following(candles(), *texts[:3]).base() == [texts[0], texts[2]]
+
+
+def test_a_renewed_image_goes_on_counting_what_closes() -> None:
+    image = following(candles(), candle((1, True)))
+    again = image.renewed()
+    assert (again.is_live, again.base()) == (False, [])
+    following(again, candle((1, True)), candle((2, True)))
+    assert again.closings == 2
+    assert again.closed_since(1) == (0, [candle((2, True))])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, [], [1], [{}], [{"start": 1, "end": 2}], [{"start": -1, "end": 2, "confirm": 1}]],
+)
+def test_candles_without_their_times_are_a_bad_frame(data: Any) -> None:
+    text = compact({"topic": "kline.1.BTCUSDT", "type": "snapshot", "ts": 1, "data": data})
+    with pytest.raises(BadFrame):
+        candles().apply(text, frame(text))
+
+
 # ---- trades ----
 
 
@@ -382,6 +442,7 @@ def test_every_recorded_market_message_is_understood(name: str) -> None:
         (Category.SPOT, "tickers.X", LastMessageImage),
         (Category.OPTION, "tickers.X", TickerImage),
         (Category.SPOT, "publicTrade.X", TradesImage),
+        (Category.SPOT, "kline.D.X", CandlesImage),
     ],
 )
 def test_each_feed_has_its_kind_of_image(category: Category, name: str, kind: type[Image]) -> None:
@@ -399,7 +460,7 @@ JSON = st.recursive(
 
 
 @given(
-    st.sampled_from(["orderbook.50.X", "orderbook.1.X", "tickers.X", "publicTrade.X"]),
+    st.sampled_from(["orderbook.50.X", "orderbook.1.X", "tickers.X", "publicTrade.X", "kline.1.X"]),
     st.sampled_from(["snapshot", "delta", "", None]),
     st.lists(JSON, max_size=3),
 )

@@ -38,10 +38,26 @@ def code_of(fixed: Category | None = None, /, **fields: Any) -> Code:
         ({"topic": "tickers"}, "linear:tickers.X"),
         ({"topic": "ticker", "category": "inverse"}, "inverse:tickers.X"),
         ({"topic": "tickers", "nonsense": [1]}, "linear:tickers.X"),
+        ({"topic": "kline", "interval": "1"}, "linear:kline.1.X"),
+        ({"topic": "kline", "interval": 15}, "linear:kline.15.X"),
+        ({"topic": "kline", "interval": "D", "category": "spot"}, "spot:kline.D.X"),
     ],
 )
 def test_a_topic_is_read_with_its_defaults(fields: dict[str, Any], expected: str) -> None:
     assert str(read_topic(symbol="X", **fields)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["orderbook.50.X", "kline.5.X", "publicTrade.X", "orderbook.25.XRP-30OCT26-0.4-P-USDT"]
+)
+def test_a_topic_may_be_given_as_bybit_writes_it(text: str) -> None:
+    category = "option" if "-P-" in text else "linear"
+    assert str(read_topic(topic=text, category=category)) == f"{category}:{text}"
+
+
+@pytest.mark.parametrize("interval", ["2", "", "01", "d", 2, True, None, 1.0, [1], {}])
+def test_an_interval_that_there_is_not_is_a_bad_request(interval: Any) -> None:
+    assert code_of(topic="kline", symbol="X", interval=interval) is Code.BAD_REQUEST
 
 
 @pytest.mark.parametrize("levels", [0, 7, -50, True, "50", 50.0, None, [50], 10**30, "9" * 10_000])
@@ -59,6 +75,11 @@ def test_levels_are_a_whole_number_of_the_category(levels: Any) -> None:
         ({"topic": "tickers", "symbol": None}, Code.BAD_REQUEST),
         ({"topic": "tickers", "symbol": "X", "category": 5}, Code.BAD_REQUEST),
         ({"topic": "candles", "symbol": "X"}, Code.UNKNOWN_TOPIC),
+        ({"topic": "candles.1.X"}, Code.UNKNOWN_TOPIC),
+        ({"topic": "kline", "symbol": "X"}, Code.BAD_REQUEST),
+        ({"topic": "kline", "symbol": "X", "category": "option"}, Code.UNKNOWN_TOPIC),
+        ({"topic": "kline.2.X"}, Code.BAD_REQUEST),
+        ({"topic": "orderbook.7.X"}, Code.BAD_LEVELS),
         ({"topic": "orderbook.50.X", "symbol": "X"}, Code.UNKNOWN_TOPIC),
         ({"topic": "tickers", "symbol": ""}, Code.BAD_SYMBOL),
         ({"topic": "tickers", "symbol": ".5"}, Code.BAD_SYMBOL),
