@@ -18,7 +18,7 @@ from relay.core import bybit_dialect, short_dialect
 from relay.core.bybit_dialect import BybitDialect, BybitId
 from relay.core.errors import Code, Refusal
 from relay.core.frames import Batch
-from relay.core.limits import TokenBucket
+from relay.core.intake import Intake, Message
 from relay.core.protocol import Door, Fields, decode_fields
 from relay.core.short_dialect import Method, ShortId
 from relay.core.topics import Category, Topic
@@ -44,9 +44,6 @@ CLOSE_SHUTTING_DOWN = 4200
 CLOSE_DATA_LOST = 4201
 
 CLOSE_CODES = tuple(code for name, code in list(globals().items()) if name.startswith("CLOSE_"))
-
-BURST = 5  # times the requests of a second may come at once
-FLOOD = 10  # times the requests of a second close the connection
 
 _numbers = count(1)
 
@@ -86,7 +83,6 @@ class Client:
         """
         settings = conf.current()
         now = time.monotonic()
-        rate = settings.requests_per_second
         self.category: Category | None = None
         self.topics: dict[Topic, _Asked] = {}
         self.door = door
@@ -109,8 +105,7 @@ class Client:
             if door is Door.SHORT
             else conf.V5_MAX_TOPICS_PER_CONNECTION
         )
-        self._requests = TokenBucket(rate, max(1.0, rate * BURST), now)
-        self._flood = TokenBucket(rate * FLOOD, max(1.0, rate * FLOOD), now)
+        self._intake = Intake(settings.requests_per_second, now)
         self._has_flooded = False
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
         self._down_since = 0  # Unix ms: the outage it was told of last
@@ -124,30 +119,74 @@ class Client:
 
     def is_flooding(self) -> bool:
         """Count a frame; close the client, and return True, when there have been too many."""
-        if not self._has_flooded and not self._flood.take(time.monotonic()):
-            self._has_flooded = True
-            self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+        if not self._has_flooded and not self._intake.take_frame(time.monotonic()):
+            self._close_flood()
         return self._has_flooded
 
-    def heard(self, text: str | bytes | None) -> None:
-        """Take one message of the client; None stands for a binary frame."""
+    def _close_flood(self) -> None:
+        self._has_flooded = True
+        self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+
+    def heard(self, message: Message) -> None:
+        """Take one message of the client, at once or in its turn."""
         now = time.monotonic()
         if self.is_closing:
             return
-        is_allowed = self._requests.take(now)
+        if not self._intake.is_waiting and self._turn_at(now) <= now and self._hub.has_turn:
+            self._request(message, now)
+        elif self.door is Door.BYBIT and bybit_dialect.is_ping(message):
+            self._request(message, now)  # libraries end a connection whose heartbeat is late
+        else:
+            self._wait(message, now)
+
+    def _turn_at(self, now: float) -> float:
+        """Return when the next request may be taken: on `/ws` at once, and refused if too early."""
+        return self._intake.available_at(now) if self.door is Door.BYBIT else now
+
+    def _wait(self, message: Message, now: float) -> None:
+        is_first = not self._intake.is_waiting
+        if not self._intake.put(message):
+            self._close_flood()
+            return
+        if self.door is Door.BYBIT:
+            self._intake.give_frame_back()
+        if is_first:
+            self._hub.call_at(self._turn_at(now), self._go_on)
+        if self._intake.is_full:
+            self.outbound.pause_reading()
+
+    def _go_on(self, now: float) -> None:
+        """Take the requests whose turn has come."""
+        intake = self._intake
+        while intake.is_waiting and self._turn_at(now) <= now and self._hub.has_turn:
+            self._request(intake.pop(), now)
+        if self.is_closing:
+            return
+        if intake.is_waiting:
+            self._hub.call_at(self._turn_at(now), self._go_on)
+        if not intake.is_full:
+            self.outbound.resume_reading()
+
+    def _request(self, message: Message, now: float) -> None:
         try:
-            if text is None:
+            if message is None:
                 raise Refusal(Code.BAD_REQUEST, "expected text, received a binary frame")
-            fields = decode_fields(text)
+            fields = decode_fields(message)
         except Refusal as refusal:
-            self._answer_unread(text, refusal if is_allowed else _rate_limited())
+            is_allowed = self._is_allowed(now)
+            self._answer_unread(message, refusal if is_allowed else _rate_limited())
             return
         if "op" in fields or not self.takes_notices:
-            self._bybit(fields, now, is_allowed=is_allowed)
+            self._bybit(fields, now)
         else:
-            self._short(fields, now, is_allowed=is_allowed)
+            self._short(fields, now, is_allowed=self._is_allowed(now))
 
-    def _answer_unread(self, text: str | bytes | None, refusal: Refusal) -> None:
+    def _is_allowed(self, now: float, price: float = 1.0) -> bool:
+        """Count a request; return False if it is to be refused, which no request on `/v5` is."""
+        self._hub.use_turn(price)
+        return self._intake.take(now, price) or self.door is Door.BYBIT
+
+    def _answer_unread(self, text: Message, refusal: Refusal) -> None:
         counters.refusals[refusal.code] += 1
         if self.takes_notices:
             self._say(short_dialect.refused(ShortId(), refusal))
@@ -196,11 +235,11 @@ class Client:
     def _dialect(self) -> BybitDialect:
         return BybitDialect(self.category or Category.LINEAR, self._connection_id)
 
-    def _bybit(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
+    def _bybit(self, fields: Fields, now: float) -> None:
         known = bybit_dialect.read_id(fields)
         args = bybit_dialect.read_args(fields)
         try:
-            if not is_allowed:
+            if not self._is_allowed(now, bybit_dialect.price(args)):
                 raise ValueError("error:too many requests") from _rate_limited()
             if known.op == "ping":
                 self._say(self._dialect.pong(known, time.time_ns() // 1_000_000))
@@ -218,10 +257,11 @@ class Client:
             self._say(self._dialect.refused(known, str(error), args))
 
     def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
-        held = frozenset(topic.text for topic in self.topics)
-        topics = self._dialect.read_topics(args, held)
-        if len(held) + len(topics) > self._max_topics:
-            words = f"error:too many topics,limit:{self._max_topics}"
+        limit = self._max_topics
+        # The number alone refuses a request of thousands before any of its topics is read.
+        topics = self._dialect.read_topics(args, self.topics) if len(args) <= limit else None
+        if topics is None or len(self.topics) + len(topics) > limit:
+            words = f"error:too many topics,limit:{limit}"
             raise ValueError(words) from Refusal(Code.TOO_MANY_TOPICS, words)
         try:
             self._hub.subscribe(self, topics, known, now)
@@ -364,16 +404,20 @@ class Client:
         if self.is_closing:
             return
         self.is_closing = True
+        self._intake.clear()
         counters.closes[code] += 1
         if code in (CLOSE_SLOW, CLOSE_TOO_MANY_REQUESTS):
             log.note("closed", f"{self.address or 'a client'}: {message}")
         if self.takes_notices:
             self.outbound.write(Batch([short_dialect.bye(word, message)]))
         self.outbound.close(code, message)
+        if not self._has_flooded:
+            self.outbound.resume_reading()  # to read the client's own close frame
 
     def gone(self) -> None:
         """Forget everything: the connection has ended."""
         self.is_closing = True
+        self._intake.clear()
         self._hub.leave(self, list(self.topics))
         self.topics.clear()
         self.outbound.detach()

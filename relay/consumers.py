@@ -113,6 +113,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
             elif not client.is_flooding():
                 client.heard(text)
+                await client.outbound.until_readable()
 
     def read_category(self, scope: Any) -> Category | None:
         """Return the category that the address names, None if the first subscribe is to decide.

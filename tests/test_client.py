@@ -53,6 +53,7 @@ class RecordingOutbound(Outbound):
         self.closed: list[int] = []
         self.waiting = 0
         self.is_detached = False
+        self.is_paused = False
 
     async def accept(self) -> None: ...
 
@@ -69,6 +70,12 @@ class RecordingOutbound(Outbound):
 
     def accepted(self) -> int:
         return 0
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
     def close(self, code: int, reason: str = "") -> None:
         self.closed.append(code)
@@ -109,6 +116,7 @@ class Call:
     def ask(self, message: Any) -> Any:
         """Send a message that is answered at once; return the one answer."""
         self.say(message)
+        self.pass_time(0)  # it may have to wait for the next turn of the event loop
         [answer] = self.heard()
         return answer
 
@@ -580,6 +588,7 @@ def test_a_thousand_topics_at_bybit_s_door(clock: Clock) -> None:
     call = bybit_call(clock, Category.LINEAR)
     call.say({"op": "subscribe", "args": [f"tickers.A{number}" for number in range(1_000)]})
     assert (call.raw(), len(call.client.topics)) == ([], 1_000)
+    call.pass_time(0.05)
     answer = call.ask({"op": "subscribe", "args": ["tickers.B"]})
     words = "error:too many topics,limit:1000"
     assert answer == reply_of(call, Category.LINEAR, words, None, "subscribe")
@@ -605,6 +614,120 @@ def test_more_requests_than_allowed_are_answered_so_until_time_has_passed(
     clock.now += 0.05
     assert call.ask({"method": "ping"}) == {"method": "pong"}
     assert call.ask({"method": "ping"})["error"]["code"] == "rate_limited"
+
+
+def test_requests_at_bybit_s_door_are_taken_in_turn_and_none_is_refused(clock: Clock) -> None:
+    call = bybit_call(clock, Category.LINEAR)
+    names = [f"tickers.A{number}" for number in range(300)]
+    for name in names:
+        call.say({"op": "subscribe", "args": [name], "req_id": name})
+    assert call.outbound.closed == []
+    call.pass_time(0)
+    assert 0 < len(call.client.topics) <= 120
+    answered = [answer["req_id"] for answer in call.heard() if answer["success"]]
+    while len(answered) < 300:
+        assert call.hub.due_at() is not None
+        call.pass_time(0.05)
+        answered += [answer["req_id"] for answer in call.heard() if answer["success"]]
+        assert clock.now < 1_000 + 60
+    assert answered == names
+    assert clock.now >= 1_000 + 200 / 20
+    assert [topic.text for topic in call.client.topics] == names
+
+
+def test_requests_that_come_a_little_too_fast_are_taken_in_turn(clock: Clock) -> None:
+    call = bybit_call(clock, Category.LINEAR)
+    for number in range(300):
+        call.say({"op": "subscribe", "args": [f"tickers.A{number}"]})
+        call.pass_time(0.004)
+    for _ in range(400):
+        call.pass_time(0.05)
+    assert [answer["success"] for answer in call.heard()] == [True] * 300
+    assert call.outbound.closed == []
+
+
+def test_a_heartbeat_at_bybit_s_door_waits_for_no_request(clock: Clock) -> None:
+    call = bybit_call(clock, Category.LINEAR)
+    for number in range(200):
+        call.say({"op": "subscribe", "args": [f"tickers.A{number}"]})
+    answer = call.ask({"op": "ping", "req_id": "now"})
+    assert (answer["ret_msg"], answer["req_id"]) == ("pong", "now")
+
+
+def test_reading_pauses_while_many_bytes_of_requests_wait(clock: Clock) -> None:
+    call = bybit_call(clock, Category.LINEAR)
+    long = {"op": "subscribe", "args": [], "req_id": "x" * 15_000}
+    said = 0
+    while not call.outbound.is_paused:
+        call.say(long)
+        said += 1
+    assert call.outbound.closed == []
+    for _ in range(600):
+        call.pass_time(0.05)
+    assert not call.outbound.is_paused
+    assert len(call.heard()) == said
+    while not call.outbound.is_paused:
+        call.say(long)
+    call.client.close(4200, "shutting_down", "bye")
+    assert not call.outbound.is_paused  # for the client's own close frame
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_what_waits_at_bybit_s_door_is_bounded(clock: Clock, size: int) -> None:
+    call = bybit_call(clock, Category.LINEAR)
+    said = 0
+    while not call.outbound.closed:
+        call.say({"op": "subscribe", "args": ["x" * size]})
+        said += 1
+    assert call.outbound.closed == [CLOSE_TOO_MANY_REQUESTS]
+    assert said * size < 20 * 512 * 1024
+    assert said <= 1_200
+    call.pass_time(60)
+    assert call.hub.audiences == {}
+
+
+def test_a_request_costs_as_its_topics(clock: Clock) -> None:
+    call = Call(clock, category=Category.LINEAR)
+    args = [f"tickers.A{number}" for number in range(200)]
+    for op in ("subscribe", "unsubscribe") * 4:
+        call.say({"op": op, "args": args})
+        call.pass_time(0)
+    refused = [answer["ret_msg"] for answer in call.heard() if not answer["success"]]
+    assert refused == ["error:too many requests"] * 3
+
+
+def test_a_request_of_too_many_topics_is_refused_before_they_are_read(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    parse = Topic.parse
+
+    def counting(category: Category, text: str) -> Topic:
+        read.append(text)
+        return parse(category, text)
+
+    monkeypatch.setattr(Topic, "parse", counting)
+    call = bybit_call(clock, Category.LINEAR)
+    answer = call.ask({"op": "subscribe", "args": [f"tickers.A{n}" for n in range(4_400)]})
+    words = "error:too many topics,limit:1000"
+    assert (answer, read) == (reply_of(call, Category.LINEAR, words, None, "subscribe"), [])
+
+
+@pytest.mark.parametrize("door", Door)
+def test_costly_requests_of_many_clients_are_taken_in_different_turns(
+    clock: Clock, door: Door
+) -> None:
+    calls = [Call(clock, door, Category.LINEAR) for _ in range(10)]
+    hub = calls[0].hub
+    args = [f"tickers.A{number}" for number in range(200)]
+    for call in calls:
+        call.client._hub = hub
+        call.say({"op": "subscribe", "args": args})
+    turns = [sum(bool(call.client.topics) for call in calls)]
+    while turns[-1] < 10:
+        hub.tick(clock.now)
+        turns.append(sum(bool(call.client.topics) for call in calls))
+    assert turns == list(range(1, 11))
 
 
 @pytest.mark.parametrize("door", Door)

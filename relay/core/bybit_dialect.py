@@ -7,16 +7,18 @@ WebSocket, Connect, and recorded replies of 2023 to 2026.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from relay.core.errors import Refusal
-from relay.core.protocol import Fields, decode_string, decode_strings, is_number
+from relay.core.protocol import Fields, decode_fields, decode_string, decode_strings, is_number
 from relay.core.topics import Category, Topic, shown
 
 SPOT_ARGS = 10  # args in one spot request; more refuses the whole
+TOPICS_AT_ONE_PRICE = 10  # take the relay about as long as a request of one topic
+MAX_PING = 256  # characters; libraries send fewer than 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,24 @@ def read_args(fields: Fields) -> list[str] | None:
     return decode_strings(fields["args"]) if "args" in fields else None
 
 
+def price(args: Sequence[str] | None) -> float:
+    """Return how many requests of one topic a request costs as much as."""
+    return max(1.0, len(args or ()) / TOPICS_AT_ONE_PRICE)
+
+
+def is_ping(text: str | bytes | None) -> bool:
+    """Whether this is a heartbeat, as libraries write it."""
+    if text is None or len(text) > MAX_PING:
+        return False
+    written = text if isinstance(text, str) else text.decode(errors="replace")
+    if '"ping"' not in written:
+        return False
+    try:
+        return read_id(decode_fields(text)).op == "ping"
+    except Refusal:
+        return False
+
+
 class BybitDialect:
     """Answers in the shapes of one category, on one connection."""
 
@@ -49,7 +69,7 @@ class BybitDialect:
         self.category = category
         self._connection_id = connection_id
 
-    def read_topics(self, args: Sequence[str], held: frozenset[str]) -> list[Topic]:
+    def read_topics(self, args: Sequence[str], held: Container[Topic]) -> list[Topic]:
         """Return the topics of a subscribe.
 
         Args:
@@ -60,16 +80,16 @@ class BybitDialect:
         """
         if self.category is Category.SPOT and len(args) > SPOT_ARGS:
             raise ValueError("args size >10")
-        topics: dict[str, Topic] = {}
+        topics: dict[Topic, None] = {}
         for text in args:
             try:
                 topic = Topic.parse(self.category, text)
             except Refusal as refusal:
                 raise ValueError(self.unknown(text)) from refusal
-            if text in held or text in topics:
+            if topic in held or topic in topics:
                 raise ValueError(f"error:already subscribed,topic:{text}")
-            topics[text] = topic
-        return list(topics.values())
+            topics[topic] = None
+        return list(topics)
 
     def unknown(self, text: str) -> str:
         """Return Bybit's words for a topic that does not exist."""

@@ -16,12 +16,21 @@ class TokenBucket:
         self._tokens = burst
         self._updated = now
 
-    def take(self, now: float) -> bool:
-        """Use one event up; False if there is none to use."""
+    def take(self, now: float, price: float = 1.0) -> bool:
+        """Use events up; False if there is none to use.
+
+        Args:
+            price: How many. Where there are fewer, the rest is owed, up to one burst, and the
+                next event is allowed later.
+        """
         if self.available_at(now) > now:
             return False
-        self._tokens -= 1
+        self._tokens -= min(price, self._burst)
         return True
+
+    def give_back(self) -> None:
+        """Undo a `take` of one event."""
+        self._tokens = min(self._burst, self._tokens + 1)
 
     def available_at(self, now: float) -> float:
         """Return when one event can be used: `now`, or the time when it will be allowed."""

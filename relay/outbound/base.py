@@ -63,6 +63,17 @@ class Outbound(ABC):
         """Return a number that grows with every byte the socket accepts while any waited."""
 
     @abstractmethod
+    def pause_reading(self) -> None:
+        """Read no more from the client until `resume_reading`; what was read is still handed on."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Read from the client again, if `pause_reading` had stopped that."""
+
+    async def until_readable(self) -> None:  # noqa: B027 - most ways pause below the application
+        """Wait while reading is paused; for ways whose messages the application receives."""
+
+    @abstractmethod
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame after everything written before; write nothing after it."""
 

@@ -60,6 +60,7 @@ class DaphneOutbound(Outbound):
         "_held",
         "_held_bytes",
         "_is_clear",
+        "_is_paused",
         "_peer",
         "_protocol",
         "_queued",
@@ -82,6 +83,7 @@ class DaphneOutbound(Outbound):
         self.corked = None
         # Whether the socket may be written to: open, and nothing waits in the transport.
         self._is_clear = False
+        self._is_paused = False  # reading, until the client's requests were taken
         self._send = send
         self._protocol = protocol
         self._peer = peer
@@ -278,6 +280,16 @@ class DaphneOutbound(Outbound):
 
     def accepted(self) -> int:
         return self._queued - self._buffered()
+
+    def pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._stop_reading()
+
+    def resume_reading(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resumeProducing()
 
     def close(self, code: int, reason: str = "") -> None:
         self.uncork()

@@ -30,6 +30,8 @@ class PortableOutbound(Outbound):
         self._unsent = 0
         self._accepted = 0
         self._is_closing = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
         self._sending: asyncio.Task[None] | None = None
         self._application = asyncio.current_task()
 
@@ -53,6 +55,16 @@ class PortableOutbound(Outbound):
 
     def accepted(self) -> int:
         return self._accepted
+
+    def pause_reading(self) -> None:
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        self._may_read.set()
+
+    async def until_readable(self) -> None:
+        """Wait while reading is paused."""
+        await self._may_read.wait()
 
     def close(self, code: int, reason: str = "") -> None:
         self._put({"type": "websocket.close", "code": code, "reason": reason[:120]}, 0)

@@ -394,14 +394,42 @@ async def test_too_many_topics_and_too_many_requests_are_refused(
         await one.until(lambda: len(one.replies) >= 15, "answers")
         assert [r["error"]["code"] for r in one.replies if "error" in r][-1] == "rate_limited"
     async with client(relay.url("/v5/public/linear")) as one:
-        for _ in range(12):
-            await one.say({"op": "ping"})
-        await one.until(lambda: len(one.replies) >= 12, "answers")
-        assert one.replies[-1]["success"] is False
+        for n in range(12):
+            await one.say({"op": "unsubscribe", "args": [f"tickers.A{n}"]})
+        await one.until(lambda: len(one.replies) >= 12, "answers, in turn")
+        assert [reply["success"] for reply in one.replies] == [True] * 12
     async with client(relay.url("/ws")) as one:
         for _ in range(60):
             await one.say({"method": "ping"})
         assert await one.until_closed() == 4129
+
+
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+async def test_v5_takes_requests_in_turn_and_refuses_none_for_their_rate(
+    server: str, programs: Programs, exchange: StandIn
+) -> None:
+    relay = await getattr(programs, server)(exchange.url, RELAY_REQUESTS_PER_SECOND="40")
+    topics = [f"publicTrade.A{number}" for number in range(450)]  # 200 at once, 400 are a flood
+    async with client(relay.url("/v5/public/linear")) as one:
+        for topic in topics:
+            await one.say({"op": "subscribe", "args": [topic], "req_id": topic})
+        await one.until(lambda: len(one.replies) == 450, "an answer for each")
+        assert [(reply["req_id"], reply["success"]) for reply in one.replies] == [
+            (topic, True) for topic in topics
+        ]
+
+
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+async def test_v5_reads_no_more_while_many_bytes_of_requests_wait(
+    server: str, programs: Programs, exchange: StandIn
+) -> None:
+    relay = await getattr(programs, server)(exchange.url, RELAY_REQUESTS_PER_SECOND="10")
+    padding = "x" * 30_000
+    async with client(relay.url("/v5/public/linear")) as one:
+        for number in range(100):  # 1.5 MB wait, where 512 KiB may
+            await one.say({"op": "unsubscribe", "args": [f"tickers.A{number}"], "x": padding})
+        await one.until(lambda: len(one.replies) == 100, "an answer for each")
+        assert all(reply["success"] for reply in one.replies)
 
 
 # ---- other servers, other clients ----

@@ -10,7 +10,7 @@ import pytest
 from relay.core import bybit_dialect
 from relay.core.bybit_dialect import BybitDialect, BybitId
 from relay.core.protocol import decode_fields
-from relay.core.topics import Category
+from relay.core.topics import Category, Topic
 from tests.builders import body_of, compact, recording
 
 FUTURES = [Category.LINEAR, Category.INVERSE]
@@ -22,7 +22,7 @@ def speaker(category: Category) -> BybitDialect:
     return BybitDialect(category, "c-1")
 
 
-def words_of(category: Category, args: list[str], held: frozenset[str] = frozenset()) -> str:
+def words_of(category: Category, args: list[str], held: frozenset[Topic] = frozenset()) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - its words are what is tested
         speaker(category).read_topics(args, held)
     return str(caught.value)
@@ -122,6 +122,30 @@ def test_args_are_a_list_of_strings_or_none(text: str, args: list[str] | None) -
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"op":"ping"}', True),
+        (b'{"req_id": "7", "op": "ping", "args": []}', True),
+        ('{"op":"subscribe","args":["ping"]}', False),
+        ('{"op":"ping"', False),
+        ('["ping"]', False),
+        (f'{{"op":"ping","req_id":"{"x" * 300}"}}', False),
+        (b'\xff"ping"', False),
+        (None, False),
+    ],
+)
+def test_a_heartbeat_is_known_as_libraries_write_it(
+    text: str | bytes | None, expected: bool
+) -> None:
+    assert bybit_dialect.is_ping(text) is expected
+
+
+def test_a_request_costs_as_its_topics_and_one_at_least() -> None:
+    prices = [bybit_dialect.price(args) for args in (None, [], ["x"] * 10, ["x"] * 1_000)]
+    assert prices == [1, 1, 1, 100]
+
+
+@pytest.mark.parametrize(
     ("category", "words"),
     [
         (Category.SPOT, "Invalid symbol :[orderbook.7.X]"),
@@ -140,7 +164,14 @@ def test_a_request_is_refused_whole_for_a_topic_that_is_followed_already(
     category: Category,
 ) -> None:
     words = "error:already subscribed,topic:tickers.X"
-    assert words_of(category, ["publicTrade.X", "tickers.X"], frozenset({"tickers.X"})) == words
+    assert (
+        words_of(
+            category,
+            ["publicTrade.X", "tickers.X"],
+            frozenset({Topic.parse(category, "tickers.X")}),
+        )
+        == words
+    )
     assert words_of(category, ["tickers.X", "tickers.X"]) == words
 
 

@@ -22,6 +22,24 @@ def test_a_long_rest_earns_one_burst_and_no_more() -> None:
     assert [bucket.take(1_000_000) for _ in range(4)] == [True, True, True, False]
 
 
+def test_a_dear_event_is_owed_for_up_to_one_burst() -> None:
+    bucket = TokenBucket(rate=2, burst=4, now=0)
+    assert bucket.take(0, price=3)
+    assert bucket.take(0, price=3)
+    assert bucket.available_at(0) == 1.5
+    assert bucket.take(1.5, price=1_000)
+    assert bucket.available_at(1.5) == 3.5
+
+
+def test_an_event_that_is_given_back_can_be_used_again() -> None:
+    bucket = TokenBucket(rate=1, burst=1, now=0)
+    for _ in range(5):
+        assert bucket.take(0)
+        bucket.give_back()
+    bucket.give_back()
+    assert [bucket.take(0), bucket.take(0)] == [True, False]
+
+
 def test_asking_when_does_not_use_anything_up() -> None:
     bucket = TokenBucket(rate=1, burst=1, now=0)
     assert [bucket.available_at(0) for _ in range(5)] == [0] * 5
