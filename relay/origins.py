@@ -22,7 +22,7 @@ def is_welcome(headers: Mapping[bytes, bytes]) -> bool:
     allowed = conf.current().allowed_origins
     if "*" in allowed or origin in allowed:
         return True
-    return urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin1")
+    return _netloc(origin) == headers.get(b"host", b"").decode("latin1")
 
 
 def is_own_page(headers: Mapping[bytes, bytes]) -> bool:
@@ -31,7 +31,13 @@ def is_own_page(headers: Mapping[bytes, bytes]) -> bool:
     origin = headers.get(b"origin", b"").decode("latin1").lower()
     domain, _ = split_domain_port(host)
     return (
-        bool(domain)
-        and validate_host(domain, settings.ALLOWED_HOSTS)
-        and urlsplit(origin).netloc == host
+        bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS) and _netloc(origin) == host
     )
+
+
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an origin; None where it has none that could be read."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:  # such as "http://["
+        return None

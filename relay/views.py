@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.templatetags.static import static
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
@@ -17,6 +20,7 @@ from relay import readiness
 from relay.core.topics import FEEDS, ORDERBOOK, Category, split_text
 from relay.live import query
 from relay.metrics import web
+from relay.origins import is_welcome
 
 # Pairs and perpetuals that will not expire. Option contracts do, so none is named.
 _SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {
@@ -49,10 +53,31 @@ def demo(request: HttpRequest) -> HttpResponse:
     return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
 
 
+def _open_to_allowed_pages(view: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """Let the pages that may connect (`RELAY_ALLOWED_ORIGINS`) read the answer, too."""
+
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        response = view(request)
+        patch_vary_headers(response, ["Origin"])
+        origin = request.headers.get("Origin", "")
+        headers = {b"origin": origin.encode(), b"host": request.get_host().encode()}
+        if origin and is_welcome(headers):
+            response["Access-Control-Allow-Origin"] = origin
+        return response
+
+    return answer
+
+
 @require_safe
+@_open_to_allowed_pages
 @cache_control(max_age=5)
 def symbols(request: HttpRequest) -> HttpResponse:
-    """Answer the symbols that are being read, by category: `{"spot": ["BTCUSDT"], ...}`."""
+    """Answer the symbols that are being read through this relay, by category.
+
+    Such as `{"spot": ["BTCUSDT"], ...}`: the 200 most read ones of each, those whose topics are
+    live now. It is no list of what the exchange has.
+    """
     readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
     for counted in query.picture()["topics"]:
         feed, _, symbol = split_text(counted["topic"])

@@ -116,6 +116,26 @@ def test_the_demo_page_knows_every_depth_of_every_category(client):
     }
 
 
+@pytest.mark.parametrize(
+    ("origin", "answered"),
+    [
+        ("https://app.example", "https://app.example"),
+        ("http://testserver", "http://testserver"),  # the page's own host
+        ("https://evil.example", None),
+        ("http://[", None),
+        ("null", None),
+        (None, None),
+    ],
+)
+def test_pages_that_may_connect_may_read_the_symbols(client, picture, settings, origin, answered):
+    settings.RELAY = {**settings.RELAY, "allowed_origins": "https://app.example"}
+    headers = {} if origin is None else {"origin": origin}
+    response = client.get("/symbols.json", headers=headers)
+    assert response.status_code == 200
+    assert response.get("Access-Control-Allow-Origin") == answered
+    assert "Origin" in response["Vary"]
+
+
 def test_a_hostile_symbol_in_the_address_is_not_repeated_as_markup(client):
     html = client.get("/", {"symbol": HOSTILE, "category": HOSTILE}).content.decode()
     assert HOSTILE not in html

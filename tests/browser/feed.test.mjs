@@ -13,6 +13,7 @@ function connected(...requests) {
   const feed = new MarketFeed({ url: "http://relay.test/ws", environment: stage.environment });
   const subscriptions = requests.map((request) => feed.subscribe(request));
   stage.socket.open();
+  stage.socket.receive({ method: "pong" });
   return { stage, feed, subscriptions, subscription: subscriptions[0] };
 }
 
@@ -35,11 +36,48 @@ test("the first subscribe connects, and asks in the short dialect once open", ()
   assert.equal(feed.state, "connecting");
   assert.deepEqual(stage.socket.sent, []);
   stage.socket.open();
+  assert.equal(feed.state, "connecting"); // it may still be refused
+  stage.socket.receive({ method: "pong" });
   assert.equal(feed.state, "live");
   assert.equal(subscription.state, "waiting");
   assert.deepEqual(stage.socket.requests, [
     { method: "subscribe", topic: "orderbook", symbol: "XYZUSDT", levels: 50, id: 1 },
   ]);
+});
+
+test("a page that is refused is never live, and is told why in words", () => {
+  const refusals = [
+    [4003, { code: "foreign_origin", message: "this origin may not connect" }, "closed", "this origin may not connect"],
+    [4003, null, "closed", "this origin may not connect (4003)"],
+    [4004, null, "closed", "the relay has no such path: its socket is at /ws (4004)"],
+    [4100, null, "reconnecting", "the relay is full (4100)"],
+    [4999, null, "reconnecting", "connection lost (4999)"],
+  ];
+  for (const [code, bye, state, reason] of refusals) {
+    const stage = new Stage();
+    const feed = new MarketFeed({ url: "http://relay.test/ws", environment: stage.environment });
+    const states = [];
+    feed.addEventListener("state", () => states.push(feed.state));
+    feed.subscribe(BOOK);
+    stage.socket.open();
+    if (bye) stage.socket.receive({ type: "bye", ...bye });
+    stage.socket.end(code);
+    assert.deepEqual([states, feed.reason], [["connecting", state], reason]);
+  }
+});
+
+test("a relay without the exchange is stale from the first word on", () => {
+  const stage = new Stage();
+  const feed = new MarketFeed({ url: "http://relay.test/ws", environment: stage.environment });
+  const states = [];
+  feed.addEventListener("state", () => states.push(feed.state));
+  feed.subscribe(BOOK);
+  stage.socket.open();
+  stage.socket.receive({ type: "status", category: "linear", upstream: "down", since: 1 });
+  stage.socket.receive({ method: "pong" });
+  assert.deepEqual(states, ["connecting", "stale"]);
+  stage.socket.receive({ type: "status", category: "linear", upstream: "live", since: 2 });
+  assert.equal(feed.state, "live");
 });
 
 test("a snapshot makes a topic live and its listener hears every message", () => {
@@ -202,7 +240,9 @@ test("after a loss it reconnects, subscribes again and trusts only the new snaps
   stage.advance(375);
   assert.equal(stage.sockets.length, 2);
   stage.socket.open();
-  assert.equal(feed.state, "live");
+  assert.equal(feed.state, "reconnecting");
+  stage.socket.receive({ method: "pong" });
+  assert.deepEqual([feed.state, feed.reason], ["live", null]);
   assert.equal(stage.socket.requests[0].method, "subscribe");
   stage.socket.receive(book("delta", 11));
   assert.equal(subscription.state, "stale");

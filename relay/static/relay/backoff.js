@@ -27,6 +27,26 @@ export function verdict(code) {
   return Verdict.LATER;
 }
 
+const REASONS = Object.freeze({
+  1006: "connection lost",
+  1009: "a message was too long",
+  4000: "the relay did not understand the address",
+  4002: "nothing was subscribed for too long",
+  4003: "this origin may not connect",
+  4004: "the relay has no such path: its socket is at /ws",
+  4100: "the relay is full",
+  4108: "messages were read too slowly",
+  4110: "disconnected by an operator",
+  4129: "too many requests",
+  4200: "the relay is shutting down",
+  4201: "the relay lost messages",
+});
+
+/** What a close code says, in words: not every server lets the relay's own words through. */
+export function reason(code) {
+  return REASONS[code] ?? "connection lost";
+}
+
 /**
  * How long to wait before the next attempt.
  *

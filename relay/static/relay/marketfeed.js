@@ -26,15 +26,16 @@
  *
  * Without a `url` the relay is the page's own host. A page of another host names it, and the relay
  * must allow that page's origin (`RELAY_ALLOWED_ORIGINS`); where it does not, `feed.state` is
- * `closed` and `reason` says "this origin may not connect". To serve the module yourself copy it
+ * `closed` and `reason` says "this origin may not connect". The same origins may read
+ * `/symbols.json` of the relay. To serve the module yourself copy it
  * with those it imports: `backoff`, `book`, `decimals`, `pacer`, `subscription`, `tape`, `ticker`
  * and `timers`.
  *
  * | `feed.state` | meaning |
  * |---|---|
  * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe; `reason` says why, where there is a why |
- * | `connecting` | the first attempt is under way |
- * | `live` | connected, and the relay is connected to the exchange |
+ * | `connecting` | the first attempt is under way, until the relay answers |
+ * | `live` | the relay answers, and has not lost the exchange |
  * | `stale` | connected, but the relay has lost the exchange: images are the last ones known |
  * | `reconnecting` | the connection is lost; `feed.retryAt` says when the next attempt is due |
  *
@@ -50,7 +51,7 @@
  * `received` (detail: the text on the wire). No dependencies, no DOM; works in Node from 22 too.
  */
 
-import { delay, verdict, Verdict } from "./backoff.js";
+import { delay, reason, verdict, Verdict } from "./backoff.js";
 import { OrderBook, Outcome } from "./book.js";
 import { Pacer } from "./pacer.js";
 import { Followed, Subscription, TopicState, complete, topicText } from "./subscription.js";
@@ -215,7 +216,6 @@ export class MarketFeed extends EventTarget {
     this.#isUpstreamDown = false;
     this.#pacer.reset(this.#environment.now());
     this.counts.connections += 1;
-    this.#become(FeedState.LIVE, null);
     for (const followed of this.#topics.values()) {
       if (followed.state !== TopicState.REFUSED) this.#request(followed);
     }
@@ -226,7 +226,7 @@ export class MarketFeed extends EventTarget {
     const now = this.#environment.now();
     if (this.#openedAt !== null && now - this.#openedAt >= OF_USE_AFTER) this.#failures = 0;
     this.#drop();
-    const words = this.#bye ?? `connection lost (${code})`;
+    const words = this.#bye ?? `${reason(code)} (${code})`;
     for (const followed of this.#topics.values()) followed.interrupt();
     if (verdict(code) === Verdict.STOP) {
       this.#become(FeedState.CLOSED, words);
@@ -355,6 +355,9 @@ export class MarketFeed extends EventTarget {
     } catch {
       message = null;
     }
+    // A relay that refuses a connection opens it to say so: only what it says next is a welcome.
+    const isWelcome = message?.type !== "bye" && message?.type !== "status";
+    if (isWelcome && !this.#isUpstreamDown) this.#become(FeedState.LIVE, null);
     if (message === null || typeof message !== "object") {
       this.counts.unreadable += 1;
     } else if ("method" in message) {
