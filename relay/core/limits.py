@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 
 class TokenBucket:
     """Allows `rate` events a second in the long run and `burst` at once."""
@@ -37,22 +35,3 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
         return now if self._tokens >= 1 else now + (1 - self._tokens) / self._rate
-
-
-class Window:
-    """Counts events in the last `seconds`, and says when a further one fits under `limit`."""
-
-    def __init__(self, limit: int, seconds: float) -> None:
-        self._limit = limit
-        self._seconds = seconds
-        self._times: deque[float] = deque()
-
-    def add(self, now: float) -> None:
-        """Count one event."""
-        self._times.append(now)
-
-    def available_at(self, now: float) -> float:
-        """Return `now`, or the time when enough events have left the window."""
-        while self._times and self._times[0] <= now - self._seconds:
-            self._times.popleft()
-        return now if len(self._times) < self._limit else self._times[-self._limit] + self._seconds

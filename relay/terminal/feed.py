@@ -25,6 +25,7 @@ from relay.core.bybit import Frame, decode_frame
 from relay.core.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.core.limits import TokenBucket
 from relay.core.topics import Category, Topic, shown
+from relay.proxies import proxy_for
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ logger = logging.getLogger(__name__)
 CONNECT_LIMIT = 10.0  # seconds for the handshake
 FIRST_RETRY = 0.5  # seconds: a dropped line is usually back
 CROWDED_RETRY = 5.0  # seconds, where the relay asks for patience
-LONGEST_RETRY = 30.0  # seconds between two attempts, or two snapshots of a topic never right
+# Seconds between two attempts, or two snapshots of a topic never right: 10 s after a fault is over
+# what is shown is right.
+LONGEST_RETRY = 5.0
+LONGEST_CROWDED_RETRY = 30.0  # seconds, where the relay goes on asking for patience
 AT_ONCE = 0.25  # seconds at most: spreads the clients of a relay that restarts
 STEADY_AFTER = 5.0  # seconds: a connection that held so long ends a series of failures
 PING_INTERVAL = 5.0  # seconds without a request
@@ -137,7 +141,7 @@ class TopicFeed:
             Unwelcome: the relay will not have us.
         """
         retries = Backoff(FIRST_RETRY, LONGEST_RETRY)
-        crowded = Backoff(CROWDED_RETRY, LONGEST_RETRY)
+        crowded = Backoff(CROWDED_RETRY, LONGEST_CROWDED_RETRY)
         has_failed = False
         while True:
             began = time.monotonic()
@@ -182,6 +186,7 @@ class TopicFeed:
         try:
             async with connect(
                 self._url,
+                proxy=proxy_for(self._url),
                 open_timeout=CONNECT_LIMIT,
                 close_timeout=1,
                 ping_interval=None,  # the relay's own ping: a reader that is held answers none

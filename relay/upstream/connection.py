@@ -3,6 +3,9 @@
 Bybit gives no notice when it drops a connection, and a half-open one is silent for ever, so
 its own JSON ping is sent at intervals and the answers are watched: none for three intervals
 means that the connection is dead, whatever else it does.
+
+While the exchange cannot be reached it is tried each few seconds, without an end: books are right
+10 s after it is back, however long it was away.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.frames import DATA_OPCODES, Opcode
 from websockets.frames import Frame as WireFrame
 from websockets.protocol import Event
@@ -24,24 +27,26 @@ from websockets.protocol import Event
 from relay.core.backoff import Backoff
 from relay.core.bybit import encode_ping
 from relay.core.ledger import Ledger
-from relay.core.limits import Window
 from relay.core.topics import Category
+from relay.proxies import proxy_for, without_secrets
+from relay.upstream.connects import Connects
 from relay.upstream.supply import Line
 
 logger = logging.getLogger(__name__)
 
 OPEN_TIMEOUT = 5.0  # seconds for the handshake
 FIRST_RETRY = 2.0  # seconds after a connection broke
-RETRY_CEILING = 30.0  # seconds
+RETRY_CEILING = 4.0  # seconds: with OPEN_TIMEOUT, books are right 10 s after an outage ended
 STEADY_AFTER = 30.0  # seconds a connection must have lived for the backoff to start over
 # Ping intervals without an answer: three, less the time that a new connection needs.
 UNANSWERED_PINGS = 2.9
 CROWDED_PAUSE = 0.005  # seconds between looks whether reading may go on
 MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
-CONNECTS = 450  # in CONNECTS_WINDOW seconds; Bybit allows 500 for an address
-CONNECTS_WINDOW = 300.0
 
-CONNECT_FAULTS = (OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError)
+CONNECT_FAULTS = (
+    *(OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError),
+    *(InvalidProxy, ImportError),  # a SOCKS proxy wants a library, which the words name
+)
 
 
 class _Socket(ClientConnection):
@@ -100,6 +105,69 @@ class Receiver(Protocol):
         """Take note of a binary frame."""
 
 
+class Door:
+    """The way into the exchange for the connections of one category.
+
+    While the exchange lets none of them in, one tries at a time, for all, so that an outage costs
+    no more connects with many connections than with one. When one is let in, all others try.
+    """
+
+    def __init__(self, category: Category, connects: Connects) -> None:
+        """Start open.
+
+        Args:
+            connects: Allows the connects to the host, over all categories and workers.
+        """
+        self.words = ""  # what to add to a failure
+        self._category = category
+        self._connects = connects
+        self._is_shut = False
+        self._trying = asyncio.Lock()
+        self._backoff = Backoff(FIRST_RETRY, RETRY_CEILING)
+
+    async def open(self, url: str) -> _Socket:
+        """Return an open connection when it is this one's turn.
+
+        Raises:
+            One of CONNECT_FAULTS: it could not be made.
+        """
+        if self._is_shut:
+            async with self._trying:
+                if self._is_shut:
+                    await asyncio.sleep(self._backoff.next(random.random()))
+                    return await self._try(url)
+        return await self._try(url)
+
+    async def _try(self, url: str) -> _Socket:
+        await self._connects.turn()
+        try:
+            socket = await connect(
+                url,
+                create_connection=_Socket,
+                open_timeout=OPEN_TIMEOUT,
+                close_timeout=1,
+                ping_interval=None,  # Bybit wants its own JSON ping
+                max_size=MAX_FRAME,
+                compression=None,  # inflating costs more here than the bytes it saves
+                proxy=self._proxy_for(url),
+            )
+        except Exception:
+            self._is_shut = True
+            raise
+        assert isinstance(socket, _Socket)
+        self._is_shut = False
+        self._backoff.reset()
+        return socket
+
+    def _proxy_for(self, url: str) -> str | None:
+        proxy = proxy_for(url)
+        words = f" through the proxy {without_secrets(proxy)}" if proxy else ""
+        if words and words != self.words:
+            logger.info("%s: connects to %s%s", self._category, url, words)
+        self.words = words
+        return proxy
+
+
 class Connection:
     """Keeps one line of a category connected for as long as it runs."""
 
@@ -110,7 +178,7 @@ class Connection:
         *,
         url: str,
         ping_interval: float,
-        connects: Window,
+        door: Door,
         on_envelopes: Callable[[], None],
     ) -> None:
         """Prepare to connect.
@@ -118,17 +186,18 @@ class Connection:
         Args:
             url: Address with the category, such as `wss://stream.bybit.com/v5/public/linear`.
             ping_interval: Seconds between pings.
-            connects: Counts the connects of this address, over all categories.
+            door: Shared by the connections of the category.
             on_envelopes: Called when there may be something to publish.
         """
         self._supply = supply
         self._line = line
         self._url = url
         self._ping_interval = ping_interval
-        self._connects = connects
+        self._door = door
         self._on_envelopes = on_envelopes
         self._wanted = asyncio.Event()  # the ledger may have requests to send
         self._last_pong = 0.0
+        self._resuming: asyncio.TimerHandle | None = None  # set while the hubs keep up badly
 
     def wake(self) -> None:
         """Say that the ledger may have something to send."""
@@ -137,49 +206,46 @@ class Connection:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         backoff = Backoff(FIRST_RETRY, RETRY_CEILING)
+        told = ""  # the failure that was logged last
         while True:
-            await asyncio.sleep(self._connects.available_at(time.monotonic()) - time.monotonic())
-            self._connects.add(time.monotonic())
-            started = time.monotonic()
-            was_silent = False
+            started, socket, delay = time.monotonic(), None, 0.0
             try:
-                was_silent = await self._live()
-                error = "no answer to pings" if was_silent else "closed by the exchange"
+                socket = await self._door.open(self._url)
+                told = ""
+                # A silent connection has already cost its patience: it is replaced at once.
+                if await self._live(socket):
+                    error = "no answer to pings"
+                else:
+                    error = "closed by the exchange"
+                    delay = backoff.next(random.random())
             except CONNECT_FAULTS as fault:
-                error = f"{type(fault).__name__}: {fault}"
+                error = f"{type(fault).__name__}: {fault}{self._door.words}"
             except Exception as fault:
                 logger.exception(
                     "%s: connection %d failed", self._supply.category, self._line.number
                 )
                 error = repr(fault)
+                delay = backoff.next(random.random())
             if time.monotonic() - started > STEADY_AFTER:
                 backoff.reset()
-            # A silent connection has already cost its patience: replace it at once.
-            delay = 0.0 if was_silent else backoff.next(random.random())
-            logger.warning(
-                "%s: connection %d broke (%s); next try in %.1f s",
-                self._supply.category,
-                self._line.number,
-                error,
-                delay,
-            )
+            if error != told:
+                told = error
+                logger.warning(
+                    "%s: connection %d %s (%s). Trying again every %.0f s at most.",
+                    self._supply.category,
+                    self._line.number,
+                    "cannot be made" if socket is None else "broke",
+                    error,
+                    RETRY_CEILING,
+                )
             self._line.error = error
             self._supply.closed(self._line)
             self._on_envelopes()
             await asyncio.sleep(delay)
 
-    async def _live(self) -> bool:
-        """Open the connection and serve it; return whether it was given up for silence."""
-        async with connect(
-            self._url,
-            create_connection=_Socket,
-            open_timeout=OPEN_TIMEOUT,
-            close_timeout=1,
-            ping_interval=None,  # Bybit wants its own JSON ping
-            max_size=MAX_FRAME,
-            compression=None,  # inflating costs more here than the bytes it saves
-        ) as socket:
-            assert isinstance(socket, _Socket)
+    async def _live(self, socket: _Socket) -> bool:
+        """Serve an open connection; return whether it was given up for silence."""
+        async with socket:
             ledger = self._supply.opened(self._line, time.monotonic())
             self._on_envelopes()
             self._last_pong = time.monotonic()
@@ -191,6 +257,8 @@ class Connection:
                 return speaking.done() and not speaking.cancelled() and speaking.result()
             finally:
                 socket.on_text = None
+                if self._resuming is not None:
+                    self._resuming.cancel()
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
 
@@ -219,10 +287,13 @@ class Connection:
             elif not transport.is_closing():
                 transport.resume_reading()
 
-        asyncio.get_running_loop().call_later(CROWDED_PAUSE, resume)
+        self._resuming = asyncio.get_running_loop().call_later(CROWDED_PAUSE, resume)
 
     async def _speak(self, socket: ClientConnection, ledger: Ledger) -> bool:
-        """Send pings and requests; return True when the exchange has fallen silent."""
+        """Send pings and requests; return True when the exchange has fallen silent.
+
+        The connection is aborted then, and also when this fails.
+        """
         next_ping = time.monotonic()
         try:
             while True:
@@ -247,3 +318,6 @@ class Connection:
                     pass
         except ConnectionClosed:
             return False
+        except Exception:  # a fault of this program: without pings the connection is worth nothing
+            socket.transport.abort()
+            raise

@@ -218,10 +218,10 @@ class Supply:
         """Note that a connection broke or could not be made; its topics are stale."""
         if line.ledger is not None or not line.has_failed:
             line.since = self._wall_ms()
+            words = f"connection {line.number} broke: {line.error}"
+            log.note("connection", words, category=self.category)
         line.ledger = None
         line.has_failed = True
-        words = f"connection {line.number} broke: {line.error}"
-        log.note("connection", words, category=self.category)
         self.counted.breaks += 1
         if not line.topics and line in self.lines:
             self.lines.remove(line)

@@ -20,13 +20,13 @@ from channels.layers import get_channel_layer
 
 from relay import conf, envelopes
 from relay.clock import wall_ms
-from relay.core.limits import Window
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
 from relay.live.events import log
 from relay.steps import PATIENCE, end, repeat
 from relay.upstream import leadership
-from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
+from relay.upstream.connection import Connection, Door
+from relay.upstream.connects import Connects
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Line, Supply
@@ -47,6 +47,7 @@ class _Term:
         self._url = f"{settings.upstream_url}/{supply.category}"
         self._ping_interval = settings.ping_interval
         self._worker = worker
+        self._door = Door(supply.category, worker.connects)
         self._leadership = leadership
         self._layer: Any = worker.layer
         self._sends_many = hasattr(self._layer, "group_send_many")  # Channels' own layers do not
@@ -148,7 +149,7 @@ class _Term:
             line,
             url=self._url,
             ping_interval=self._ping_interval,
-            connects=self._worker.connects,
+            door=self._door,
             on_envelopes=self._notice,
         )
         task = self._start(connection.run(), f"connection {number}")
@@ -180,7 +181,7 @@ class UpstreamWorker:
         name: Host and process, for operators.
         categories: Those it competes for.
         supplies: The categories it leads.
-        connects: Counts its connects to the exchange, over all categories.
+        connects: Allows its connects to the exchange, over all categories and workers.
     """
 
     def __init__(self, categories: Iterable[Category] = tuple(Category)) -> None:
@@ -188,7 +189,7 @@ class UpstreamWorker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.categories = tuple(categories)
         self.supplies: dict[Category, Supply] = {}
-        self.connects = Window(CONNECTS, CONNECTS_WINDOW)
+        self.connects = Connects(conf.current().upstream_url)
         self._reporting = Reporting(self.name, self.categories, self.supplies)
 
     def topics_left(self) -> int:
@@ -200,6 +201,7 @@ class UpstreamWorker:
         """Serve until cancelled."""
         urls = conf.current().redis_urls
         redis = leadership.connect(urls[0]) if urls else None
+        self.connects = Connects(conf.current().upstream_url, redis)
         try:
             async with asyncio.TaskGroup() as group:
                 steps = {"hear": self._reporting.listen, "report": self._reporting.tell}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.limits import TokenBucket, Window
+from relay.core.limits import TokenBucket
 
 PAUSES = st.lists(st.floats(0, 5), min_size=1, max_size=60)
 
@@ -67,33 +67,3 @@ def test_who_waits_until_it_is_available_gets_it(pauses: list[float], rate: floa
             later = bucket.available_at(now)
             assert 0 < later - now < 1e-9
             now = later
-
-
-def test_a_window_has_room_until_it_is_full_and_when_its_oldest_left() -> None:
-    window = Window(limit=2, seconds=10)
-    assert window.available_at(100) == 100
-    window.add(100)
-    window.add(103)
-    assert window.available_at(104) == 110
-    assert window.available_at(110) == 110
-    window.add(110)
-    assert window.available_at(110) == 113
-
-
-def test_an_overfull_window_has_room_when_enough_have_left() -> None:
-    """Several connections may have waited for the same place."""
-    window = Window(limit=2, seconds=10)
-    for now in (0, 1, 2, 3):
-        window.add(now)
-    assert window.available_at(4) == 12
-    assert window.available_at(12) == 12
-
-
-@given(st.lists(st.integers(0, 5), max_size=60))
-def test_no_window_ever_holds_more_than_its_limit(pauses: list[int]) -> None:
-    window, now, added = Window(limit=4, seconds=10), 0.0, []
-    for pause in pauses:
-        now = window.available_at(now + pause)
-        window.add(now)
-        added.append(now)
-        assert sum(now - 10 < time for time in added) <= 4

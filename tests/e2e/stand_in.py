@@ -74,6 +74,7 @@ class StandIn:
         refused: Topics that are refused, with the words.
         acks_to_lose: How many of the next acks are not sent.
         is_shut: Whether it refuses connections.
+        turned_away: How many it has refused.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ class StandIn:
         self.refused: dict[Key, str] = {}
         self.acks_to_lose = 0
         self.is_shut = False
+        self.turned_away = 0
         self._server: Server | None = None
 
     @property
@@ -157,6 +159,7 @@ class StandIn:
         await self._server.wait_closed()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.turned_away += self.is_shut
         return connection.respond(503, "shut\n") if self.is_shut else None
 
     async def _serve(self, socket: ServerConnection) -> None:

@@ -14,12 +14,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
-from relay.core.limits import Window
 from relay.core.topics import shown
 from relay.management.base import CannotContinue, CannotStart, RelayCommand
 from relay.management.state_line import Pace, report, size
 from relay.management.topics import add_topics
-from relay.upstream.connection import CONNECTS, CONNECTS_WINDOW, Connection
+from relay.upstream.connection import Connection, Door
+from relay.upstream.connects import Connects
 from relay.upstream.recorder import BLOCK_BYTES, FrameFile, Recorder
 
 logger = logging.getLogger(__name__)
@@ -95,15 +95,16 @@ async def _record(recorder: Recorder, file: FrameFile) -> None:
     tasks: list[asyncio.Task[None]] = [
         asyncio.create_task(report(_reporter(recorder, file), logger, LOG_INTERVAL))
     ]
-    connects = Window(CONNECTS, CONNECTS_WINDOW)
+    connects = Connects(conf.current().upstream_url)
     for part in recorder.categories:
+        door = Door(part.category, connects)
         for line in part.lines:
             connection = Connection(
                 part,
                 line,
                 url=f"{conf.current().upstream_url}/{part.category}",
                 ping_interval=conf.current().ping_interval,
-                connects=connects,
+                door=door,
                 on_envelopes=lambda: None,
             )
             tasks.append(asyncio.create_task(connection.run()))

@@ -10,7 +10,8 @@
  */
 
 const FIRST = 500; // ms: a dropped line is usually back
-const LONGEST = 30_000; // ms
+const LONGEST = 8_000; // ms: a page is right 10 s after its relay is back
+const LONGEST_CROWDED = 30_000; // ms, where the relay goes on asking for patience
 const CROWDED = 4; // doublings to start with when the relay asks for patience: 4 to 8 s
 const AT_ONCE = 250; // ms: spreads the clients of a relay that restarts
 
@@ -61,6 +62,6 @@ export function delay(code, failures, random) {
   if (kind === Verdict.AT_ONCE && failures === 0) return AT_ONCE * random;
   const isCrowded = code >= 4100 && code < 4200;
   const doublings = isCrowded ? failures + CROWDED : failures;
-  const longest = Math.min(LONGEST, FIRST * 2 ** doublings);
+  const longest = Math.min(isCrowded ? LONGEST_CROWDED : LONGEST, FIRST * 2 ** doublings);
   return longest * (0.5 + random / 2);
 }

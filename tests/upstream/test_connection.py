@@ -1,0 +1,232 @@
+"""relay/upstream/connection.py: one connection, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import time
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay import envelopes
+from relay.core.ledger import Ledger
+from relay.core.topics import Category
+from relay.upstream import connection as module
+from relay.upstream.connection import OPEN_TIMEOUT, RETRY_CEILING, Connection, Door
+from relay.upstream.connects import Connects
+from relay.upstream.supply import Supply
+from tests.e2e.stand_in import BookFeed, StandIn
+from tests.processes import PATIENCE, until
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[StandIn]:
+    async with StandIn() as exchange:
+        yield exchange
+
+
+class Upstream:
+    """The supply of one category and its connections, as a term has them."""
+
+    def __init__(self, url: str) -> None:
+        self.supply = Supply(
+            Category.LINEAR,
+            epoch=1,
+            worker="w",
+            linger=10,
+            max_topics=lambda: 10_000,
+            wall_ms=lambda: 1,
+            random=lambda: 0.0,
+        )
+        self.url = f"{url}/linear"
+        self.door = Door(Category.LINEAR, Connects(url))
+        self.connections: dict[int, Connection] = {}
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def want(self, *topics: str) -> None:
+        demand = envelopes.demand("hub", dict.fromkeys(topics), epoch=0)
+        self.supply.demand(demand, time.monotonic())
+        for line in self.supply.lines:
+            if line.number not in self.connections:
+                connection = Connection(
+                    self.supply,
+                    line,
+                    url=self.url,
+                    ping_interval=0.5,
+                    door=self.door,
+                    on_envelopes=lambda: None,
+                )
+                self.connections[line.number] = connection
+                self.tasks.append(asyncio.create_task(connection.run()))
+        for connection in self.connections.values():
+            connection.wake()
+
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def upstream(url: str) -> AsyncIterator[Upstream]:
+    one = Upstream(url)
+    try:
+        yield one
+    finally:
+        await one.end()
+
+
+async def test_a_connection_whose_requests_fail_is_replaced(
+    exchange: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stayed open and "live", without pings, requests or an end."""
+    requests, calls = Ledger.requests, 0
+
+    def fail_once(self: Ledger, now: float) -> list[bytes]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyError("a fault of the program")
+        return requests(self, now)
+
+    monkeypatch.setattr(Ledger, "requests", fail_once)
+    async with upstream(exchange.url) as one:
+        one.want("tickers.A")
+        await exchange.until(lambda: exchange.opened["linear"] == 2, "a second connection")
+        one.want("tickers.B")
+        await exchange.until_followed("linear", "tickers.A", "tickers.B")
+    assert "a fault of the program" in caplog.text
+
+
+async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
+    exchange: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer fired every 5 ms for ever, and held the supply with what waited in it."""
+    monkeypatch.setattr("relay.upstream.supply.CROWDED_BYTES", 1_000)
+    feed = BookFeed("BTCUSDT")
+    exchange.feeds["linear", feed.topic] = feed.greeting
+
+    async def serve() -> weakref.ref[Supply]:
+        async with upstream(exchange.url) as one:
+            one.want(feed.topic)
+            await exchange.until_followed("linear", feed.topic)
+            for _ in range(100):
+                await exchange.say("linear", feed.topic, feed.delta())
+            [connection] = one.connections.values()
+            await until(lambda: connection._resuming is not None, PATIENCE, "reading pauses")
+            assert one.supply.is_crowded
+        return weakref.ref(one.supply)
+
+    ended = await asyncio.create_task(serve())
+
+    def is_gone() -> bool:
+        gc.collect()
+        return ended() is None
+
+    await until(is_gone, PATIENCE, "the supply is forgotten")
+
+
+async def test_while_the_exchange_is_away_one_connection_tries_for_all(
+    exchange: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = 0.2
+    monkeypatch.setattr(module, "FIRST_RETRY", pause)
+    monkeypatch.setattr(module, "RETRY_CEILING", pause)
+    topics = [f"orderbook.50.{'X' * 38}{number:04}" for number in range(1_600)]
+    exchange.is_shut = True
+    async with upstream(exchange.url) as one:
+        one.want(*topics)
+        lines = len(one.supply.lines)
+        assert lines >= 4
+        await until(lambda: exchange.turned_away >= lines, PATIENCE, "each has tried")
+        began, before = time.monotonic(), exchange.turned_away
+        await until(lambda: exchange.turned_away >= before + 6, PATIENCE, "six tries")
+        assert time.monotonic() - began > 5 * pause * 2 / 3  # jitter takes a third at most
+        exchange.is_shut = False
+        await exchange.until(lambda: len(exchange.of("linear")) == lines, "all connections")
+
+
+def test_the_longest_pause_and_a_handshake_that_hangs_keep_the_promise_of_ten_seconds() -> None:
+    assert RETRY_CEILING + OPEN_TIMEOUT < 10
+
+
+# ---- proxies ----
+
+
+@contextlib.asynccontextmanager
+async def proxy(port: int) -> AsyncIterator[tuple[int, list[str]]]:
+    """An HTTP proxy that leads to a port of this machine, whatever it is asked for."""
+    asked: list[str] = []
+    pumps: list[asyncio.Task[None]] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n")[0].decode())
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        pumps.append(asyncio.create_task(pump(reader, far_writer)))
+        pumps.append(asyncio.create_task(pump(far_reader, writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def test_a_proxy_is_named_in_the_log_without_its_password(
+    exchange: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with proxy(exchange.port) as (port, asked):
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+        async with upstream("ws://stream.exchange.test/v5/public") as one:
+            one.want("tickers.A")
+            await exchange.until_followed("linear", "tickers.A")
+    assert asked == ["CONNECT stream.exchange.test:80 HTTP/1.1"]
+    assert f"through the proxy http://127.0.0.1:{port}" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY"])
+async def test_no_proxy_is_asked_for_an_exchange_on_this_machine(
+    name: str, exchange: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    async with upstream(exchange.url) as one:
+        one.want("tickers.A")
+        await exchange.until_followed("linear", "tickers.A")
+
+
+@pytest.mark.parametrize("value", ["nonsense://x", "socks5://127.0.0.1:9", "http://127.0.0.1:9"])
+async def test_a_proxy_that_cannot_be_used_is_said_in_one_line(
+    value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("https_proxy", value)
+    async with upstream("ws://stream.exchange.test/v5/public") as one:
+        one.want("tickers.A")
+        await until(lambda: "cannot be made" in caplog.text, PATIENCE, "a warning")
+    assert "Traceback" not in caplog.text
+    assert "through the proxy" in caplog.text
