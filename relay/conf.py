@@ -38,7 +38,11 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an operator can set, with its default; times in seconds, sizes in bytes."""
 
     upstream_url: Annotated[
-        str, Meta(description="a ws:// or wss:// address with a host and without a query")
+        str,
+        Meta(
+            description="a ws:// or wss:// address with a host, without a query and without the "
+            "category, which is appended"
+        ),
     ] = "wss://stream.bybit.com/v5/public"
     """Base address of the exchange, without a closing slash; `/{category}` is appended."""
 
@@ -216,9 +220,17 @@ def _from_text(plain: Any, text: str) -> Any:
     return text
 
 
+# What the address of a whole socket ends with, which people paste from Bybit's documentation.
+_ENDS_OF_SOCKETS = frozenset(
+    ("spot", "linear", "inverse", "option", "spread", "rfq", "fp", "misc", "status", "private")
+)
+
+
 def _upstream_url(url: str) -> str:
     parts = _split(url, ("ws", "wss"))
-    if not parts.hostname or parts.query or parts.fragment:
+    if not parts.hostname or parts.query or parts.fragment or "{" in url:
+        raise ValueError
+    if parts.path.rstrip("/").rpartition("/")[2].lower() in _ENDS_OF_SOCKETS:
         raise ValueError
     return url.rstrip("/")
 

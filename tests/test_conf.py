@@ -119,7 +119,8 @@ def test_a_number_that_is_none_is_a_fault(field: str, given: Any) -> None:
         (
             "upstream_url",
             "https://stream.bybit.com/v5/public",
-            "UPSTREAM_URL: expected a ws:// or wss:// address with a host and without a query, "
+            "UPSTREAM_URL: expected a ws:// or wss:// address with a host, without a query "
+            "and without the category, which is appended, "
             "found 'https://stream.bybit.com/v5/public'",
         ),
         (
@@ -145,6 +146,11 @@ def test_a_fault_says_what_was_expected_and_what_was_found(
         ("upstream_url", "ws://[::1"),
         ("upstream_url", "ws://h/v5?key=1"),
         ("upstream_url", "ws://h h/"),
+        ("upstream_url", "wss://stream.bybit.com/v5/public/linear"),
+        ("upstream_url", "wss://stream.bybit.com/v5/public/SPOT/"),
+        ("upstream_url", "wss://stream.bybit.com/v5/public/misc/status"),
+        ("upstream_url", "wss://stream.bybit.com/v5/public/{category}"),
+        ("upstream_url", "wss://stream.bybit.com/v5/private"),
         ("redis_urls", "http://h"),
         ("redis_urls", "redis://"),
         ("redis_urls", "redis://h:0x/0"),
