@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Callable
 from typing import Protocol
 
@@ -132,20 +133,23 @@ class LeaseLeadership:
         """Wait until the lease is this worker's; return the epoch of its term."""
         has_waited = is_doubtful = False
         not_before = 0.0
+        # One token a term, chosen here: a lock that Redis grants later than this worker waits for
+        # its answer is recognised as its own.
+        self._lock.local.token = uuid.uuid4().hex.encode()
         while True:
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
                     # Looks first: what a Redis that was stopped takes late must not be a lock.
                     lease, last = await self._redis.mget(self._keys)
                     now = asyncio.get_running_loop().time()
-                    if lease is not None:
+                    if lease is not None and lease != self._lock.local.token:
                         if not has_waited:
                             logger.info("%s: waits to lead", self._category)
                         has_waited, is_doubtful, not_before = True, False, 0.0
                     elif has_waited and not not_before and (is_doubtful or last is None):
                         # Redis was away or was flushed: whoever led is likely to live.
                         not_before = now + GRACE
-                    elif now >= not_before and await self._lock.acquire(blocking=False):
+                    elif now >= not_before and await self._acquire():
                         epoch = await self._take_number()
                         if epoch is not None:
                             self._answered()
@@ -156,6 +160,12 @@ class LeaseLeadership:
                 is_doubtful = True
                 self._failed(fault, "cannot be told who leads")
             await asyncio.sleep(RETRY)
+
+    async def _acquire(self) -> bool:
+        """Take the lease if nobody else has it; return whether it is this worker's."""
+        # It may be already, by an earlier try whose answer was lost or came too late.
+        token = self._lock.local.token
+        return await self._lock.acquire(blocking=False, token=token) or await self._lock.owned()
 
     async def _take_number(self) -> int | None:
         at_least = max(self._wall_ms(), self._highest_heard + 1)
@@ -182,7 +192,7 @@ class LeaseLeadership:
         try:
             await self._lock.extend(LEASE, replace_ttl=True)
         except LockNotOwnedError:  # it ran out, or Redis was flushed or restarted
-            if not await self._lock.acquire(blocking=False):
+            if not await self._acquire():
                 return False
         return bool(await self._continue(self._keys, [self._lock.local.token, self._epoch]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,7 +12,7 @@ from redis.asyncio import Redis
 from relay.core.topics import Category
 from relay.upstream import leadership
 from relay.upstream.leadership import LEASE, RETRY, LeaseLeadership, connect
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, until
 from tests.redis_server import RedisServer
 
 NOW = 1_700_000_000_000
@@ -111,6 +112,50 @@ async def test_whoever_led_between_ends_the_term_even_if_it_is_gone(redis: Redis
     await other.win()
     await other.leave()
     assert await soon(asyncio.create_task(one.keep())) == "another worker leads"
+
+
+class Slow:
+    """A Redis that does what it is asked and answers too late, as often as it is told."""
+
+    def __init__(self, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.late = 0
+        ask = redis.set
+
+        async def set_and_be_late(*args: Any, **options: Any) -> Any:
+            answer = await ask(*args, **options)
+            if self.late:
+                self.late -= 1
+                raise TimeoutError
+            return answer
+
+        monkeypatch.setattr(redis, "set", set_and_be_late)
+
+
+async def test_a_lease_granted_too_late_does_not_end_the_term(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker took the lock that it had got itself for another worker's."""
+    slow, one = Slow(redis, monkeypatch), candidate(redis)
+    epoch = await one.win()
+    await redis.delete(LEADER)  # Redis forgot it
+    slow.late = 1
+    keeping = asyncio.create_task(one.keep())
+    await until(lambda: not slow.late and one.is_in_doubt, PATIENCE, "no answer in time")
+    await until(lambda: not one.is_in_doubt or keeping.done(), PATIENCE, "an answer")
+    assert not keeping.done()
+    assert await redis.get(EPOCH) == str(epoch).encode()
+    keeping.cancel()
+    await one.leave()
+    assert not await redis.exists(LEADER)
+
+
+async def test_a_lease_granted_too_late_is_used_and_not_waited_for(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "LEASE", 60.0)  # seconds that nobody would lead
+    slow, one = Slow(redis, monkeypatch), candidate(redis)
+    slow.late = 1
+    assert await asyncio.wait_for(one.win(), 30) == NOW
 
 
 async def test_a_worker_that_froze_on_its_way_to_the_lead_gets_no_number(redis: Redis) -> None:
