@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,6 +142,40 @@ def test_topics_that_come_and_go_while_no_worker_can_be_told_are_forgotten(
         town.hub.leave(reader, [topic(f"tickers.A{number}")])
     asked, dropped = town.hub.take_demand(Category.LINEAR)
     assert (asked, len(dropped)) == ({}, 10)
+
+
+# ---- turns of the event loop ----
+
+
+def test_acks_of_many_topics_are_spread_over_turns(town: Town) -> None:
+    readers = [RecordingReader() for _ in range(5)]
+    topics = [topic(f"tickers.A{number}") for number in range(1_000)]
+    for reader in readers:
+        town.subscribe(reader, *topics)
+    town.now += MAX_ACK_DELAY
+    turns = []
+    while (due_at := town.hub.due_at()) is not None and due_at <= town.now:
+        town.hub.tick(town.now)
+        turns.append(sum(len(reader.taken()) for reader in readers))
+    assert turns == [1] * 5
+
+
+def test_a_call_is_made_at_its_time_and_in_a_turn_that_has_room(town: Town) -> None:
+    made: list[str] = []
+
+    def costly(name: str, now: float) -> None:
+        made.append(name)
+        town.hub.use_turn(1_000)
+
+    for name, at in (("later", 1_002.0), ("second", 1_001.0), ("first", 1_000.5)):
+        town.hub.call_at(at, partial(costly, name))
+    town.pass_time(1)
+    assert made == ["first"]
+    town.pass_time(0)
+    town.pass_time(0)
+    assert made == ["first", "second"]
+    town.pass_time(1)
+    assert made == ["first", "second", "later"]
 
 
 # ---- the ack ----
