@@ -16,6 +16,7 @@ import time
 from collections import Counter
 
 from relay import conf
+from relay.addresses import counted_as
 from relay.client import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
 from relay.hub_runner import HubRunner
 from relay.live.service import LiveService
@@ -78,7 +79,9 @@ class WebProcess:
         settings = conf.current()
         if self.is_stopping or len(self.clients) >= settings.max_connections:
             return False
-        return address is None or self._addresses[address] < settings.max_connections_per_address
+        if address is None:
+            return True
+        return self._addresses[counted_as(address)] < settings.max_connections_per_address
 
     def backlogged(self) -> list[Client]:
         """Return the clients whose sockets have not accepted everything. Safe from any thread."""
@@ -90,7 +93,7 @@ class WebProcess:
         client.backlogged_in = self._backlogged
         self.ways[client.door.value, client.outbound.way] += 1
         if client.address is not None:
-            self._addresses[client.address] += 1
+            self._addresses[counted_as(client.address)] += 1
 
     def remove(self, client: Client) -> None:
         """Count a client out, once."""
@@ -99,9 +102,10 @@ class WebProcess:
         del self.clients[client]
         self.ways[client.door.value, client.outbound.way] -= 1
         if client.address is not None:
-            self._addresses[client.address] -= 1
-            if not self._addresses[client.address]:
-                del self._addresses[client.address]
+            counted = counted_as(client.address)
+            self._addresses[counted] -= 1
+            if not self._addresses[counted]:
+                del self._addresses[counted]
 
     def refuse_newcomers(self) -> None:
         """Begin to stop: from here on no client is let in, and `/readyz` says so.

@@ -404,6 +404,33 @@ async def test_too_many_topics_and_too_many_requests_are_refused(
         assert await one.until_closed() == 4129
 
 
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["203.0.113.7:50001", "203.0.113.7", "::ffff:203.0.113.7"],
+        ["[2001:db8:1:2::1]:50001", "2001:DB8:1:2::2", "2001:db8:1:2:3::"],
+    ],
+)
+async def test_the_limit_of_an_address_holds_however_a_proxy_spells_it(
+    spellings: list[str], programs: Programs, exchange: StandIn
+) -> None:
+    relay = await programs.daphne(
+        exchange.url, "--proxy-headers", RELAY_MAX_CONNECTIONS_PER_ADDRESS="2"
+    )
+    async with AsyncExitStack() as stack:
+        sockets = [
+            await stack.enter_async_context(
+                connect(relay.url("/ws"), additional_headers={"X-Forwarded-For": spelling})
+            )
+            for spelling in spellings
+        ]
+        for socket in sockets[:2]:
+            await socket.send('{"method":"ping"}')
+            assert json.loads(await socket.recv()) == {"method": "pong"}
+        await sockets[2].wait_closed()
+        assert sockets[2].close_code == 4100
+
+
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 async def test_v5_takes_requests_in_turn_and_refuses_none_for_their_rate(
     server: str, programs: Programs, exchange: StandIn
