@@ -96,6 +96,11 @@ class Picture:
             history.append(value or 0)
         return silent
 
+    def workers(self, now: float) -> tuple[list[str], list[str]]:
+        """Return the names of the workers that report, and the categories that they lead."""
+        alive = self._alive(self._workers, now)
+        return [worker.report["name"] for worker in alive], list(leaders_of(alive))
+
     def processes(self) -> list[str]:
         """Return the web processes that are known."""
         return list(self._hubs)

@@ -21,6 +21,7 @@ from django import db
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
+from relay import conf
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
 from relay.clock import wall_ms
 from relay.core.frames import Batch
@@ -41,6 +42,7 @@ from relay.live.reports import (
 )
 from relay.live.rows import connection_rows, topic_rows
 from relay.live.topic_table import Page
+from relay.live.worker_watch import WorkerWatch
 from relay.metrics.counters import counters
 from relay.models import PinnedTopic
 from relay.steps import PATIENCE, end, repeat
@@ -206,6 +208,8 @@ class LiveService:
 
     async def _beat(self) -> None:
         """Once a second: keep the totals, and forget who is silent."""
+        watch = WorkerWatch(time.monotonic())
+        has_worker_inside = not conf.current().redis_urls
         cut_off = -math.inf  # when this process last could not reach the channel layer
         while True:
             await asyncio.sleep(REPORT_INTERVAL)
@@ -218,8 +222,17 @@ class LiveService:
             # Whom this process could not hear is not silent.
             for name in silent if is_first and could_hear else ():
                 log.note("silent", f"no report any more of {name}")
+            if could_hear and not has_worker_inside:
+                self._look_after_workers(watch, now)
             for watcher in self.watchers:
                 self.wish(watcher)
+
+    def _look_after_workers(self, watch: WorkerWatch, now: float) -> None:
+        """Log when no upstream worker serves this process, and what to do."""
+        workers, led = self.picture.workers(now)
+        wanted = {audience.topic.category for audience in self._runner.hub.audiences.values()}
+        for is_fault, words in watch.look(workers, led, wanted, now):
+            logger.log(logging.ERROR if is_fault else logging.INFO, "%s", words)
 
     async def _make(self, now: float) -> Report:
         topics = topic_rows(self._runner.hub, now)

@@ -59,7 +59,7 @@ class FeedState(StrEnum):
 
     CONNECTING = "connecting"  # the first attempt
     LIVE = "live"
-    STALE = "stale"  # connected, but the relay has lost the exchange
+    STALE = "stale"  # connected, but the relay is not connected to the exchange
     RECONNECTING = "reconnecting"
 
 
@@ -128,6 +128,7 @@ class TopicFeed:
         self._bye = ""
         self._heard_at = 0.0
         self._stale_at = 0.0
+        self._had_exchange = False  # whether anything of it has come through this relay
         self._is_held = False  # by whoever takes the messages
         self._last_id = 0
         self._requests: dict[str, Followed] = {}
@@ -219,7 +220,6 @@ class TopicFeed:
         self.retry_at, self.reason = None, ""
         for followed in self._wanted():
             self._asked.put_nowait(followed)
-        self._become(FeedState.LIVE)
         speaking = asyncio.create_task(self._speak(socket))
         try:
             while self._wanted():
@@ -296,6 +296,7 @@ class TopicFeed:
             logger.warning("%s needs a new snapshot: %s", followed.topic, fault)
             self._resync(followed)
             return
+        self._had_exchange = True
         if self.state is FeedState.STALE and time.monotonic() - self._stale_at < UNDER_WAY:
             followed.upstream_changed(is_down=True)
         self._is_held = True
@@ -327,6 +328,9 @@ class TopicFeed:
         asyncio.get_running_loop().call_later(delay, self._asked.put_nowait, followed)
 
     def _heard(self, word: _Word) -> None:
+        # A relay that refuses a connection opens it to say so: only what it says next is a welcome.
+        if word.type not in ("bye", "status") and self.state is not FeedState.STALE:
+            self._become(FeedState.LIVE)
         if word.success is not None:
             self._answered(word)
         elif word.type == "status":
@@ -334,7 +338,9 @@ class TopicFeed:
             self._stale_at = time.monotonic()
             for followed in self.topics.values():
                 followed.upstream_changed(is_down=is_down)
-            self.reason = "the relay has lost the exchange" if is_down else ""
+            self._had_exchange = self._had_exchange or not is_down
+            verb = "has lost" if self._had_exchange else "is not connected to"
+            self.reason = f"the relay {verb} the exchange" if is_down else ""
             self._become(FeedState.STALE if is_down else FeedState.LIVE, self.reason)
         elif word.type == "gap" and word.topic in self.topics:
             self.topics[word.topic].dropped += word.dropped

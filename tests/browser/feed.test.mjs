@@ -76,8 +76,11 @@ test("a relay without the exchange is stale from the first word on", () => {
   stage.socket.receive({ type: "status", category: "linear", upstream: "down", since: 1 });
   stage.socket.receive({ method: "pong" });
   assert.deepEqual(states, ["connecting", "stale"]);
+  assert.equal(feed.reason, "the relay is not connected to the exchange"); // it may never have been
   stage.socket.receive({ type: "status", category: "linear", upstream: "live", since: 2 });
-  assert.equal(feed.state, "live");
+  assert.deepEqual([feed.state, feed.reason], ["live", null]);
+  stage.socket.receive({ type: "status", category: "linear", upstream: "down", since: 3 });
+  assert.equal(feed.reason, "the relay has lost the exchange");
 });
 
 test("a snapshot makes a topic live and its listener hears every message", () => {

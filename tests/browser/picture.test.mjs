@@ -169,6 +169,14 @@ test("a category that is wanted and has no leader is said before all that follow
   assert.deepEqual(wordsOf(faults), ["linear: no upstream worker leads"]);
 });
 
+test("a relay without any worker is not well, though nobody wants anything", () => {
+  const idle = picture({ workers: [], linear: { state: "idle", worker: "", topics: 0, confirmed: 0, connections: [] } });
+  const [fault, ...others] = faultsIn(idle);
+  assert.deepEqual([fault.level, fault.words], ["bad", "No upstream worker reports"]);
+  assert.match(fault.detail, /manage.py run_upstream/);
+  assert.deepEqual(others, []);
+});
+
 test("what is broken comes before what is slow", () => {
   const faults = faultsIn(
     picture({

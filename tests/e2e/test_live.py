@@ -27,7 +27,7 @@ from tests.e2e.operators import (
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
 from tests.e2e.test_redis import House
 from tests.e2e.test_upstream import QUICK, following, listed, moves
-from tests.processes import MANAGE, Program, Programs, WebServer
+from tests.processes import MANAGE, PATIENCE, Program, Programs, WebServer, until
 from tests.redis_server import RedisServer
 
 BOOK = "orderbook.50.BTCUSDT"
@@ -156,6 +156,21 @@ async def test_a_killed_standby_is_missing_until_another_takes_its_place(
         programs.upstream(exchange.url, redis_url, **QUICK)
         for asked in (first, second):
             await asked.until(lambda p: standbys(p) == 1 and not p["missing"], "another stands by")
+
+
+async def test_a_web_process_without_a_worker_says_what_to_start(
+    exchange: StandIn, programs: Programs, redis_url: str
+) -> None:
+    web = await programs.daphne(exchange.url, REDIS_URL=redis_url, **QUICK)
+    book = BookFeed("BTCUSDT")
+    listed(exchange, "linear", book)
+    async with following(web, BOOK) as reader:
+        await until(lambda: "manage.py run_upstream" in web.program.output, PATIENCE, "what to do")
+        assert "no upstream worker reports, so readers get no data" in web.program.output
+        programs.upstream(exchange.url, redis_url, **QUICK)
+        await until(lambda: "reports" in web.program.output.splitlines()[-1], PATIENCE, "it came")
+        await reader.until_at(BOOK, book.u)
+    assert web.program.output.count("manage.py run_upstream") == 1
 
 
 async def test_a_killed_leader_is_named_no_more(

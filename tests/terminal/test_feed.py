@@ -41,11 +41,16 @@ class Relay:
         self.heard: list[dict[str, Any]] = []
         self.opened: list[float] = []
         self.is_silent = False
+        self.refuses_with: tuple[int, str] | None = None  # close code and words
         self.answers: list[dict[str, Any]] = []  # instead of success, one a subscribe
 
     async def serve(self, socket: ServerConnection) -> None:
         self.sockets.append(socket)
         self.opened.append(time.monotonic())
+        if self.refuses_with is not None:
+            code, words = self.refuses_with
+            await self.say({"type": "bye", "code": "refused", "message": words})
+            await socket.close(code)
         async for text in socket:
             request = json.loads(text)
             if request["method"] == "ping":
@@ -112,6 +117,32 @@ class Watching:
     async def end(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def test_a_relay_that_refuses_the_connection_is_never_called_live(relay: Relay) -> None:
+    relay.refuses_with = (4003, "this origin may not connect")
+    watching = Watching(relay, BOOK)
+    states: list[FeedState] = []
+    watching.feed._on_change = lambda: states.append(watching.feed.state)
+    with pytest.raises(Unwelcome, match="this origin may not connect"):
+        async with asyncio.timeout(PATIENCE):
+            await watching.task
+    assert FeedState.LIVE not in states
+    assert watching.feed.state is FeedState.CONNECTING
+
+
+async def test_a_relay_that_never_had_the_exchange_has_not_lost_it(relay: Relay) -> None:
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.heard, PATIENCE, "a subscribe")
+    status = {"type": "status", "category": "linear", "since": 1}
+    for upstream, reason in (
+        ("down", "the relay is not connected to the exchange"),
+        ("live", ""),
+        ("down", "the relay has lost the exchange"),
+    ):
+        await relay.say(status | {"upstream": upstream})
+        await until(lambda: watching.feed.reason == reason, PATIENCE, reason)  # noqa: B023
+    await watching.end()
 
 
 async def test_a_gap_makes_the_book_stale_until_a_new_snapshot(relay: Relay) -> None:

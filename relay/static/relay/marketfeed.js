@@ -35,8 +35,8 @@
  * |---|---|
  * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe; `reason` says why, where there is a why |
  * | `connecting` | the first attempt is under way, until the relay answers |
- * | `live` | the relay answers, and has not lost the exchange |
- * | `stale` | connected, but the relay has lost the exchange: images are the last ones known |
+ * | `live` | the relay answers, and has not said that it is not connected to the exchange |
+ * | `stale` | connected, but the relay is not connected to the exchange, or has lost it: images are the last ones known |
  * | `reconnecting` | the connection is lost; `feed.retryAt` says when the next attempt is due |
  *
  * | `subscription.state` | meaning |
@@ -89,6 +89,7 @@ export class MarketFeed extends EventTarget {
   #openedAt = null;
   #failures = 0;
   #isUpstreamDown = false;
+  #hadExchange = false; // whether anything of the exchange has come through this relay
   #bye = null;
   #pacer;
   #timers;
@@ -388,6 +389,7 @@ export class MarketFeed extends EventTarget {
       followed.interrupt();
       this.#resyncLater(followed);
     } else if (outcome === Outcome.APPLIED) {
+      this.#hadExchange = true;
       followed.applied(message, this.#isUpstreamDown);
     }
   }
@@ -424,7 +426,9 @@ export class MarketFeed extends EventTarget {
   #noticed(message) {
     if (message.type === "status" && message.category === this.category) {
       this.#isUpstreamDown = message.upstream !== "live";
-      const words = this.#isUpstreamDown ? "the relay has lost the exchange" : null;
+      this.#hadExchange ||= !this.#isUpstreamDown;
+      const verb = this.#hadExchange ? "has lost" : "is not connected to";
+      const words = this.#isUpstreamDown ? `the relay ${verb} the exchange` : null;
       for (const followed of this.#topics.values()) followed.upstreamChanged(this.#isUpstreamDown);
       this.#become(this.#isUpstreamDown ? FeedState.STALE : FeedState.LIVE, words);
     } else if (message.type === "gap") {

@@ -193,6 +193,14 @@ export function faultsIn(picture) {
     });
   } else {
     addUpstream(picture, add);
+    const isSaid = found.some(({ key }) => key.startsWith("leaderless"));
+    if ((picture.workers ?? []).length === 0 && !isSaid) {
+      add("bad", "workers", "No upstream worker reports", {
+        detail: "readers get no data; start one with manage.py run_upstream and the same REDIS_URL",
+        patience: 3_000,
+        view: { tab: "processes" },
+      });
+    }
   }
   const { lagging, unsent, redis_delay_ms: redis } = picture.totals;
   if (redis >= SLOW_REDIS) {
@@ -292,7 +300,7 @@ const UPSTREAM_FAULTS = Object.freeze({
     level: "bad",
     topicsOf: desired,
     say: () => "no upstream worker leads",
-    hint: "none runs, or none reaches Redis; look at run_upstream",
+    hint: "none runs, or none reaches Redis: start one with manage.py run_upstream and the same REDIS_URL",
     patience: 3_000,
     view: { tab: "processes" },
   },
