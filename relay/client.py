@@ -413,13 +413,18 @@ class Client:
         self.outbound.close(code, message)
         if not self._has_flooded:
             self.outbound.resume_reading()  # to read the client's own close frame
+        self._hub.call_at(time.monotonic(), self._leave)  # not now: the hub may be delivering
+
+    def _leave(self, _now: float = 0.0) -> None:
+        """Follow nothing any more."""
+        self._hub.leave(self, list(self.topics))
+        self.topics.clear()
 
     def gone(self) -> None:
         """Forget everything: the connection has ended."""
         self.is_closing = True
         self._intake.clear()
-        self._hub.leave(self, list(self.topics))
-        self.topics.clear()
+        self._leave()
         self.outbound.detach()
         if self.backlogged_in is not None:
             self.backlogged_in.discard(self)

@@ -868,6 +868,24 @@ def test_nothing_is_said_after_the_close(call: Call) -> None:
     assert (call.raw(), call.outbound.closed) == ([], [4200])
 
 
+def test_a_client_that_is_being_closed_reads_nothing_any_more(call: Call, clock: Clock) -> None:
+    other = Call(clock)
+    other.client._hub = other.hub = call.hub
+    call.follow(BOOK)
+    other.say(subscribe())
+    other.pass_time(MIN_ACK_DELAY)
+    call.publish(BOOK, 0, snapshot(5_000))
+    [audience] = call.hub.audiences.values()
+    assert (audience.subscribers, audience.deliveries) == (2, 2)
+    other.client.close(4110, "disconnected", "an operator disconnected this client")
+    call.pass_time(0)
+    call.publish(BOOK, 1, delta(5_001))
+    assert (audience.subscribers, audience.deliveries) == (1, 3)
+    call.client.close(4110, "disconnected", "an operator disconnected this client")
+    call.pass_time(0)
+    assert call.hub.audiences == {}
+
+
 def test_who_is_gone_leaves_nothing_behind(call: Call) -> None:
     call.follow(BOOK)
     call.say(subscribe(topic="tickers"))
