@@ -27,6 +27,7 @@ MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has s
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
 TURN = 20.0  # requests taken in one turn of the event loop, which costs it 1 to 2 ms
 SETTLED_AT_ONE_PRICE = 50  # topics whose ack takes about as long as a simple request
+TOO_MANY = "the relay carries as many topics as it may"
 SERVED = (UpstreamState.LIVE, UpstreamState.PARTIAL)
 
 
@@ -101,7 +102,8 @@ class Hub:
         request = Request(
             reader, dict.fromkeys(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
         )
-        self._check_room([t for t in request.topics if t.group not in self.audiences])
+        new = [topic for topic in request.topics if topic.group not in self.audiences]
+        self._check_room(reader, new, now)
         for topic in request.topics:
             audience = self.audiences.get(topic.group) or self._open(topic, now)
             audience.waiting[reader] = request
@@ -112,7 +114,7 @@ class Hub:
         self._schedule(request)
         return request
 
-    def _check_room(self, topics: Sequence[Topic]) -> None:
+    def _check_room(self, reader: Reader, topics: Sequence[Topic], now: float) -> None:
         """Raise a refusal unless topics that are new here may be opened.
 
         The worker keeps the limit over all hubs. A hub keeps it as well, because while no worker
@@ -122,10 +124,30 @@ class Hub:
             return
         if not self.is_reachable:
             raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
-        if len(self.audiences) + len(topics) > conf.current().max_topics:
-            words = "the relay carries as many topics as it may"
-            log.note("too_many_topics", words, category=topics[0].category, topic=topics[0].text)
-            raise Refusal(Code.TOO_MANY_TOPICS, words)
+        missing = len(self.audiences) + len(topics) - conf.current().max_topics
+        if missing > 0 and not self._displace(reader, missing, now):
+            log.note("too_many_topics", TOO_MANY, category=topics[0].category, topic=topics[0].text)
+            raise Refusal(Code.TOO_MANY_TOPICS, TOO_MANY)
+
+    def _displace(self, reader: Reader, count: int, now: float) -> bool:
+        """Refuse so many topics to the reader who has most of those that were never confirmed.
+
+        Return False, and refuse nothing, unless that reader keeps more of them than `reader` gets.
+        """
+        unconfirmed: dict[Reader, list[Audience]] = {}
+        for audience in self.audiences.values():
+            if not audience.is_confirmed and not audience.is_pinned:
+                for each in (*audience.waiting, *audience.owed, *audience.current):
+                    unconfirmed.setdefault(each, []).append(audience)
+        most = max(unconfirmed.values(), key=len, default=[])
+        if len(most) <= len(unconfirmed.get(reader, ())) + 2 * count:
+            return False
+        for audience in most[:count]:
+            self._refused(audience, Refusal(Code.TOO_MANY_TOPICS, TOO_MANY))
+            for request in list(audience.waiting.values()):
+                if request.not_before <= now:
+                    self._settle(request, now)
+        return True
 
     def _open(self, topic: Topic, now: float) -> Audience:
         audience = self.audiences[topic.group] = Audience(topic, next(self._number))

@@ -133,6 +133,27 @@ def test_a_hub_has_no_more_topics_than_the_relay_may_subscribe(
     assert len(town.hub.audiences) == 2
 
 
+def test_one_reader_s_invented_topics_do_not_shut_a_stranger_out(
+    town: Town, reader: RecordingReader, settings: Any
+) -> None:
+    settings.RELAY = {"max_topics": 10}
+    town.upstream("live")
+    good, invented = topic("tickers.GOOD"), [topic(f"tickers.A{number}") for number in range(9)]
+    first, stranger = RecordingReader(), RecordingReader()
+    town.follow(first, good, (1, ticker(of=good.text)))
+    for each in invented:
+        town.subscribe(reader, each)
+    town.pass_time(MIN_ACK_DELAY)
+    town.subscribe(stranger, topic("tickers.WANTED"))
+    town.pass_time(MIN_ACK_DELAY)
+    assert reader.taken() == [(Code.TOO_MANY_TOPICS, 7)]
+    carried = {audience.topic for audience in town.hub.audiences.values()}
+    assert carried == {good, *invented[1:], topic("tickers.WANTED")}
+    with pytest.raises(Refusal):  # it has the most of them itself
+        town.subscribe(reader, topic("tickers.MORE"))
+    assert {audience.topic for audience in town.hub.audiences.values()} == carried
+
+
 def test_topics_that_come_and_go_while_no_worker_can_be_told_are_forgotten(
     town: Town, reader: RecordingReader, settings: Any
 ) -> None:

@@ -24,6 +24,7 @@ class Interest:
         self._renewed: dict[str, float] = {}  # process -> time
         self._wanted_at: dict[str, float] = {}  # topic -> when somebody last said so
         self._holders: dict[str, int] = {}  # topic -> processes that want it
+        self._lingering: dict[str, None] = {}  # topics that no process wants, longest first
 
     def renew(self, process: str, topics: Iterable[str], now: float) -> None:
         """Take a process's whole interest; what it leaves out it no longer wants."""
@@ -41,6 +42,7 @@ class Interest:
             self._wanted_at[topic] = now
             if topic not in held:
                 held.add(topic)
+                self._lingering.pop(topic, None)
                 self._holders[topic] = self._holders.get(topic, 0) + 1
 
     def drop(self, process: str, topics: Iterable[str], now: float) -> None:
@@ -61,14 +63,20 @@ class Interest:
         for process, renewed in list(self._renewed.items()):
             if now - renewed > LEASE:
                 self._forget(process)
-        gone = [
-            topic
-            for topic, wanted_at in self._wanted_at.items()
-            if topic not in self._holders and now - wanted_at >= linger
-        ]
+        gone = [topic for topic in self._lingering if now - self._wanted_at[topic] >= linger]
         for topic in gone:
-            del self._wanted_at[topic]
+            self.let_go(topic)
         return gone
+
+    def longest_lingering(self) -> tuple[float, str] | None:
+        """Return the topic that has lingered longest, and when somebody last wanted it."""
+        topic = next(iter(self._lingering), None)
+        return None if topic is None else (self._wanted_at[topic], topic)
+
+    def let_go(self, topic: str) -> None:
+        """Have a topic linger no longer."""
+        if topic in self._lingering:
+            del self._lingering[topic], self._wanted_at[topic]
 
     def wanted(self) -> int:
         """Return how many topics some process wants now."""
@@ -94,3 +102,4 @@ class Interest:
         self._holders[topic] -= 1
         if not self._holders[topic]:
             del self._holders[topic]
+            self._lingering[topic] = None

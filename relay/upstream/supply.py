@@ -7,7 +7,7 @@ envelopes to the hubs come out. `worker` carries them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from relay import envelopes
@@ -84,6 +84,7 @@ class Supply:
         worker: str,
         linger: float,
         max_topics: Callable[[], int],
+        peers: Callable[[], Iterable[Supply]] | None = None,
         wall_ms: Callable[[], int],
         random: Callable[[], float],
     ) -> None:
@@ -94,6 +95,7 @@ class Supply:
             worker: Name of this worker, for operators.
             linger: Seconds a topic stays subscribed after its last reader left.
             max_topics: Tells how many further topics may be subscribed.
+            peers: Tells the supplies that share that number, this one among them.
             wall_ms: The time of day, Unix ms.
             random: Numbers in [0, 1), for jitter.
         """
@@ -107,10 +109,15 @@ class Supply:
         self._worker = worker
         self._linger = linger
         self._max_topics = max_topics
+        self._peers = peers or (lambda: (self,))
         self._wall_ms = wall_ms
         self._random = random
         self._interest = Interest()
         self._line_of: dict[str, Line] = {}
+        # Topics that the exchange has never confirmed, and the process that asked for each first.
+        self._asked_by: dict[str, str] = {}
+        # process -> topics, oldest first -> when they were asked for
+        self._unconfirmed: dict[str, dict[str, float]] = {}
         self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
         self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
         self.waiting_bytes = 0
@@ -127,18 +134,21 @@ class Supply:
     def demand(self, envelope: Demand, now: float) -> None:
         """Take what a hub wants; answer what can be answered at once."""
         process, want = envelope["process"], envelope["want"]
-        for text, position in want.items():
-            if text not in self.streams and not self._admit(text, now):
-                continue
-            self._answer(self.streams[text], position)
-        admitted = [text for text in want if text in self.streams]
+        # First what needs no room, and what makes some.
+        carried = [text for text in want if text in self.streams]
         if envelope["whole"]:
-            self._interest.renew(process, admitted, now)
+            self._interest.renew(process, carried, now)
         else:
-            self._interest.add(process, admitted, now)
+            self._interest.add(process, carried, now)
             self._interest.drop(process, envelope["drop"], now)
+        for text, position in want.items():
+            if text not in self.streams:
+                if not self._admit(text, process, now):
+                    continue
+                self._interest.add(process, [text], now)
+            self._answer(self.streams[text], position)
 
-    def _admit(self, text: str, now: float) -> bool:
+    def _admit(self, text: str, process: str, now: float) -> bool:
         """Subscribe a topic that is new here, unless there is a reason not to."""
         try:
             topic = Topic.parse(self.category, text)
@@ -149,11 +159,10 @@ class Supply:
         if now < until:
             self._put(envelopes.refused(topic.group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             return False
-        if self._max_topics() <= 0:
-            words = "the relay carries as many topics as it may"
-            log.note("too_many_topics", words, category=self.category, topic=text)
-            self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
-            return False
+        while self._max_topics() <= 0:
+            if not self._displace(process, now):
+                self._turn_away(topic)
+                return False
         was_confirmed = text in self._left_at
         offset = self._left_at.pop(text, self._first_offset)
         self.streams[text] = TopicStream(topic, offset, was_confirmed=was_confirmed)
@@ -164,8 +173,58 @@ class Supply:
         self._line_of[text] = line
         if line.ledger is not None:
             line.ledger.want(text, is_known=was_confirmed)
+        if not was_confirmed:
+            self._asked_by[text] = process
+            self._unconfirmed.setdefault(process, {})[text] = now
         self._refresh_state()
         return True
+
+    def _displace(self, process: str, now: float) -> bool:
+        """Let one topic go, so that another may be subscribed; False if none can be spared.
+
+        First the topic that no process has wanted for the longest time. Then one that the exchange
+        has never confirmed, of the process that asked for most of those: `process` itself, which
+        asks now, if no other asked for more. What it asks for together displaces nothing of itself.
+        """
+        peers = list(self._peers())
+        lingering = [
+            (*found, peer)
+            for peer in peers
+            if (found := peer._interest.longest_lingering()) is not None
+        ]
+        if lingering:
+            _, text, peer = min(lingering, key=lambda each: each[0])
+            peer._interest.let_go(text)
+            peer._release(text, now)
+            return True
+        asked = [
+            (len(topics), asker == process, next(iter(topics.items())), peer)
+            for peer in peers
+            for asker, topics in peer._unconfirmed.items()
+        ]
+        if not asked:
+            return False
+        _, is_own, (text, asked_at), peer = max(asked, key=lambda each: each[:2])
+        if is_own and asked_at >= now:
+            return False
+        peer._turn_away(peer.streams[text].topic)
+        peer._release(text, now)
+        return True
+
+    def _turn_away(self, topic: Topic) -> None:
+        """Tell the hubs that there is no room for a topic."""
+        words = "the relay carries as many topics as it may"
+        log.note("too_many_topics", words, category=self.category, topic=topic.text)
+        self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
+
+    def _settle_asker(self, text: str) -> None:
+        """Note that a topic is none of those any more that the exchange has never confirmed."""
+        process = self._asked_by.pop(text, None)
+        if process is not None:
+            topics = self._unconfirmed[process]
+            del topics[text]
+            if not topics:
+                del self._unconfirmed[process]
 
     def _line_for(self, text: str) -> Line:
         most = ARGS_PER_CONNECTION.get(self.category, CHARACTERS_PER_CONNECTION)
@@ -315,6 +374,7 @@ class Supply:
             return  # let go meanwhile, or data came before the ack
         was_live = stream.is_live
         stream.confirm(now)
+        self._settle_asker(text)
         if stream.is_live and not was_live:
             self._put_base(stream)  # trades begin here, also for hubs that know older ones
         else:
@@ -479,6 +539,7 @@ class Supply:
         stream = self.streams.pop(text, None)
         if stream is None:
             return
+        self._settle_asker(text)
         if stream.offset or stream.is_live:  # what was refused has no position that anyone knows
             self._leave_off(text, stream.offset + 1)
         line = self._line_of.pop(text)

@@ -234,6 +234,7 @@ class UpstreamWorker:
                 worker=self.name,
                 linger=settings.linger,
                 max_topics=self.topics_left,
+                peers=self.supplies.values,
                 wall_ms=wall_ms,
                 random=random.random,
             )

@@ -25,6 +25,28 @@ def test_a_topic_lingers_after_its_last_process_dropped_it() -> None:
     assert (len(interest), interest.expire(14, LINGER)) == (0, [])
 
 
+def test_the_longest_lingering_topic_is_the_first_to_be_let_go() -> None:
+    interest = Interest()
+    interest.add("p", ["a", "b", "c"], 0)
+    interest.drop("p", ["b"], 1)
+    interest.drop("p", ["a", "c"], 2)
+    interest.add("q", ["b"], 3)
+    interest.drop("q", ["b"], 4)
+    seen = []
+    while (found := interest.longest_lingering()) is not None:
+        seen.append(found)
+        interest.let_go(found[1])
+    assert seen == [(2, "a"), (2, "c"), (4, "b")]
+    assert (len(interest), interest.expire(1e9, LINGER)) == (0, [])
+
+
+def test_what_is_wanted_is_not_let_go() -> None:
+    interest = Interest()
+    interest.add("p", ["a"], 0)
+    interest.let_go("a")
+    assert (interest.longest_lingering(), interest.holders("a"), "a" in interest) == (None, 1, True)
+
+
 def test_without_linger_a_dropped_topic_goes_at_once() -> None:
     interest = Interest()
     interest.add("p", ["a"], 0)

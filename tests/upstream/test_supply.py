@@ -368,6 +368,77 @@ def test_more_topics_than_allowed_are_refused(market: Market) -> None:
     assert (verdict["type"], verdict["code"]) == ("verdict", Code.TOO_MANY_TOPICS)
 
 
+def test_topics_that_nobody_reads_make_room_the_longest_lingering_first(market: Market) -> None:
+    """Measured: ten requests of one connection filled the relay, with no topic wanted."""
+    names = [f"tickers.A{number}" for number in range(5)]
+    market.room = 5
+    market.follow(*names)
+    for name in names[:3]:
+        market.drop(name)
+        market.now += 1
+    market.want(BOOK, process="q")
+    market.want(names[1], TICKER, process="q")
+    assert list(market.supply.streams) == [*names[1:2], *names[3:], BOOK, TICKER]
+    assert all(e["code"] == "" for e in market.told() if e["type"] == "verdict")
+
+
+def test_what_one_process_drops_makes_room_for_what_it_wants_in_the_same_word(
+    market: Market,
+) -> None:
+    market.room = 1
+    market.want(BOOK)
+    market.supply.demand(envelopes.demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
+    assert list(market.supply.streams) == [TICKER]
+    market.want(TRADES, whole=True)
+    assert list(market.supply.streams) == [TRADES]
+    assert market.told() == []
+
+
+def test_never_confirmed_topics_make_room_of_the_process_that_has_the_most(
+    market: Market,
+) -> None:
+    market.room = 6
+    market.follow(BOOK)
+    invented = [f"tickers.A{number}" for number in range(4)]
+    market.want(*invented, process="q")
+    market.want("tickers.B", process="r")
+    market.now += 1
+    market.want("tickers.C", process="r")
+    market.want("tickers.D", process="r")
+    assert list(market.supply.streams) == [
+        *(BOOK, *invented[2:], "tickers.B", "tickers.C", "tickers.D"),
+    ]
+    codes = {e["group"]: e["code"] for e in market.told() if e["type"] == "verdict"}
+    assert codes == {group(text): Code.TOO_MANY_TOPICS for text in invented[:2]}
+    market.want("tickers.E", process="r")  # it has the most itself
+    assert "tickers.B" not in market.supply.streams
+    assert BOOK in market.supply.streams
+
+
+def test_confirmed_topics_that_are_wanted_make_no_room(market: Market) -> None:
+    market.room = 2
+    market.follow(BOOK, TICKER)
+    market.now += 1
+    market.want(TRADES, process="q")
+    assert list(market.supply.streams) == [BOOK, TICKER]
+    assert [e["code"] for e in market.told(TRADES)] == [Code.TOO_MANY_TOPICS]
+
+
+def test_another_category_of_the_same_worker_makes_room() -> None:
+    linear, spot = Market(), Market(Category.SPOT)
+    both = (linear.supply, spot.supply)
+    for market in (linear, spot):
+        market.supply._max_topics = lambda: 2 - sum(len(each.streams) for each in both)
+        market.supply._peers = lambda: both
+    spot.follow(BOOK, TICKER)
+    spot.drop(BOOK)
+    linear.want(BOOK)
+    assert (list(linear.supply.streams), list(spot.supply.streams)) == ([BOOK], [TICKER])
+    linear.now += 1
+    linear.want(TRADES)
+    assert (list(linear.supply.streams), list(spot.supply.streams)) == ([TRADES], [TICKER])
+
+
 # ---- refusals ----
 
 
