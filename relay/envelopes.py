@@ -1,7 +1,8 @@
 """What hubs and workers say through the channel layer, and the names of the groups they use.
 
 Web processes and upstream workers know each other by these alone. Every envelope is a dict
-of plain values with a `type`, as Channels asks.
+of plain values with a `type`, as Channels asks, and the version `v` of what it says; one of
+another version, or of an unknown type, is ignored (see `relay.inbox`).
 
 | type | from, to | says |
 |---|---|---|
@@ -20,16 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from relay.core.errors import Code
 from relay.core.replica import Position
 from relay.core.topics import Category
 
+VERSION = 1  # of all envelopes; raised when a process of an earlier version would misread one
 UPSTREAM_GROUP = "marketfeed.upstream"
 REPORTS_GROUP = "marketfeed.reports"
 BEAT = 1.0  # seconds between repetitions of `upstream`
 SILENCE = 3.0  # seconds without one, after which a worker is taken for dead: three were lost
+
+
+class UnknownEnvelope(Exception):
+    """This version has no envelope of that type."""
+
+
+def stamped(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an envelope with the version that this process speaks."""
+    return {**envelope, "v": VERSION}
 
 
 class UpstreamState(StrEnum):
@@ -56,6 +67,7 @@ class Demand(TypedDict):
     """
 
     type: str
+    v: int
     process: str
     epoch: int
     whole: bool
@@ -70,6 +82,7 @@ class Publication(TypedDict):
     """
 
     type: str
+    v: int
     group: str
     epoch: int
     after: int
@@ -81,6 +94,7 @@ class Base(TypedDict):
     """The state of one topic at (epoch, offset); `text` is None for trades before the first."""
 
     type: str
+    v: int
     group: str
     epoch: int
     offset: int
@@ -91,6 +105,7 @@ class Stale(TypedDict):
     """After (epoch, after) messages of the exchange were missed."""
 
     type: str
+    v: int
     group: str
     epoch: int
     after: int
@@ -100,6 +115,7 @@ class VerdictEnvelope(TypedDict):
     """The exchange agreed to a topic (`code` is empty), or somebody refused it."""
 
     type: str
+    v: int
     group: str
     epoch: int
     code: str
@@ -110,6 +126,7 @@ class Upstream(TypedDict):
     """How a category's connection is; `since` in Unix ms."""
 
     type: str
+    v: int
     category: str
     epoch: int
     state: str
@@ -121,6 +138,7 @@ class Joined(TypedDict):
     """A hub's mark in its own channel: for these audiences, by group, it is a member."""
 
     type: str
+    v: int
     audiences: dict[str, int]
 
 
@@ -144,6 +162,7 @@ def demand(
     positions = {topic: None if at is None else list(at) for topic, at in want.items()}
     return {
         "type": "demand",
+        "v": VERSION,
         "process": process,
         "epoch": epoch,
         "whole": whole,
@@ -154,13 +173,14 @@ def demand(
 
 def joined(audiences: Mapping[str, int]) -> Joined:
     """Return a hub's mark in its own channel."""
-    return {"type": "joined", "audiences": dict(audiences)}
+    return {"type": "joined", "v": VERSION, "audiences": dict(audiences)}
 
 
 def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:
     """Return a message on its way to the hubs; more may be appended to `texts`."""
     return {
         "type": "publication",
+        "v": VERSION,
         "group": group,
         "epoch": epoch,
         "after": after,
@@ -171,23 +191,38 @@ def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:
 
 def base(group: str, epoch: int, offset: int, text: bytes | None) -> Base:
     """Return the state of a topic."""
-    return {"type": "base", "group": group, "epoch": epoch, "offset": offset, "text": text}
+    return {
+        "type": "base",
+        "v": VERSION,
+        "group": group,
+        "epoch": epoch,
+        "offset": offset,
+        "text": text,
+    }
 
 
 def stale(group: str, epoch: int, after: int) -> Stale:
     """Return the word that a topic is not current."""
-    return {"type": "stale", "group": group, "epoch": epoch, "after": after}
+    return {"type": "stale", "v": VERSION, "group": group, "epoch": epoch, "after": after}
 
 
 def confirmed(group: str, epoch: int) -> VerdictEnvelope:
     """Return the word that the exchange agreed to a topic."""
-    return {"type": "verdict", "group": group, "epoch": epoch, "code": "", "message": ""}
+    return {
+        "type": "verdict",
+        "v": VERSION,
+        "group": group,
+        "epoch": epoch,
+        "code": "",
+        "message": "",
+    }
 
 
 def refused(group: str, epoch: int, code: Code, message: str) -> VerdictEnvelope:
     """Return the word that a topic was refused."""
     return {
         "type": "verdict",
+        "v": VERSION,
         "group": group,
         "epoch": epoch,
         "code": code.value,
@@ -201,6 +236,7 @@ def upstream(
     """Return how the connection of a category is."""
     return {
         "type": "upstream",
+        "v": VERSION,
         "category": category.value,
         "epoch": epoch,
         "state": state.value,

@@ -19,7 +19,8 @@ from relay.audience import Audience, Corked, Reader, Request
 from relay.core.errors import Code, ExchangeFault, Refusal
 from relay.core.replica import Position, Step
 from relay.core.topics import Category, Topic
-from relay.envelopes import UpstreamState
+from relay.envelopes import UnknownEnvelope, UpstreamState
+from relay.inbox import Intake
 from relay.live.events import log
 from relay.metrics.counters import counters
 
@@ -85,6 +86,7 @@ class Hub:
         self._slow: dict[Audience, None] = {}  # with readers that had no room
         self._asked: dict[Category, dict[str, Position | None]] = {}
         self._dropped: dict[Category, dict[str, None]] = {}
+        self._intake = Intake("hub", self._take)
 
     # ---- readers ----
 
@@ -297,7 +299,10 @@ class Hub:
     # ---- envelopes ----
 
     def receive(self, envelope: Any, now: float) -> None:
-        """Take one envelope of a worker."""
+        """Take one envelope of a worker; ignore one that this version cannot read."""
+        self._intake(envelope, now)
+
+    def _take(self, envelope: Any, now: float) -> None:
         kind = envelope["type"]
         if kind == "upstream":
             self._upstream(envelope, now)
@@ -330,6 +335,8 @@ class Hub:
             self._apply(audience, step)
         elif kind == "stale":
             self._apply(audience, audience.replica.stale(envelope["epoch"], envelope["after"]))
+        elif kind != "verdict":
+            raise UnknownEnvelope
         elif envelope["code"]:
             self._refused(audience, Refusal(Code(envelope["code"]), envelope["message"]))
         else:

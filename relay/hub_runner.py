@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from relay.core.interest import RENEWAL
 from relay.core.replica import Position
 from relay.core.topics import Category
 from relay.hub import Hub
+from relay.inbox import channel_in
 from relay.metrics.counters import counters
 from relay.steps import PATIENCE, end, repeat
 
@@ -89,17 +91,22 @@ class HubRunner:
 
     async def _listen(self) -> None:
         """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
-        self._channel = await self._layer.new_channel()
-        self._joined.clear()
-        await self._layer.group_add(envelopes.UPSTREAM_GROUP, self._channel)
-        self._wanted.set()
-        received = 0
-        while True:
-            message: Any = await self._layer.receive(self._channel)
-            self.hub.receive(message, time.monotonic())
-            received += 1
-            if received % ENVELOPES_PER_TURN == 0:
-                await asyncio.sleep(0)
+        async with channel_in(self._layer, envelopes.UPSTREAM_GROUP) as channel:
+            self._channel, self._joined = channel, {}
+            self._wanted.set()
+            received = 0
+            try:
+                while True:
+                    message: Any = await self._layer.receive(channel)
+                    self.hub.receive(message, time.monotonic())
+                    received += 1
+                    if received % ENVELOPES_PER_TURN == 0:
+                        await asyncio.sleep(0)
+            finally:
+                self._channel = ""
+                for group in list(self._joined):
+                    with contextlib.suppress(Exception):  # the layer may be away
+                        await self._layer.group_discard(group, channel)
 
     async def _tell(self) -> None:
         """Join the groups of new topics, then tell the workers; repeat the whole at intervals."""
@@ -136,14 +143,16 @@ class HubRunner:
 
     async def _join(self) -> None:
         """Be a member of the groups of the hub's topics, and of no others."""
-        for group in [group for group in self._joined if group not in self.hub.audiences]:
-            del self._joined[group]
-            await self._layer.group_discard(group, self._channel)
-        for group in [group for group in self.hub.audiences if group not in self._joined]:
-            await self._layer.group_add(group, self._channel)
-            self._joined[group] = None
-        if unjoined := self.hub.unjoined():
-            await self._layer.send(self._channel, dict(envelopes.joined(unjoined)))
+        channel, joined = self._channel, self._joined  # `_listen` may make another meanwhile
+        for group in [group for group in joined if group not in self.hub.audiences]:
+            del joined[group]
+            await self._layer.group_discard(group, channel)
+        for group in [group for group in self.hub.audiences if group not in joined]:
+            await self._layer.group_add(group, channel)
+            joined[group] = None
+        unjoined = self.hub.unjoined()
+        if mine := {group: number for group, number in unjoined.items() if group in joined}:
+            await self._layer.send(channel, dict(envelopes.joined(mine)))
 
     async def _tell_category(self, category: Category, *, is_renewal: bool) -> None:
         asked, dropped = self.hub.take_demand(category)

@@ -90,6 +90,12 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         for group, message in messages:
             await self.group_send(group, message)
 
+    async def forget(self, channel: str) -> None:
+        """Give a channel up, with what waits in it."""
+        for group in [group for group, members in self._groups.items() if channel in members]:
+            await self.group_discard(group, channel)
+        self._queues.pop(channel, None)
+
     async def flush(self) -> None:
         """Forget every channel and group."""
         self._queues.clear()

@@ -48,6 +48,10 @@ class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
         """Wait for the next message of a channel. Who is cancelled here gives the channel up."""
         return await self._get_layer().receive(channel)
 
+    async def forget(self, channel: str) -> None:
+        """Give a channel up, with what waits in it."""
+        await self._get_layer().forget(channel)
+
     async def group_send_many(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Send messages to groups, in this order; return when Redis has taken them all.
 
@@ -76,6 +80,7 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
         super().__init__(hosts, **kwargs)
         self.capacity = capacity
         self.dropped = 0
+        self.unreadable = 0
         self.shards = [_Shard(host, self._take) for host in decode_hosts(hosts)]
         self._shards = self.shards  # where the parent looks for them
 
@@ -96,15 +101,21 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
     async def receive(self, channel: str) -> dict[str, Any]:
         if channel not in self.channels:
             await self._subscribe_to_channel(channel)
-        try:
-            message = await self.channels[channel].get()
-        except asyncio.CancelledError:
-            await self._forget(channel)
-            raise
-        return self.channel_layer.deserialize(message)  # type: ignore[no-any-return]
+        while True:
+            try:
+                message = await self.channels[channel].get()
+            except asyncio.CancelledError:
+                await self.forget(channel)  # Channels' way to say that a consumer is gone
+                raise
+            try:
+                return self.channel_layer.deserialize(message)  # type: ignore[no-any-return]
+            except Exception as fault:  # whatever the serializer raises
+                if not self.unreadable:
+                    words = "ignoring what is not a message of this channel layer: %r: %.100r"
+                    logger.error(words, fault, message)
+                self.unreadable += 1
 
-    async def _forget(self, channel: str) -> None:
-        """Give a channel up: Channels knows no other way to say that a consumer is gone."""
+    async def forget(self, channel: str) -> None:
         if self.channels.pop(channel, None) is not None:
             await self._get_shard(channel).unsubscribe(channel)
             marker = self._get_group_channel_name("")

@@ -25,8 +25,9 @@ from relay import conf
 from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
 from relay.clock import wall_ms
 from relay.core.frames import Batch
-from relay.envelopes import REPORTS_GROUP
+from relay.envelopes import REPORTS_GROUP, UnknownEnvelope, stamped
 from relay.hub_runner import HubRunner
+from relay.inbox import Intake, channel_in
 from relay.live import pins
 from relay.live.events import log
 from relay.live.picture import Known, Picture
@@ -133,7 +134,7 @@ class LiveService:
         try:
             async with asyncio.timeout(PATIENCE):
                 left: Left = {"type": "left", "process": self._runner.process}
-                await self._layer.group_send(REPORTS_GROUP, left)
+                await self._layer.group_send(REPORTS_GROUP, stamped(left))
         except Exception:  # the lease will run out
             logger.warning("could not say that this process stops", exc_info=True)
 
@@ -155,30 +156,36 @@ class LiveService:
     # ---- what others say ----
 
     async def _listen(self) -> None:
-        channel = await self._layer.new_channel()
-        for group in (REPORTS_GROUP, WORKERS_GROUP):
-            await self._layer.group_add(group, channel)
-        hello: Hello = {"type": "hello", "process": self._runner.process}
-        for group in (REPORTS_GROUP, WORKERS_GROUP):
-            await self._layer.group_send(group, hello)
-        while True:
-            self._take(await self._layer.receive(channel))
+        intake = Intake("live: listen", self._take)
+        async with channel_in(self._layer, REPORTS_GROUP, WORKERS_GROUP) as channel:
+            hello: Hello = {"type": "hello", "process": self._runner.process}
+            for group in (REPORTS_GROUP, WORKERS_GROUP):
+                await self._layer.group_send(group, stamped(hello))
+            while True:
+                intake(await self._layer.receive(channel))
 
     def _take(self, message: Any) -> None:
         is_own = message["process"] == self._runner.process
         match message["type"]:
-            case "report" if not is_own:
-                self.picture.take(message, time.monotonic())
+            case "report":
+                if not is_own:
+                    self.picture.take(message, time.monotonic())
             case "worker_report":
                 self.picture.take_worker(message, time.monotonic())
             case "left":
                 self.picture.forget(message["process"])
-            case "hello" if not is_own:
-                self._told = 0
+            case "hello":
+                if not is_own:
+                    self._told = 0
             case "pins_changed":
                 self._pins_changed.set()
-            case "disconnect" if is_own:
-                self._disconnect(message["client"])
+            case "disconnect":
+                if is_own:
+                    self._disconnect(message["client"])
+            case "carries":  # for the workers
+                pass
+            case _:
+                raise UnknownEnvelope
 
     def _disconnect(self, number: str) -> None:
         for client in self._clients:
@@ -198,7 +205,7 @@ class LiveService:
             report = await self._make(now)
             self.picture.take(report, now)
             try:
-                await self._layer.group_send(REPORTS_GROUP, dict(report))
+                await self._layer.group_send(REPORTS_GROUP, stamped(report))
             except Exception:  # noticed here alone by a process that wants nothing
                 self._runner.note_layer("report", is_failing=True)
                 raise
@@ -330,5 +337,5 @@ class LiveService:
         Raises:
             Exception: the channel layer is away.
         """
-        sending = self._layer.group_send(group, dict(envelope))
+        sending = self._layer.group_send(group, stamped(envelope))
         asyncio.run_coroutine_threadsafe(sending, self._loop).result(ANSWER_LIMIT)

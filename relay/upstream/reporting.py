@@ -15,7 +15,8 @@ from typing import Any
 from channels.layers import get_channel_layer
 
 from relay.core.topics import Category
-from relay.envelopes import UpstreamState
+from relay.envelopes import UnknownEnvelope, UpstreamState, stamped
+from relay.inbox import Intake, channel_in
 from relay.live.events import log
 from relay.live.reports import (
     REPORT_INTERVAL,
@@ -67,25 +68,33 @@ class Reporting:
                 continue
             for category, (epoch, topics) in carried.items():
                 newest[category] = max(newest.get(category, [0, 0]), [epoch, topics])
-        return sum(topics for c, (_, topics) in newest.items() if Category(c) not in self._supplies)
+        return sum(topics for c, (_, topics) in newest.items() if c not in self._supplies)
 
     async def listen(self) -> None:
         """Hear what other workers carry; ask for it at the start."""
-        channel = await self._layer.new_channel()
-        await self._layer.group_add(WORKERS_GROUP, channel)
-        await self._send({"type": "hello", "process": self._process})
-        while True:
-            message: Any = await self._layer.receive(channel)
-            process = message["process"]
-            if process == self._process:
-                continue
-            if message["type"] == "carries":
-                self._others[process] = (time.monotonic(), message["topics"])
-            elif message["type"] == "left":
+        intake = Intake("upstream: hear", self._take)
+        async with channel_in(self._layer, WORKERS_GROUP) as channel:
+            await self._send({"type": "hello", "process": self._process})
+            while True:
+                intake(await self._layer.receive(channel))
+
+    def _take(self, message: Any) -> None:
+        process = message["process"]
+        if process == self._process:
+            return
+        match message["type"]:
+            case "carries":
+                carried = {c: [int(epoch), int(n)] for c, (epoch, n) in message["topics"].items()}
+                self._others[process] = (time.monotonic(), carried)
+            case "left":
                 self._others.pop(process, None)
-            elif message["type"] == "hello":
+            case "hello":
                 self._told, self._carried = 0, None
                 self._has_news.set()
+            case "worker_report":  # for the web processes
+                pass
+            case _:
+                raise UnknownEnvelope
 
     @property
     def _process(self) -> str:
@@ -122,7 +131,7 @@ class Reporting:
         await self._send({"type": "left", "process": self._process})
 
     async def _send(self, envelope: dict[str, Any]) -> None:
-        await self._layer.group_send(WORKERS_GROUP, envelope)
+        await self._layer.group_send(WORKERS_GROUP, stamped(envelope))
 
     async def _make(self, now: float) -> WorkerReport:
         events = log.since(self._told)

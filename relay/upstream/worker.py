@@ -21,7 +21,8 @@ from channels.layers import get_channel_layer
 from relay import conf, envelopes
 from relay.clock import wall_ms
 from relay.core.topics import Category
-from relay.envelopes import UpstreamState
+from relay.envelopes import UnknownEnvelope, UpstreamState
+from relay.inbox import Intake, channel_in
 from relay.live.events import log
 from relay.steps import PATIENCE, end, repeat
 from relay.upstream import leadership
@@ -78,23 +79,23 @@ class _Term:
 
     async def _listen(self) -> None:
         """Take the demand of the hubs."""
+        intake = Intake(f"{self.supply.category}: listen", self._take)
         group = envelopes.demand_group(self.supply.category)
-        channel = await self._layer.new_channel()
-        await self._layer.group_add(group, channel)
-        self._is_listening.set()
-        try:
+        async with channel_in(self._layer, group) as channel:
+            self._is_listening.set()
             while True:
-                message: Any = await self._layer.receive(channel)
-                if message["type"] == "resync":
-                    self.supply.resync(message["topic"], time.monotonic())
-                else:
-                    self._leadership.heard(message["epoch"])
-                    self.supply.demand(message, time.monotonic())
+                intake(await self._layer.receive(channel))
                 self._settle()
-        finally:
-            # A Redis that is away must not keep the term from ending.
-            with contextlib.suppress(Exception):
-                await self._layer.group_discard(group, channel)
+
+    def _take(self, message: Any) -> None:
+        match message["type"]:
+            case "demand":
+                self._leadership.heard(message["epoch"])
+                self.supply.demand(message, time.monotonic())
+            case "resync":
+                self.supply.resync(message["topic"], time.monotonic())
+            case _:
+                raise UnknownEnvelope
 
     async def _publish(self) -> None:
         """Send what the supply has to say, in order; messages that wait together go together."""
