@@ -51,7 +51,7 @@ _NO_SUCH_TOPIC = re.compile(
     r"|^refused",  # the option socket names the topics that failed, and gives no reason
     re.IGNORECASE,
 )
-_TOPIC = re.compile(r"[^\[\],:;\s\"']*\.[^\[\],:;\s\"']+")  # invented by a client, perhaps
+_TOKEN = re.compile(r"[^\[\],:;\s\"']+")
 _NOT_SUBSCRIBED = re.compile(r"not subscribed|handler not found|not found|invalid", re.IGNORECASE)
 
 
@@ -110,12 +110,17 @@ def says_no_such_topic(words: str) -> bool:
 
     Source: words of each category that were published or recorded; Bybit documents none.
     """
-    return _NO_SUCH_TOPIC.search(_TOPIC.sub("", words)) is not None
+    return _NO_SUCH_TOPIC.search(_without_topics(words)) is not None
 
 
 def _is_of_the_moment(words: str) -> bool:
     """Whether a refusal is about the state of the exchange, and not about the topic."""
-    return _MOMENTARY.search(_TOPIC.sub("", words)) is not None and not says_no_such_topic(words)
+    return _MOMENTARY.search(_without_topics(words)) is not None and not says_no_such_topic(words)
+
+
+def _without_topics(words: str) -> str:
+    """Return the words without what looks like topics: a client may have invented those."""
+    return _TOKEN.sub(lambda token: "" if "." in token[0][:-1] else token[0], words)
 
 
 def _words_of(text: str) -> set[str]:
