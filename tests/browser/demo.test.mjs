@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { examples } from "../../relay/static/relay/demo/examples.js";
 import { Tick, depthColumns, emptiness, isMultiple, rowsOf, steps } from "../../relay/static/relay/demo/grouping.js";
 import { PriceHistory } from "../../relay/static/relay/demo/history.js";
-import { fromAddress, kindOf, toAddress, unitsOf } from "../../relay/static/relay/demo/market.js";
+import { fromAddress, kindOf, resolved, toAddress, unitsOf } from "../../relay/static/relay/demo/market.js";
 
 const levels = (...pairs) => pairs.map(([price, size]) => ({ price, size }));
 const BIDS = levels(["100.90", "1"], ["100.40", "2.5"], ["99.90", "1"], ["99.80", "4"]);
@@ -148,6 +148,18 @@ test("an address names a market, and nonsense is the standard one", () => {
   assert.deepEqual(read(toAddress(chosen)), chosen);
   assert.equal(read("category=option").symbol, "");
   for (const step of ["0", "-1", "1e3", "<img>", "NaN"]) assert.equal(read(`step=${step}`).step, null);
+});
+
+test("what a visitor types is completed to a symbol", () => {
+  const known = { spot: ["BTCUSDT", "ETHUSDT"], linear: ["BTCUSDT", "ETHUSDT", "BTCPERP"], inverse: ["BTCUSD"], option: ["BTC-25JUN27-80000-C-USDT"] };
+  const read = (category, ...texts) => texts.map((text) => resolved(text, category, known[category]));
+  assert.deepEqual(read("linear", "eth", " btcusdt ", "btcp", "btc", "BTCUSD"), ["ETHUSDT", "BTCUSDT", "BTCPERP", "BTCUSDT", "BTCUSDT"]);
+  assert.deepEqual(read("linear", "ada", "1000pepe", "usdc", "wbtc"), ["ADAUSDT", "1000PEPEUSDT", "USDCUSDT", "WBTCUSDT"]);
+  assert.deepEqual(read("spot", "ethbtc", "solusdc", "btceur"), ["ETHBTC", "SOLUSDC", "BTCEUR"]);
+  assert.deepEqual(read("linear", "BTC-26JUN26", "btcusdz26"), ["BTC-26JUN26", "BTCUSDZ26"]);
+  assert.deepEqual(read("inverse", "btc", "sol", "btcusdz26"), ["BTCUSD", "SOLUSD", "BTCUSDZ26"]);
+  assert.deepEqual(read("option", "btc", "BTC-25JUN27-80000-C", "eth"), ["BTC-25JUN27-80000-C-USDT", "BTC-25JUN27-80000-C", "ETH"]);
+  assert.equal(resolved("  ", "linear", known.linear), "");
 });
 
 test("units and kinds come from the symbol", () => {

@@ -396,6 +396,96 @@ async def test_every_symbol_is_offered_where_none_is_typed(relay: Relay, page: P
     await expect(field).to_have_value("BTCUSDT")
 
 
+async def test_half_a_symbol_and_a_click_elsewhere_keep_the_market(
+    relay: Relay, page: Page
+) -> None:
+    await opened(page, relay)
+    url = page.url
+    field = page.locator("#symbol")
+    for leave in ("#price-title", "#depth"):
+        await field.click()
+        await page.keyboard.type("et")
+        await page.locator(leave).click()
+        await expect(field).to_have_value("BTCUSDT")
+        await expect(page.locator("#strip .name")).to_have_text("BTCUSDT")
+        await expect(page.locator("#state")).to_have_text("Live")
+    assert page.url == url
+    await field.click()
+    await page.keyboard.type("et")
+    await page.get_by_role("radio", name="Spot").check(force=True)
+    await expect(page.locator("#strip .kind")).to_have_text("Spot")
+    await expect(page.locator("#strip .name")).to_have_text("BTCUSDT")
+
+
+async def test_escape_restores_the_symbol(relay: Relay, page: Page) -> None:
+    await opened(page, relay)
+    field = page.locator("#symbol")
+    await field.click()
+    await page.keyboard.type("doge")
+    await page.keyboard.press("Escape")
+    await expect(field).to_have_value("BTCUSDT")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#strip .name")).to_have_text("BTCUSDT")
+
+
+@pytest.mark.parametrize(
+    ("category", "typed", "symbol"),
+    [("linear", "eth", "ETHUSDT"), ("inverse", "xrp", "XRPUSD"), ("spot", "Doge", "DOGEUSDT")],
+)
+async def test_a_part_of_a_symbol_is_completed(
+    relay: Relay, page: Page, category: str, typed: str, symbol: str
+) -> None:
+    await opened(page, relay, f"?category={category}")
+    await page.keyboard.press("/")
+    await page.keyboard.type(typed)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#strip .name")).to_have_text(symbol)
+    await expect(page.locator("#symbol")).to_have_value(symbol)
+    await expect(page.locator("#state")).to_have_text("Live")
+
+
+async def test_back_and_forward_go_through_the_markets_that_were_looked_at(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    await opened(page, relay)
+    name = page.locator("#strip .name")
+    for typed in ("eth", "sol"):
+        await page.keyboard.press("/")
+        await page.keyboard.type(typed)
+        await page.keyboard.press("Enter")
+        await expect(name).to_have_text(f"{typed.upper()}USDT")
+        await page.locator("#price-title").click()
+    await page.go_back()
+    await expect(name).to_have_text("ETHUSDT")
+    await expect(page.locator("#symbol")).to_have_value("ETHUSDT")
+    await page.go_back()
+    await expect(name).to_have_text("BTCUSDT")
+    await until_exact(page, exchange, "linear", BOOK)
+    await exchange.do("resume")
+    await page.go_forward()
+    await expect(name).to_have_text("ETHUSDT")
+    await until_exact(page, exchange, "linear", "orderbook.200.ETHUSDT")
+
+
+async def test_an_unknown_symbol_is_said_once_with_the_exchanges_words(
+    relay: Relay, page: Page
+) -> None:
+    await opened(page, relay)
+    await page.keyboard.press("/")
+    await page.keyboard.type("nosuchcoin")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#state")).to_have_text("Refused")
+    banner = page.locator("#banner")
+    await expect(banner).to_contain_text("The exchange does not have NOSUCHCOINUSDT in linear")
+    text = await page.locator("body").inner_text()
+    assert text.count("handler not found") == 1, text
+    await expect(page.locator("#book-notice")).to_have_text("Refused")
+    assert await faults_of(page) == []
+    await page.go_back()
+    await expect(page.locator("#state")).to_have_text("Live")
+    await expect(banner).to_be_hidden()
+
+
 async def test_symbols_that_others_read_are_suggested(relay: Relay, page: Page) -> None:
     async with client(relay.server.url("/ws?category=inverse")) as other:
         await other.subscribe("tickers.XRPUSD")
@@ -604,6 +694,7 @@ async def test_a_refused_book_is_not_called_live(relay: Relay, page: Page) -> No
     await expect(page.locator("#strip")).to_have_attribute("data-freshness", "live")
     await expect(page.locator("#state")).to_have_text("Refused")
     await expect(page.locator("#book-notice")).to_contain_text("error:handler not found")
+    await expect(page.locator("#depth-notice")).to_have_text("Refused")
 
 
 async def test_a_latency_that_may_be_the_fault_of_a_clock_is_doubted(

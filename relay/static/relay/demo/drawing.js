@@ -6,7 +6,7 @@ import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
 import { emptiness, isMultiple, steps } from "./grouping.js";
 import { Ladder } from "./ladder.js";
-import { drawBanner, drawLight } from "./light.js";
+import { drawBanner, drawLight, refusal, refusalOf } from "./light.js";
 import { kindOf, unitsOf } from "./market.js";
 import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
@@ -214,8 +214,8 @@ function drawCharts(state) {
   put(page.priceNote, freshness.trades === "live" ? priceChart.words : "");
   const book = topics.book?.image;
   const empty = emptiness(book, market.depth);
-  put(page.depthNotice, notice(state, "book", empty));
-  put(page.priceNotice, notice(state, "trades", history.isEmpty ? "No trades yet" : ""));
+  put(page.depthNotice, notice(state, "book", empty, { isChart: true }));
+  put(page.priceNotice, notice(state, "trades", history.isEmpty ? "No trades yet" : "", { isChart: true }));
   const wait = chartsDrawnAt + CHARTS_EVERY - now;
   if (wait > 0) return wait;
   chartsDrawnAt = now;
@@ -225,14 +225,12 @@ function drawCharts(state) {
   return null;
 }
 
-/** What a panel says about itself: its fault if it has one, else `words`. */
-function notice({ topics, freshness, heardAt, market }, name, words = "") {
+/** What a panel says about itself: its fault if it has one, else `words`. A chart stands beside a list of the same topic. */
+function notice({ topics, freshness, heardAt, market }, name, words = "", { isChart = false } = {}) {
   if (!market.symbol) return market.category === "option" ? "Waiting for a contract to trade" : "Choose a symbol";
   switch (freshness[name]) {
-    case "refused": {
-      const hint = market.category === "option" ? ". It may have expired." : "";
-      return `${market.symbol} was refused: ${topics[name].error.message}${hint}`;
-    }
+    case "refused":
+      return isChart || isSaid(name, { topics, freshness, market }) ? "Refused" : refusalOf(market, topics[name].error);
     case "stale":
       return heardAt[name] === null ? "Stale" : `Stale since ${timeOfDay(heardAt[name])}`;
     case "waiting":
@@ -240,6 +238,12 @@ function notice({ topics, freshness, heardAt, market }, name, words = "") {
     default:
       return words;
   }
+}
+
+/** Whether a refusal is said elsewhere: in the banner, or in the panel of a topic before it. */
+function isSaid(name, state) {
+  if (refusal(state) !== null) return true;
+  return Object.keys(state.topics).find((one) => state.freshness[one] === "refused") !== name;
 }
 
 function makeStrip(market, units) {

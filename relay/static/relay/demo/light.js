@@ -81,11 +81,30 @@ function clockWords(middle, isPossible, isDoubtful) {
   return "Latency is from the exchange's clock (cts, or ts) to this screen: two clocks, so it is wrong by as much as they differ. The round trip to the relay is measured by this clock alone.";
 }
 
+/** Why a topic is refused: our words, then those of the exchange. */
+export function refusalOf({ category, symbol }, { code, message }) {
+  if (code !== "refused_by_exchange") return `${symbol} is refused: ${message}`;
+  const hint = category === "option" ? "; it may have expired" : "";
+  return `The exchange does not have ${symbol} in ${category}${hint}. It says: ${message}`;
+}
+
+/** Why every topic of the market is refused, in words; null where one is not. */
+export function refusal({ topics, freshness, market }) {
+  const names = Object.keys(topics).filter((name) => topics[name] !== null);
+  if (names.length === 0 || !names.every((name) => freshness[name] === "refused")) return null;
+  return refusalOf(market, topics[names[0]].error);
+}
+
 /** Say over everything what is wrong, and since when the numbers stand still. */
 export function drawBanner(state) {
   const { feed, heardAt, freshness, now, isPaused } = state;
   const isBroken = feed.state === "reconnecting" || feed.state === "stale" || (feed.state === "closed" && !isPaused);
-  page.banner.hidden = !isBroken;
+  const refused = isBroken ? null : refusal(state);
+  page.banner.hidden = !isBroken && refused === null;
+  if (refused !== null) {
+    put(page.bannerWords, refused);
+    page.retry.hidden = true;
+  }
   if (!isBroken) return;
   const wait = feed.retryAt === null ? null : Math.max(0, Math.ceil((feed.retryAt - now) / 1_000));
   const next = wait === null ? "" : wait > 0 ? ` Next attempt in ${wait} s.` : " Trying again.";

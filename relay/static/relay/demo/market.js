@@ -3,6 +3,9 @@
 const STANDARD = { category: "linear", symbol: "BTCUSDT" };
 const STEP = /^\d{1,15}(\.\d{1,15})?$/; // a price step that an address may ask for
 const QUOTES = ["USDT", "USDC", "USD", "PERP", "BTC", "ETH", "EUR", "BRL", "USDE"];
+const COINS = ["BTC", "ETH"]; // those of the quotes that are coins themselves
+const USUAL_QUOTES = { spot: "USDT", linear: "USDT", inverse: "USD" };
+const DATED = /[FHJKMNQUVXZ]\d\d$/; // the month and the year of a future
 const KINDS = { spot: "Spot", linear: "Linear", inverse: "Inverse", option: "Option" };
 
 /** Option trades come by base coin; this one's contracts are looked through for a first one. */
@@ -45,6 +48,32 @@ export function completed({ category, symbol, depth, step = null }, markets) {
   };
 }
 
+/**
+ * The symbol that a visitor means: what is typed is completed, and small letters count as large.
+ *
+ * @param {string} text such as "eth"
+ * @param {string} category
+ * @param {string[]} known symbols of that category, the most likely first
+ * @returns {string} such as "ETHUSDT"; what cannot be completed is left as it is: the exchange decides
+ */
+export function resolved(text, category, known) {
+  const typed = text.trim().toUpperCase();
+  const isContract = category === "option" && /-[CP](-USDT)?$/.test(typed);
+  if (typed === "" || known.includes(typed) || isContract) return typed;
+  const begun = known.find((symbol) => symbol.startsWith(typed));
+  if (begun !== undefined) return begun;
+  return category === "option" || isWhole(typed) ? typed : typed + USUAL_QUOTES[category];
+}
+
+/** Whether a text has the shape of a whole symbol: a coin and its quote, or a dated contract. */
+function isWhole(typed) {
+  if (typed.includes("-") || DATED.test(typed)) return true;
+  const quote = QUOTES.find((name) => typed.endsWith(name));
+  const coin = quote === undefined ? "" : typed.slice(0, -quote.length);
+  // "ETHBTC" is a pair, and "WBTC" a coin: what quotes prices in coins are a few known ones.
+  return COINS.includes(quote) ? coin.length > 2 : coin !== "";
+}
+
 /** The market as a query, without what is standard. */
 export function toAddress({ category, symbol, depth, step }) {
   const query = new URLSearchParams({ category, symbol, depth });
@@ -69,7 +98,7 @@ export function unitsOf({ category, symbol }) {
 /** What kind of market it is, in a word or two. */
 export function kindOf({ category, symbol }) {
   if (category === "linear" || category === "inverse") {
-    const isDated = symbol.includes("-") || /[FHJKMNQUVXZ]\d\d$/.test(symbol);
+    const isDated = symbol.includes("-") || DATED.test(symbol);
     return `${KINDS[category]} ${isDated ? "future" : "perpetual"}`;
   }
   return KINDS[category];

@@ -8,7 +8,7 @@ import { byId } from "./dom.js";
 import { draw, drawMarket, drawSymbols, drawTitle, fit, forget } from "./drawing.js";
 import { Tick } from "./grouping.js";
 import { PriceHistory } from "./history.js";
-import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, toAddress } from "./market.js";
+import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, resolved, toAddress } from "./market.js";
 
 const MARKETS = JSON.parse(document.body.dataset.markets);
 const FRAME = 40; // ms: more pictures a second cost more than anybody sees
@@ -175,7 +175,7 @@ function noteContracts(trades) {
   drawSymbols(state.market, MARKETS);
   if (!state.market.symbol && trades.length) {
     const latest = trades.at(-1).s;
-    queueMicrotask(() => go({ ...state.market, symbol: latest }));
+    queueMicrotask(() => go({ ...state.market, symbol: latest }, { isChosen: false }));
   }
   return true;
 }
@@ -184,8 +184,11 @@ function noteFreshness(name) {
   state.freshness[name] = state.topics[name]?.state ?? "waiting";
 }
 
-/** Go to a market that differs, and say so in the address. */
-function go(market) {
+/**
+ * Go to a market that differs, and say so in the address. What the visitor chose is a page of its
+ * own in the history, so that Back leads to the market before.
+ */
+function go(market, { isChosen = true } = {}) {
   const next = completed(market, MARKETS);
   const { category, symbol, depth } = state.market;
   if (next.category === category && next.symbol === symbol && next.depth === depth) {
@@ -193,7 +196,8 @@ function go(market) {
     schedule();
     return;
   }
-  history.replaceState(null, "", toAddress(next));
+  if (isChosen) history.pushState(null, "", toAddress(next));
+  else history.replaceState(null, "", toAddress(next));
   show(next);
 }
 
@@ -217,15 +221,32 @@ async function learnSymbols() {
 const picker = byId("picker");
 const symbolField = byId("symbol");
 
+/** Show another category or depth; the symbol is what it was: half a symbol is no choice. */
 function choose() {
-  const chosen = new FormData(picker);
-  const category = chosen.get("category");
+  const category = new FormData(picker).get("category");
+  const { symbol } = state.market;
+  const isKnown = category === state.market.category || MARKETS[category].symbols.includes(symbol);
+  chooseSymbol(isKnown ? symbol : firstSymbol(category, MARKETS), category);
+}
+
+function chooseSymbol(symbol, category = state.market.category) {
   const isOther = category !== state.market.category;
-  let symbol = chosen.get("symbol").trim().toUpperCase() || state.market.symbol;
-  if (isOther && !MARKETS[category].symbols.includes(symbol)) symbol = firstSymbol(category, MARKETS);
   const isSame = !isOther && symbol === state.market.symbol;
   const step = isSame ? state.market.step : null;
-  go({ category, symbol, depth: Number(chosen.get("depth")), step });
+  go({ category, symbol, depth: Number(byId("depth").value), step });
+}
+
+/** Show the symbol that is typed or picked, completed; nothing typed is the symbol there is. */
+function enter() {
+  const { category, symbol } = state.market;
+  chooseSymbol(resolved(symbolField.value, category, MARKETS[category].symbols) || symbol);
+  symbolField.select();
+}
+
+/** What is half typed is no choice: the field says again what is shown. */
+function restore() {
+  symbolField.placeholder = "Symbol";
+  symbolField.value = state.market.symbol;
 }
 
 /** Browsers suggest what goes on from what a field says: while it says nothing, every symbol. */
@@ -235,10 +256,12 @@ function offerAll() {
   symbolField.value = "";
 }
 
-picker.addEventListener("change", choose);
+picker.addEventListener("change", ({ target }) => {
+  if (target !== symbolField) choose(); // leaving the field is no choice either
+});
 picker.addEventListener("submit", (event) => {
   event.preventDefault();
-  choose();
+  enter();
 });
 byId("depth").addEventListener("change", choose);
 byId("step").addEventListener("change", ({ target }) => {
@@ -258,17 +281,19 @@ byId("light").addEventListener("keydown", (event) => {
 });
 symbolField.addEventListener("input", (event) => {
   // A pick from the list says so by its input type (or has none); typing waits for Enter.
-  if (!event.inputType || event.inputType === "insertReplacementText") choose();
+  if (!event.inputType || event.inputType === "insertReplacementText") enter();
+});
+symbolField.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  restore();
+  symbolField.select();
 });
 symbolField.addEventListener("focus", () => {
   offerAll();
   learnSymbols();
 });
 symbolField.addEventListener("click", offerAll);
-symbolField.addEventListener("blur", () => {
-  symbolField.placeholder = "Symbol";
-  if (!symbolField.value.trim()) symbolField.value = state.market.symbol;
-});
+symbolField.addEventListener("blur", restore);
 addEventListener("keydown", (event) => {
   const isTyping = event.target.matches?.("input:not([type=radio]), select, textarea");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
