@@ -61,14 +61,18 @@ class Reporting:
         counts as its newest leader says: that of a dead one is another's soon.
         """
         self._has_news.set()
+        self._forget_silent(now)
         newest: dict[str, list[int]] = {}
-        for process, (heard, carried) in list(self._others.items()):
-            if now - heard > REPORT_LEASE:
-                del self._others[process]
-                continue
+        for _, carried in self._others.values():
             for category, (epoch, topics) in carried.items():
                 newest[category] = max(newest.get(category, [0, 0]), [epoch, topics])
         return sum(topics for c, (_, topics) in newest.items() if c not in self._supplies)
+
+    def _forget_silent(self, now: float) -> None:
+        """Forget the workers that died: a standby counts no topics, and would remember them all."""
+        for process, (heard, _) in list(self._others.items()):
+            if now - heard > REPORT_LEASE:
+                del self._others[process]
 
     async def listen(self) -> None:
         """Hear what other workers carry; ask for it at the start."""
@@ -120,6 +124,7 @@ class Reporting:
                 await self._send({"type": "carries", "process": self._process, "topics": carried})
             if is_due:
                 next_report = now + REPORT_INTERVAL
+                self._forget_silent(now)
                 told = self._told
                 report = await self._make(now)
                 await self._send(dict(report))

@@ -14,6 +14,7 @@ from channels.layers import channel_layers, get_channel_layer
 from relay.core.topics import Category
 from relay.live.reports import REPORT_LEASE, WORKERS_GROUP
 from relay.steps import end
+from relay.upstream import reporting as upstream_reporting
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Supply
 from tests.processes import PATIENCE, until
@@ -82,6 +83,16 @@ async def test_a_worker_that_stops_carries_nothing() -> None:
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 10, PATIENCE, "heard")
         await layer.group_send(WORKERS_GROUP, {"type": "left", "process": "a"})
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, PATIENCE, "gone")
+
+
+async def test_a_standby_forgets_the_workers_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    reporting = Worker().reporting
+    async with running(reporting) as layer:
+        for number in range(3):
+            await layer.group_send(WORKERS_GROUP, carries(f"w{number}", spot=[5, 10]))
+        await until(lambda: len(reporting._others) == 3, PATIENCE, "three workers are heard")
+        monkeypatch.setattr(upstream_reporting, "REPORT_LEASE", 0.01)
+        await until(lambda: not reporting._others, PATIENCE, "none of them is remembered")
 
 
 async def test_a_worker_that_starts_is_told_at_once_what_the_others_carry() -> None:
