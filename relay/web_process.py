@@ -145,13 +145,15 @@ class WebProcess:
         """Close clients that want nothing or read nothing for too long."""
         while True:
             await asyncio.sleep(LOOK)
-            now = time.monotonic()
-            for client in list(self._backlogged):
-                if not client.look_after_backlog(now):
-                    self._backlogged.discard(client)
-            latest = now - conf.current().idle_timeout
-            for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
-                client.close(CLOSE_IDLE, "idle", "no subscription for too long")
+            self._look(time.monotonic())  # a call of its own: its variables hold no client on
+
+    def _look(self, now: float) -> None:
+        for client in list(self._backlogged):
+            if not client.look_after_backlog(now):
+                self._backlogged.discard(client)
+        latest = now - conf.current().idle_timeout
+        for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
+            client.close(CLOSE_IDLE, "idle", "no subscription for too long")
 
 
 def _allow_many_files() -> None:
