@@ -4,6 +4,8 @@ PYTHON ?= python3
 PORT ?= 8000
 INTERFACE ?= 127.0.0.1
 ARGS ?=
+DURATION ?= 3600
+SEED ?= 1
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -15,12 +17,13 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= RELAY_MAX_CONNECTIONS=500 \
 	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
 
-.PHONY: help run demo test check bench format secret migrated chromium
+.PHONY: help run demo test soak check bench format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
 	@echo "make demo   the same, fed by the bundled simulator: needs no internet"
 	@echo "make test   run every test (ARGS= for pytest)"
+	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
 	@echo "make check  format, lint, types, layers, migrations, deployment"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
 	@echo "make format repair what make check says about format"
@@ -53,6 +56,9 @@ check: $(TESTS_INSTALLED)
 	$(BIN)/lint-imports
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+soak: $(TESTS_INSTALLED)
+	$(BIN)/python -m tests.churn.soak --seconds $(DURATION) --seed $(SEED) $(ARGS)
 
 bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.run $(ARGS)
