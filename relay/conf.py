@@ -92,9 +92,15 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     allowed_origins: Annotated[
         tuple[str, ...],
-        Meta(description="* or origins such as https://example.com, separated by commas"),
+        Meta(
+            description="* or origins such as https://example.com, https://*.example.com, "
+            "capacitor://localhost or null, separated by commas"
+        ),
     ] = ()
-    """Origins of foreign pages that may connect, or `*`; the page's own host always may."""
+    """Origins of foreign pages that may connect, or `*`; the page's own host always may.
+
+    `https://*.example.com` stands for all subdomains, `null` (or `file://`) for pages that browsers
+    give no origin: files, and also every sandboxed frame."""
 
     metrics_address: Annotated[
         str, Meta(description="a port of 127.0.0.1, or host:port, such as 0.0.0.0:9101")
@@ -249,15 +255,42 @@ def _redis_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     if origins == ("*",):
         return origins
-    found = []
-    for origin in origins:
-        parts = _split(origin, ("http", "https"))
-        if not parts.hostname or parts.username is not None:
-            raise ValueError
-        if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError
-        found.append(f"{parts.scheme}://{parts.netloc}".lower())
-    return tuple(found)
+    return tuple(map(_allowed_origin, origins))
+
+
+def _allowed_origin(text: str) -> str:
+    if text in ("null", "file://"):
+        return "null"
+    scheme, separator, host = text.partition("://*.")
+    if separator:  # the rest must be an origin's, and no further star
+        return f"{scheme}://*.{_plain_origin(f'{scheme}://{host}').partition('://')[2]}"
+    return _plain_origin(text)
+
+
+def _plain_origin(text: str) -> str:
+    parts = urlsplit(text)
+    if "*" in text or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError
+    return normal_origin(text.rstrip("/"))
+
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def normal_origin(text: str) -> str:
+    """Return an origin as browsers write it: in lower case, and without the scheme's own port.
+
+    Raises:
+        ValueError: it is none. Schemes may be those of apps, such as `capacitor`.
+    """
+    parts = urlsplit(text)
+    if not parts.scheme or not parts.hostname or parts.username is not None or text.endswith("/"):
+        raise ValueError
+    if parts.path or parts.query or parts.fragment or any(map(str.isspace, text)):
+        raise ValueError
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    own = DEFAULT_PORTS.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + ("" if parts.port in (None, own) else f":{parts.port}")
 
 
 def _metrics_address(address: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -29,8 +30,9 @@ from relay.core.errors import Refusal
 from relay.core.protocol import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
 from relay.core.topics import Category, parse_category
 from relay.metrics.counters import counters
-from relay.origins import is_welcome
+from relay.origins import is_welcome, log_refusal
 from relay.outbound import make_outbound
+from relay.outbound.handshake import chosen_subprotocol
 from relay.outbound.reactor import note_peer
 from relay.web_process import WebProcess
 
@@ -66,7 +68,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         await receive()  # websocket.connect
         note_peer(send)
         # Refused after the handshake: before it, Daphne could only say HTTP 403.
-        await outbound.accept()
+        await outbound.accept(chosen_subprotocol(scope))
         try:
             self._welcome(process, client, scope, headers)
             await self._read(client, receive)
@@ -85,6 +87,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
     ) -> None:
         """Let a client in, or close it and say why."""
         if not is_welcome(headers):
+            log_refusal(headers, time.monotonic())
             client.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
         elif process.is_stopping:
             client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
@@ -157,7 +160,7 @@ class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope)})
         await send({"type": "websocket.close", "code": CLOSE_NOT_FOUND, "reason": "no such path"})
         counters.closes[CLOSE_NOT_FOUND] += 1
         while (await receive())["type"] != "websocket.disconnect":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from channels.routing import URLRouter
 from django.urls import path, re_path
 
 from relay.consumers import BybitConsumer, MarketDataConsumer, UnknownPathConsumer
 from relay.live.socket import LiveTopicsConsumer
+from relay.outbound.handshake import decline_unknown_offers
+from relay.paths import below_root
 
-websocket = URLRouter(
+_router = URLRouter(
     [
         path("ws", MarketDataConsumer.as_asgi()),
         path("admin/relay/livetopic/ws", LiveTopicsConsumer.as_asgi()),
@@ -16,3 +20,9 @@ websocket = URLRouter(
         re_path("", UnknownPathConsumer.as_asgi()),
     ]
 )
+
+
+async def websocket(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a WebSocket, whether or not a proxy has cut the server's root path off."""
+    decline_unknown_offers(send)
+    await _router({**scope, "path": below_root(scope), "root_path": ""}, receive, send)

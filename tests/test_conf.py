@@ -72,6 +72,11 @@ def test_defaults_pass_their_own_limits() -> None:
         ("redis_urls", "redis://:secret@a:1/0, unix:///r.sock", ("redis://:secret@a:1/0", "unix:///r.sock")),
         ("redis_urls", ("rediss://a",), ("rediss://a",)),
         ("allowed_origins", "*", ("*",)),
+        ("allowed_origins", "https://a.example:443, http://b:80", ("https://a.example", "http://b")),
+        ("allowed_origins", "https://*.A.example:443", ("https://*.a.example",)),
+        ("allowed_origins", "http://[::1]:81", ("http://[::1]:81",)),
+        ("allowed_origins", "capacitor://localhost, file://", ("capacitor://localhost", "null")),
+        ("allowed_origins", "null", ("null",)),
         ("allowed_origins", "https://A.example/, http://b:81", ("https://a.example", "http://b:81")),
     ],
 )  # fmt: skip
@@ -127,7 +132,8 @@ def test_a_number_that_is_none_is_a_fault(field: str, given: Any) -> None:
             "allowed_origins",
             "a.example",
             "RELAY_ALLOWED_ORIGINS: expected * or origins such as https://example.com, "
-            "separated by commas, found 'a.example'",
+            "https://*.example.com, capacitor://localhost or null, separated by commas, "
+            "found 'a.example'",
         ),
     ],
 )
@@ -160,7 +166,14 @@ def test_a_fault_says_what_was_expected_and_what_was_found(
         ("allowed_origins", "*, https://a.example"),
         ("allowed_origins", "https://a.example/path"),
         ("allowed_origins", "https://user@a.example"),
-        ("allowed_origins", "null"),
+        ("allowed_origins", "https://*example.com"),
+        ("allowed_origins", "https://*.*.example.com"),
+        ("allowed_origins", "https://a.*.example.com"),
+        ("allowed_origins", "https://*."),
+        ("allowed_origins", "*.example.com"),
+        ("allowed_origins", "https://["),
+        ("allowed_origins", "https://a.example:port"),
+        ("allowed_origins", "a.example:443"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_a_fault(field: str, given: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 
 class TokenBucket:
     """Allows `rate` events a second in the long run and `burst` at once."""
@@ -35,3 +37,58 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
         return now if self._tokens >= 1 else now + (1 - self._tokens) / self._rate
+
+
+class Buckets:
+    """A token bucket for each key. Above `keys` of them, the one longest unused is forgotten."""
+
+    def __init__(self, rate: float, burst: float, keys: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._keys = keys
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many keys are known."""
+        return len(self._buckets)
+
+    def take(self, key: str | None, price: float, now: float) -> float:
+        """Use up `price` events of a key; None has no limit.
+
+        Returns:
+            0, or the seconds until the key may use events: then it has used none.
+        """
+        if key is None:
+            return 0.0
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._keys:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return 0.0 if bucket.take(now, price) else bucket.available_at(now) - now
+
+
+class Seldom:
+    """Allows an event once in `seconds` for each key, and `keys` different ones in that time.
+
+    For logs of what strangers do: neither one that repeats itself nor one that always says
+    something new can fill them.
+    """
+
+    def __init__(self, seconds: float, keys: int) -> None:
+        self._seconds = seconds
+        self._keys = keys
+        self._last: dict[str, float] = {}  # when each was allowed, oldest first
+
+    def is_due(self, key: str, now: float) -> bool:
+        """Return whether the event is allowed now; then it counts as done."""
+        for oldest, at in list(self._last.items()):
+            if at > now - self._seconds:
+                break
+            del self._last[oldest]
+        if key in self._last or len(self._last) >= self._keys:
+            return False
+        self._last[key] = now
+        return True

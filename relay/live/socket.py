@@ -34,7 +34,7 @@ from relay.core.frames import Batch
 from relay.core.limits import TokenBucket
 from relay.live.service import MAX_WATCHERS, LiveService
 from relay.live.topic_table import Page
-from relay.origins import is_own_page
+from relay.origins import is_own_page, log_refusal
 from relay.outbound import Outbound, make_outbound
 from relay.web_process import WebProcess
 
@@ -182,6 +182,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
     ) -> bool:
         """Let a page in, or close it and say why."""
         if not is_own_page(headers):
+            log_refusal(headers, time.monotonic())
             socket.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
             return False
         if _has_no_room(process, socket):  # no need to ask the database

@@ -37,8 +37,8 @@ class Outbound(ABC):
     client in one flush leaves in one write; None for clients of a single topic."""
 
     @abstractmethod
-    async def accept(self) -> None:
-        """Finish the handshake."""
+    async def accept(self, subprotocol: str | None = None) -> None:
+        """Finish the handshake, with one of the subprotocols that the client offers."""
 
     @abstractmethod
     def deliver(self, batch: Batch) -> bool:

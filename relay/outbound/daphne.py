@@ -193,8 +193,8 @@ class DaphneOutbound(Outbound):
         if hasattr(self._transport, "pauseProducing"):
             self._transport.pauseProducing()
 
-    async def accept(self) -> None:
-        await self._send({"type": "websocket.accept"})
+    async def accept(self, subprotocol: str | None = None) -> None:
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     def deliver(self, batch: Batch) -> bool:
         if not self._is_clear and not self._look_whether_clear():

@@ -35,8 +35,8 @@ class PortableOutbound(Outbound):
         self._sending: asyncio.Task[None] | None = None
         self._application = asyncio.current_task()
 
-    async def accept(self) -> None:
-        await self._send({"type": "websocket.accept"})
+    async def accept(self, subprotocol: str | None = None) -> None:
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     def deliver(self, batch: Batch) -> bool:
         if self._unsent:

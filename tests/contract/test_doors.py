@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.e2e.client import client
 from tests.e2e.reference import Follower
@@ -339,6 +339,81 @@ async def test_a_foreign_page_is_turned_away_and_others_are_welcome(
     for origin in (None, f"http://{relay.host}", f"https://{relay.host}"):
         async with client(relay.url(path), origin=origin) as one:
             assert (await one.ask({"op": "ping"}))["ret_msg"] == "pong"
+
+
+async def test_a_refused_origin_is_in_the_log_once(programs: Programs) -> None:
+    relay = await programs.daphne("ws://127.0.0.1:1/v5/public")
+    for origin in ("https://a.example", "https://b.example\t", "https://a.example"):
+        assert await code_of(relay.url("/ws"), origin=origin) == 4003
+    assert relay.program.output.count("Refused a page of 'https://a.example'") == 1
+    assert relay.program.output.count("Refused a page of 'https://b.example'") == 1
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v5/public/linear", "/nowhere"])
+async def test_an_offered_subprotocol_is_answered_as_browsers_demand(
+    path: str, relay: WebServer
+) -> None:
+    async with connect(relay.url(path), subprotocols=["json", "v5"]) as socket:
+        assert socket.subprotocol == "json"
+    async with connect(relay.url(path)) as socket:
+        assert socket.subprotocol is None
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v5/public/linear", "/nowhere"])
+@pytest.mark.parametrize(
+    ("offer", "is_declined"),
+    [
+        ("permessage-deflate; unknown=1", True),
+        ("permessage-deflate; client_max_window_bits=7", True),
+        ("permessage-deflate; server_max_window_bits=16", True),
+        ("permessage-deflate; unknown=1, permessage-deflate", False),
+        ("permessage-deflate", False),
+        ("x-unheard-of; a=1", True),
+    ],
+)
+async def test_compression_that_cannot_be_agreed_on_is_declined(
+    offer: str, is_declined: bool, path: str, relay: WebServer
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: {relay.host}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Sec-WebSocket-Extensions: {offer}\r\n\r\n".encode()
+    )
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    writer.close()
+    assert head.startswith("http/1.1 101")
+    if path != "/nowhere":  # closed at once, so nothing is offered there
+        assert ("sec-websocket-extensions" not in head) is is_declined
+
+
+async def test_a_malformed_origin_is_refused_without_a_traceback(relay: WebServer) -> None:
+    for origin in ("http://[", "http://a]b"):
+        with suppress(InvalidStatus):  # Daphne lets no such handshake through
+            assert await code_of(relay.url("/ws"), origin=origin) == 4003
+    assert "Traceback" not in relay.program.output
+
+
+@pytest.mark.parametrize(
+    ("server", "found", "lost"),
+    [
+        (
+            "daphne",
+            ["/ws", "/feed/ws", "/v5/public/linear", "/feed/v5/public/linear"],
+            "/feeder/ws",
+        ),
+        ("uvicorn", ["/ws", "/v5/public/linear"], "/nowhere"),  # it puts the prefix on itself
+    ],
+)
+async def test_doors_are_found_below_a_root_path(
+    server: str, found: list[str], lost: str, programs: Programs
+) -> None:
+    relay = await getattr(programs, server)("ws://127.0.0.1:1/v5/public", "--root-path", "/feed")
+    for path in found:
+        async with client(relay.url(path)) as one:
+            assert (await one.ask({"op": "ping"}))["ret_msg"] == "pong"
+    assert await code_of(relay.url(lost)) == 4004
 
 
 async def test_origins_can_be_allowed_and_all_of_them_too(programs: Programs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.limits import TokenBucket
+from relay.core.limits import Buckets, Seldom, TokenBucket
 
 PAUSES = st.lists(st.floats(0, 5), min_size=1, max_size=60)
 
@@ -67,3 +67,46 @@ def test_who_waits_until_it_is_available_gets_it(pauses: list[float], rate: floa
             later = bucket.available_at(now)
             assert 0 < later - now < 1e-9
             now = later
+
+
+def test_each_key_has_a_bucket_of_its_own() -> None:
+    buckets = Buckets(rate=2, burst=2, keys=10)
+    assert [buckets.take("a", 1, 0) for _ in range(3)] == [0, 0, 0.5]
+    assert buckets.take("b", 1, 0) == 0
+    assert buckets.take("a", 1, 0.5) == 0
+
+
+def test_what_has_no_key_has_no_limit() -> None:
+    buckets = Buckets(rate=1, burst=1, keys=1)
+    assert [buckets.take(None, 1, 0) for _ in range(5)] == [0] * 5
+    assert len(buckets) == 0
+
+
+def test_the_key_longest_unused_is_forgotten_above_the_bound() -> None:
+    buckets = Buckets(rate=1, burst=1, keys=2)
+    assert buckets.take("old", 1, 0) == 0
+    assert buckets.take("used", 1, 0) == 0
+    assert buckets.take("old", 1, 0) == 1  # in use again
+    for number in range(1_000):
+        assert buckets.take("old", 1, 0) == 1
+        buckets.take(f"new {number}", 1, 0)
+        assert len(buckets) == 2
+
+
+def test_an_event_is_allowed_once_in_a_time() -> None:
+    seldom = Seldom(seconds=60, keys=10)
+    assert [seldom.is_due("a", now) for now in (0, 0, 59.9, 60, 61)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert seldom.is_due("b", 61)
+
+
+def test_no_more_events_are_allowed_in_a_time_than_there_may_be_keys() -> None:
+    seldom = Seldom(seconds=60, keys=3)
+    assert sum(seldom.is_due(f"{n}", now=0) for n in range(1_000)) == 3
+    assert sum(seldom.is_due(f"{n}", now=30) for n in range(1_000)) == 0
+    assert sum(seldom.is_due(f"{n}", now=60) for n in range(1_000)) == 3
