@@ -19,14 +19,17 @@ django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
+from marketfeed.front import Front  # noqa: E402
 from relay import web_process  # noqa: E402
 from relay.outbound.reactor import start_early  # noqa: E402
 from relay.routing import websocket  # noqa: E402
 
+front = Front(django_application)
+
 
 async def _http(scope: Any, receive: Any, send: Any) -> None:
     web_process.current()  # whatever comes first starts the relay
-    await django_application(scope, receive, send)
+    await front(scope, receive, send)
 
 
 async def _lifespan(scope: Any, receive: Any, send: Any) -> None:

@@ -125,10 +125,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "marketfeed.probes.ProbesMiddleware",  # first: probes call the host by any name
     "django.middleware.security.SecurityMiddleware",
     "django_permissions_policy.PermissionsPolicyMiddleware",
-    "marketfeed.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -186,7 +184,8 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "marketfeed.static_files.StaticFilesStorage"},
 }
-# Plain Daphne serves no static files: WhiteNoise does, from the apps until they are collected.
+# Plain Daphne serves no static files: marketfeed.static_files does, by WhiteNoise, from the apps
+# until they are collected.
 WHITENOISE_USE_FINDERS = True
 
 # django-csp and not Django's own: that begins with 6.0, which needs a newer Python than 3.11.

@@ -75,6 +75,9 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: Rate = 20.0
     """Requests of one client, in bursts of five times that."""
 
+    http_requests_per_second: Rate = 50.0
+    """HTTP requests of one address, in bursts of ten times that; in the admin one counts as 5."""
+
     client_buffer: Bytes = 262_144
     """Bytes unsent to one client before its updates are withheld."""
 

@@ -1,4 +1,4 @@
-"""What the relay serves over HTTP, beside what `marketfeed.probes` answers."""
+"""What the relay serves over HTTP, besides what `marketfeed.front` answers without Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages for everybody: the demo, and what probes ask."""
+"""The pages for everybody: the demo and what it asks for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Final
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.templatetags.static import static
@@ -16,10 +15,8 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from relay import readiness
 from relay.core.topics import FEEDS, ORDERBOOK, Category, split_text
 from relay.live import query
-from relay.metrics import web
 from relay.origins import is_welcome
 
 # Pairs and perpetuals that will not expire. Option contracts do, so none is named.
@@ -47,13 +44,33 @@ _MARKETS: Final = json.dumps(
 _SYMBOLS_SHOWN: Final = 200  # a category, the most read first
 
 
-@require_safe
+_View = Callable[[HttpRequest], HttpResponse]
+
+
+def the_same_for_everybody(seconds: int) -> Callable[[_View], _View]:
+    """Declare a page that depends on nothing but its address, without host and query.
+
+    An `Access-Control-Allow-Origin` may name the allowed origin that asks.
+
+    Args:
+        seconds: How long one rendering may be shown, by `marketfeed.front` and by browsers.
+    """
+
+    def declare(view: _View) -> _View:
+        view = require_safe(cache_control(public=True, max_age=seconds)(view))
+        view.kept_for = seconds  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+@the_same_for_everybody(seconds=5)
 def demo(request: HttpRequest) -> HttpResponse:
     """Answer the demo page; its script reads `?category=&symbol=&depth=` itself."""
     return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
 
 
-def _open_to_allowed_pages(view: Callable[[HttpRequest], HttpResponse]) -> Any:
+def _open_to_allowed_pages(view: _View) -> _View:
     """Let the pages that may connect (`RELAY_ALLOWED_ORIGINS`) read the answer, too."""
 
     @wraps(view)
@@ -69,21 +86,20 @@ def _open_to_allowed_pages(view: Callable[[HttpRequest], HttpResponse]) -> Any:
     return answer
 
 
-@require_safe
+@the_same_for_everybody(seconds=5)
 @_open_to_allowed_pages
-@cache_control(max_age=5)
 def symbols(request: HttpRequest) -> HttpResponse:
     """Answer the symbols that are being read through this relay, by category.
 
     Such as `{"spot": ["BTCUSDT"], ...}`: the 200 most read ones of each, those whose topics are
     live now. It is no list of what the exchange has.
     """
-    readers: dict[Category, Counter[str]] = {category: Counter() for category in Category}
-    for counted in query.picture()["topics"]:
-        feed, _, symbol = split_text(counted["topic"])
-        is_by_coin = feed in FEEDS and counted["category"] in FEEDS[feed].by_coin
-        if counted["state"] == "live" and symbol and not is_by_coin:
-            readers[Category(counted["category"])][symbol] += counted["subscribers"]
+    readers: dict[str, Counter[str]] = {category.value: Counter() for category in Category}
+    for (category, topic), count in query.live_readers().items():
+        feed, _, symbol = split_text(topic)
+        is_by_coin = feed in FEEDS and category in FEEDS[feed].by_coin
+        if symbol and not is_by_coin:
+            readers[category][symbol] += count
     return JsonResponse(
         {
             category: [symbol for symbol, _ in counts.most_common(_SYMBOLS_SHOWN)]
@@ -92,35 +108,7 @@ def symbols(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_safe
-@cache_control(max_age=86_400)
+@the_same_for_everybody(seconds=86_400)
 def favicon(request: HttpRequest) -> HttpResponse:
     """Lead browsers to the icon where a page of Django's admin names none."""
     return HttpResponseRedirect(static("relay/icon.svg"))
-
-
-@require_safe
-@cache_control(no_store=True)
-async def healthz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 while the process lives. Asynchronous: it waits for nobody's thread."""
-    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
-
-
-@require_safe
-@cache_control(no_store=True)
-async def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer Prometheus. Who may ask is the network's matter: there is nothing of a client in it.
-
-    In a thread: counting the open files of a busy process takes milliseconds.
-    """
-    render = sync_to_async(web.render, thread_sensitive=False)
-    text, content_type = await render(request.headers.get("Accept", ""))
-    return HttpResponse(text, content_type=content_type)
-
-
-@require_safe
-@cache_control(no_store=True)
-async def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200, or 503 where something is wrong; the JSON says what, and for how long."""
-    found = readiness.readiness()
-    return JsonResponse(found, status=200 if found["ready"] else 503)

@@ -10,11 +10,9 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
-from relay import readiness
 from relay.live import query
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PROBES = ["/healthz", "/readyz", "/metrics"]
 LIVE_PAGE = "/admin/relay/livetopic/"
 LIVE_JSON = "/admin/relay/livetopic/live.json"
 PICTURE = {
@@ -141,15 +139,6 @@ def test_a_hostile_symbol_in_the_address_is_not_repeated_as_markup(client):
     assert HOSTILE not in html
 
 
-@pytest.mark.parametrize("path", ["/", "/symbols.json", *PROBES])
-def test_pages_for_everybody_answer_get_and_head_alone(client, path):
-    assert client.get(path).status_code == 200
-    head = client.head(path)
-    assert (head.status_code, head.content) == (200, b"")
-    for method in (client.post, client.put, client.patch, client.delete):
-        assert method(path).status_code == 405
-
-
 def test_no_script_writes_markup():
     folder = Path(finders.find("relay/marketfeed.js")).parent
     scripts = [path for path in folder.rglob("*.js") if "vendor" not in path.parts]
@@ -167,68 +156,21 @@ def test_browsers_find_an_icon_on_pages_that_name_none(client):
 
 
 def test_anybody_may_ask_which_symbols_are_live_and_nothing_more(client, monkeypatch):
-    def counted(category, topic, subscribers, state="live"):
-        return {"category": category, "topic": topic, "subscribers": subscribers, "state": state}
-
-    topics = [
-        counted("linear", "tickers.ETHUSDT", 1),
-        counted("linear", "orderbook.50.BTCUSDT", 1),
-        counted("linear", "tickers.BTCUSDT", 2),
-        counted("linear", "tickers.NOSUCH", 9, "waiting"),
-        counted("option", "publicTrade.BTC", 5),  # a coin, not a contract
-        counted("option", "tickers.BTC-25JUN27-80000-C", 2),
-        counted("option", "orderbook.25.XRP-25JUN27-0.4-P-USDT", 1),
-    ]
-    monkeypatch.setattr(query, "picture", lambda: PICTURE | {"topics": topics})
+    readers = {
+        ("linear", "tickers.ETHUSDT"): 1,
+        ("linear", "orderbook.50.BTCUSDT"): 1,
+        ("linear", "tickers.BTCUSDT"): 2,
+        ("option", "publicTrade.BTC"): 5,  # a coin, not a contract
+        ("option", "tickers.BTC-25JUN27-80000-C"): 2,
+        ("option", "orderbook.25.XRP-25JUN27-0.4-P-USDT"): 1,
+    }
+    monkeypatch.setattr(query, "live_readers", lambda: readers)
     assert client.get("/symbols.json").json() == {
         "spot": [],
         "linear": ["BTCUSDT", "ETHUSDT"],
         "inverse": [],
         "option": ["BTC-25JUN27-80000-C", "XRP-25JUN27-0.4-P-USDT"],
     }
-
-
-# What probes ask.
-
-
-async def test_healthz_answers_ok_while_the_process_lives(async_client):
-    response = await async_client.get("/healthz")
-    assert response.status_code == 200
-    assert response.content.strip() == b"ok"
-    assert response["Content-Type"].startswith("text/plain")
-    assert response["Cache-Control"] == "no-store"
-
-
-@pytest.mark.parametrize("path", PROBES)
-@pytest.mark.parametrize("host", ["10.1.2.3:8000", "[fd00::1]", "feed.internal", "not a host", ""])
-async def test_probes_may_call_the_host_by_any_name(async_client, settings, path, host):
-    settings.SECURE_SSL_REDIRECT = True
-    response = await async_client.get(path, headers={"host": host})
-    assert response.status_code == 200
-    assert response["X-Content-Type-Options"] == "nosniff"
-
-
-async def test_every_other_page_asks_for_an_allowed_host(async_client):
-    for path in ("/", "/healthz/", "/favicon.ico", "/admin/login/", "/nothing"):
-        response = await async_client.get(path, headers={"host": "10.1.2.3:8000"})
-        assert response.status_code == 400, path
-
-
-@pytest.mark.parametrize(
-    ("found", "status"),
-    [
-        ({"ready": True, "faults": []}, 200),
-        ({"ready": False, "faults": [{"what": "redis", "for_seconds": 7.5}]}, 503),
-    ],
-)
-async def test_readyz_answers_by_what_is_known_and_says_it(
-    async_client, monkeypatch, found, status
-):
-    monkeypatch.setattr(readiness, "readiness", lambda: found)
-    response = await async_client.get("/readyz")
-    assert response.status_code == status
-    assert response.json() == found
-    assert response["Cache-Control"] == "no-store"
 
 
 # The live page in the admin.

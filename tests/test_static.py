@@ -7,38 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.testing import ApplicationCommunicator
 from django.contrib.staticfiles import finders
-from django.core.handlers.asgi import ASGIHandler
 from django.core.management import call_command
 from django.templatetags.static import static
-from django.test import Client
+
+from tests.http import get
 
 BASE_CSS = "admin/css/base.css"
-
-
-async def get(path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Ask Django's ASGI handler, as Daphne does, and return status, headers and body."""
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [(b"host", b"localhost")]
-        + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
-    }
-    talk = ApplicationCommunicator(ASGIHandler(), scope)
-    await talk.send_input({"type": "http.request", "body": b""})
-    start = await talk.receive_output(5)
-    body = b""
-    while True:
-        part = await talk.receive_output(5)
-        body += part.get("body", b"")
-        if not part.get("more_body"):
-            break
-    await talk.wait()
-    return start["status"], {k.decode().lower(): v.decode() for k, v in start["headers"]}, body
 
 
 @pytest.fixture(params=[False, True], ids=["production", "debug"])
@@ -121,18 +96,3 @@ async def test_a_page_of_the_admin_carries_the_security_headers() -> None:
     policy = headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
-
-
-def test_without_asgi_the_same_middleware_serves_the_same_file(client: Client) -> None:
-    response = client.get(static(BASE_CSS))
-    assert (response.status_code, response.content) == (200, source())
-    assert client.get("/static/no/such.css").status_code == 404
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_probes_are_never_redirected_to_https(settings: Any, path: str) -> None:
-    settings.SECURE_SSL_REDIRECT = True
-    status, _, _ = await get("/admin/login/")
-    assert status == 301
-    status, _, _ = await get(path)
-    assert status != 301

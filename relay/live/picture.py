@@ -6,7 +6,7 @@ stops reporting is forgotten like a lease that runs out.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from relay.clock import wall_ms
 from relay.core.topics import Category
 from relay.envelopes import UpstreamState
 from relay.live.events import SharedLog
-from relay.live.last_reports import LastReports, Leader, R, leaders_of
+from relay.live.last_reports import LastReports, Leader, R, TopicKey, leaders_of
 from relay.live.reports import CONNECTIONS_TOLD, REPORT_LEASE, ConnectionRow, Report, WorkerReport
 from relay.live.topic_table import Page, TopicTable
 
@@ -165,6 +165,18 @@ class Picture:
         And for each category its messages per second, as `upstream.linear`.
         """
         return {name: list(values) for name, values in list(self._history.items())}
+
+    def live_readers(self, now: float) -> dict[TopicKey, int]:
+        """Return how many clients read each topic, over the web processes in which it is live.
+
+        Without the rest of the picture: with 5,000 topics that takes ten times as long.
+        """
+        readers: Counter[TopicKey] = Counter()
+        for hub in self._alive(self._hubs, now):
+            for row in hub.last.rows.topics:
+                if row.state == "live":
+                    readers[row.category, row.topic] += row.subscribers
+        return readers
 
     def carries(self, category: str, topic: str) -> bool:
         """Whether any web process has a topic."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from relay import web_process
+from relay.live.last_reports import TopicKey
 from relay.live.picture import Picture
 from relay.live.topic_table import Page
 
@@ -19,6 +21,12 @@ def picture(page: Page | None = None) -> dict[str, Any]:
     if process is None:
         return Picture().show({}, page, 0.0)
     return process.live.show(page)
+
+
+def live_readers() -> dict[TopicKey, int]:
+    """Return how many clients of all web processes read each live topic. Safe from any thread."""
+    process = web_process.existing()
+    return {} if process is None else process.live.picture.live_readers(time.monotonic())
 
 
 def history() -> dict[str, list[float]]:

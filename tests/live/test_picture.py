@@ -55,6 +55,14 @@ def topic(name: str, state: str = "live", age_ms: int | None = None) -> TopicRow
     return TopicRow("linear", name, state, 1, 1, 0, 0, age_ms, False)
 
 
+def test_readers_of_live_topics_are_summed_over_the_processes_in_which_they_are_live() -> None:
+    picture = Picture()
+    picture.take(hub(0.0, topic("a"), topic("b"), topic("c", "stale")), 100.0)
+    picture.take(hub(0.0, topic("b"), topic("a", "waiting")) | {"process": "p2"}, 100.0)
+    assert picture.live_readers(100.0) == {("linear", "a"): 1, ("linear", "b"): 2}
+    assert picture.live_readers(100.0 + 2 * REPORT_LEASE) == {}
+
+
 def test_states_are_counted_over_all_topics() -> None:
     picture = Picture()
     picture.take(hub(0.0, topic("a"), topic("b"), topic("c", "stale")), 100.0)

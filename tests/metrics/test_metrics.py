@@ -72,11 +72,3 @@ def test_the_newer_format_is_there_for_who_asks() -> None:
     assert content_type.startswith("application/openmetrics-text")
     names = {family.name for family in read_openmetrics(text.decode())}
     assert {"marketfeed_deliveries", "process_resident_memory_bytes"} <= names
-
-
-async def test_prometheus_is_answered_as_text_that_nobody_stores(async_client) -> None:  # type: ignore[no-untyped-def]
-    response = await async_client.get("/metrics")
-    assert response.status_code == 200
-    assert response["Content-Type"].startswith("text/plain; version=0.0.4")
-    assert response["Cache-Control"] == "no-store"
-    assert b"marketfeed_deliveries_total" in response.content
