@@ -74,6 +74,19 @@ async def test_clients_of_two_web_processes_hold_one_book_over_one_subscription(
         assert exchange.opened["linear"] == 1
 
 
+async def test_a_symbol_that_no_group_can_be_named_after_crosses_redis(
+    house: House, exchange: StandIn
+) -> None:
+    books = [BookFeed("SOLUSDT_SOL/USDT"), BookFeed("SOLUSDT/SOL_USDT")]
+    listed(exchange, "linear", *books)
+    async with client(house.webs[0].url("/v5/public/linear")) as one:
+        await one.subscribe(*(book.topic for book in books))
+        for book in books:
+            await moves(exchange, "linear", book, 5)
+        for book in books:
+            await assert_right(one, book)
+
+
 async def test_topics_of_a_killed_web_process_are_unsubscribed_after_its_lease(
     house: House, exchange: StandIn
 ) -> None:
