@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from relay.core.bybit import decode_frame, decode_rows
-from relay.core.errors import CrossedBook, Refusal
+from relay.core.errors import Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Replica
 from relay.core.topics import Category, Topic
@@ -190,10 +190,7 @@ class Audience:
         self._tell_withheld()
         if not self.owed or is_down or not self.replica.is_live:
             return
-        try:
-            greeting = self.replica.greeting()
-        except CrossedBook:
-            return  # owed until it has healed, which a message tells
+        greeting = self.replica.greeting()
         batch = None if greeting is None else Batch([greeting])
         before = len(self.owed)
         for reader in list(self.owed):

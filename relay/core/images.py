@@ -115,7 +115,7 @@ class Image(ABC):
 
         Raises:
             SequenceGap, BadFrame: as `apply`, where that has put it off.
-            CrossedBook: the book may be right and is crossed: a later message heals it.
+            CrossedBook: as `verify`.
         """
         if self._greeting is None and self.is_live:
             self._greeting = self._make_greeting()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from relay.core.bybit import decode_frame
-from relay.core.errors import CrossedBook, ExchangeFault, NoSnapshotYet
+from relay.core.errors import ExchangeFault, NoSnapshotYet
 from relay.core.images import make_image
 from relay.core.topics import Topic
 
@@ -63,13 +63,10 @@ class Replica:
         """Return a message that brings a late reader here; None if there is nothing to tell.
 
         Raises:
-            CrossedBook: the book is crossed for a moment; the worker sees to it if that lasts.
             ExchangeFault: the worker let through what it should not have; a base is needed.
         """
         try:
             return self._image.greeting()
-        except CrossedBook:
-            raise
         except ExchangeFault:
             self.is_broken = True
             raise

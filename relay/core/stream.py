@@ -4,8 +4,8 @@ The worker gives every message a place in its topic's stream. What would break a
 book is not published: after a gap nothing goes out until the next snapshot.
 
 A book may be locked or crossed for a moment, because matching engines publish its two sides apart.
-That is no fault: the messages are published as they come, so that readers see what a reader of the
-exchange sees, but nobody is greeted with such a book. One that stays crossed has missed something.
+That is no fault: the messages are held until one has healed the book, and are then published as
+they came. A book that stays crossed has missed something; what was held of it is never published.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes 
 RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that was never right
 LONGEST_BROKEN = 8.0  # seconds a broken topic waits: books are right 10 s after the last fault
 CROSSED_PATIENCE = 0.2  # seconds in which a crossed book heals, if it was no fault
+MAX_HELD = 2**20  # bytes of a crossed book's messages
 HEALTHY_AFTER = 10.0  # seconds a topic must have been right for the backoff to start over
 ASKED_ANEW_PAUSE = 5.0  # seconds in which an operator's second wish is the same as the first
 # Seconds a subscribed topic may take to send its first snapshot. One that lost it is right again
@@ -32,7 +33,8 @@ SNAPSHOT_PATIENCE = 5.0
 class Outcome(Enum):
     """What became of a message."""
 
-    PUBLISH = auto()
+    PUBLISH = auto()  # after what `take_held` returns
+    HOLD = auto()  # of a crossed book: published when a later message has healed it
     IGNORE = auto()  # a delta before its snapshot
     BAD = auto()  # not understood, and no later message builds on it
     BROKEN = auto()  # withheld: the topic needs a new snapshot
@@ -77,6 +79,8 @@ class TopicStream:
         self._live_since = 0.0
         self._was_right = False  # whether there ever was an image that could be trusted
         self._crossed_since: float | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._resync_at: float | None = None  # when to ask for a snapshot again
         self._asked_anew_at = -ASKED_ANEW_PAUSE
         self._last_offset = 0
@@ -115,14 +119,23 @@ class TopicStream:
             self._crossed_since = self._resync_at = None
             self._was_right = True
         except CrossedBook as fault:
-            if self._crossed_since is None or not was_live:
+            if self._crossed_since is None:
                 self._crossed_since = now
-            if now - self._crossed_since >= CROSSED_PATIENCE:
+            self._held.append(text)
+            self._held_bytes += len(text)
+            is_over = now - self._crossed_since >= CROSSED_PATIENCE
+            if is_over or self._held_bytes > MAX_HELD:
                 return self._judge(str(fault), now, was_live)
+            return Outcome.HOLD
         except ExchangeFault as fault:
             return self._judge(str(fault), now, was_live)
-        self.offset += weight
+        self.offset += len(self._held) + weight
         return Outcome.PUBLISH
+
+    def take_held(self) -> list[bytes]:
+        """Return the messages to publish before the last one; each takes one position."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held
 
     def refuse(self, words: str, now: float) -> Outcome:
         """Take note of a message that could not be read; `words` say why."""
@@ -157,6 +170,7 @@ class TopicStream:
 
     def _stop_image(self) -> None:
         self._image.stop()
+        self.take_held()
         self._crossed_since = None
         self.owes_base = False
 

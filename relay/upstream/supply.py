@@ -334,8 +334,9 @@ class Supply:
             if self._waiting_since is None:
                 self._waiting_since = now
                 self._measure(frame)
-            self._publish(stream, before, text)
-            if stream.owes_base and not stream.is_crossed:
+            for after, each in enumerate([*stream.take_held(), text], before):
+                self._publish(stream, after, each)
+            if stream.owes_base:
                 self._put_base(stream)
         elif outcome is Outcome.BAD:
             self._ignore(text, stream.fault)

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.core.bybit import decode_book
 from relay.core.errors import CrossedBook
 from relay.core.stream import (
     CROSSED_PATIENCE,
     HEALTHY_AFTER,
     LONGEST_BROKEN,
+    MAX_HELD,
     RESYNC_CEILING,
     SNAPSHOT_PATIENCE,
     Outcome,
@@ -22,6 +24,10 @@ from tests.builders import compact, delta, frame, snapshot, ticker, topic, trade
 
 GAP = delta(9_999)
 CROSSED = delta(5_001, [("10.07", "1")])
+
+
+def frame_u(text: bytes) -> int:
+    return decode_book(frame(text)).u
 
 
 def received(stream: TopicStream, *texts: bytes, now: float = 0.0) -> list[Outcome]:
@@ -95,12 +101,13 @@ def test_a_book_that_is_crossed_for_a_moment_is_no_fault(bid: str) -> None:
     stream = live()
     for second in range(0, 20, 2):
         update_id = 5_001 + second
-        assert received(stream, delta(update_id, [(bid, "1")]), now=second) == [Outcome.PUBLISH]
+        crossed = delta(update_id, [(bid, "1")])
+        assert received(stream, crossed, now=second) == [Outcome.HOLD]
         assert stream.is_crossed
         assert not stream.stays_crossed(second + CROSSED_PATIENCE / 2)
         healed = delta(update_id + 1, [(bid, "0")])
         assert received(stream, healed, now=second + CROSSED_PATIENCE / 2) == [Outcome.PUBLISH]
-        assert not stream.is_crossed
+        assert (stream.is_crossed, stream.take_held()) == (False, [crossed])
         assert not stream.stays_crossed(second + 1)
     assert (stream.gaps, stream.offset, stream.is_resync_due(1e9)) == (0, 21, False)
 
@@ -121,15 +128,27 @@ def test_a_book_that_stays_crossed_is_broken_though_no_message_follows() -> None
     assert stream.stays_crossed(10.1 + CROSSED_PATIENCE)
     assert not stream.stays_crossed(11)
     assert (stream.gaps, stream.is_live, stream.is_crossed) == (1, False, False)
+    assert (stream.offset, stream.take_held()) == (1, [])
     assert stream.is_resync_due(11)
 
 
 def test_a_book_that_stays_crossed_is_broken_by_the_next_message() -> None:
     stream = live()
     received(stream, CROSSED, now=10)
-    assert received(stream, delta(5_002), now=10.1) == [Outcome.PUBLISH]
+    assert received(stream, delta(5_002), now=10.1) == [Outcome.HOLD]
     assert received(stream, delta(5_003), now=10.3) == [Outcome.BROKEN]
     assert (stream.gaps, stream.fault) == (1, "crossed at u 5003")
+    assert (stream.offset, stream.take_held()) == (1, [])
+
+
+def test_no_more_of_a_crossed_book_is_held_than_may_be() -> None:
+    stream, outcome, update_id = live(), Outcome.HOLD, 5_000
+    many = [(f"9.{number:05}", "1") for number in range(5_000)]
+    while outcome is Outcome.HOLD:
+        update_id += 1
+        [outcome] = received(stream, delta(update_id, [("10.07", "1"), *many]))
+    assert outcome is Outcome.BROKEN
+    assert (update_id - 5_000) * len(delta(update_id, many)) < 2 * MAX_HELD
 
 
 def test_the_first_gap_is_resynced_at_once_and_once() -> None:
@@ -279,8 +298,14 @@ def test_what_is_published_is_always_a_whole_book_and_offsets_have_no_hole(
         elif kind == "junk":
             text = compact({"topic": "orderbook.50.BTCUSDT", "type": "delta", "data": None})
         [outcome] = received(stream, text, now=float(now))
-        assert (outcome is Outcome.PUBLISH) is stream.is_live
+        assert (outcome in (Outcome.PUBLISH, Outcome.HOLD)) is stream.is_live
+        if outcome is Outcome.HOLD:
+            continue
         if outcome is Outcome.PUBLISH:
+            for held in stream.take_held():
+                published += 1
+                assert frame_u(held) == (at_reader or 0) + 1
+                at_reader = frame_u(held)
             published += 1
             starts = kind == "snapshot" or update_id == 1
             assert starts or update_id == (at_reader or 0) + 1
