@@ -476,6 +476,62 @@ async def test_a_refused_topic_is_answered_with_the_requests_id_and_not_asked_fo
         assert exchange.topics("linear") == []
 
 
+@pytest.mark.parametrize("words", ["Internal Server error", "error:handler not found,topic:{}"])
+async def test_an_exchange_that_refuses_live_topics_for_a_moment_takes_them_from_nobody(
+    words: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_IDLE_TIMEOUT="1", **QUICK)
+    books = [BookFeed(f"A{number}USDT") for number in range(20)]
+    listed(exchange, "linear", *books)
+    topics = [book.topic for book in books]
+    async with (
+        following(relay, *topics) as short,
+        following(relay, *topics, path="/v5/public/linear") as bybit,
+    ):
+        for one in (short, bybit):
+            for book in books:
+                await assert_right(one, book)
+        for topic in topics:
+            exchange.refused["linear", topic] = words.format(topic)
+        before = len(exchange.heard)
+        exchange.of("linear")[0].cut()
+        await exchange.until(lambda: len(exchange.heard) >= before + 3, "three refusals")
+        late = await short.ask(
+            {"method": "subscribe", "topic": "orderbook", "symbol": "A0USDT", "id": "again"}
+        )
+        assert late["already"]
+        exchange.refused.clear()
+        await exchange.until_followed("linear", *topics)
+        for book in books:
+            await moves(exchange, "linear", book, 1)
+            for one in (short, bybit):
+                await assert_right(one, book)
+        assert all(reply["success"] for one in (short, bybit) for reply in one.replies)
+        assert statuses(short) == ["down", "live"]
+
+
+async def test_topics_that_nobody_reads_any_more_shut_no_stranger_out(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url, RELAY_LINGER="600", RELAY_MAX_TOPICS="8")
+    book, good = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
+    listed(exchange, "linear", book, good)
+    async with (
+        following(relay, good.topic) as innocent,
+        client(relay.url("/v5/public/linear")) as one,
+    ):
+        for number in range(4):
+            topics = [f"tickers.A{number}{each}USDT" for each in range(6)]
+            await one.subscribe(*topics)
+            await exchange.until_followed("linear", *topics)
+            await one.unsubscribe(*topics)
+        async with following(relay, book.topic) as stranger:
+            await assert_right(stranger, book)
+        await moves(exchange, "linear", good, 1)
+        await assert_right(innocent, good)
+        assert exchange.asked("unsubscribe", good.topic) == 0
+
+
 async def test_option_acks_without_ids_are_matched_by_their_topics(
     exchange: StandIn, programs: Programs
 ) -> None:
