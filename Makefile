@@ -7,6 +7,8 @@ ARGS ?=
 DURATION ?= 3600
 SEED ?= 1
 
+# Where a server on that interface is reached.
+HOST = $(if $(filter 127.0.0.1 0.0.0.0 ::,$(INTERFACE)),localhost,$(if $(findstring :,$(INTERFACE)),[$(INTERFACE)],$(INTERFACE)))
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTS_INSTALLED := .venv/.installed-tests
@@ -21,7 +23,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
-	@echo "make demo   the same, fed by the bundled simulator: needs no internet"
+	@echo "make demo   the same, fed by the bundled simulator: needs no internet (ARGS='-v 2' to see each request)"
 	@echo "make test   run every test (ARGS= for pytest)"
 	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
 	@echo "make check  format, lint, types, layers, migrations, deployment"
@@ -30,12 +32,11 @@ help:
 
 # `exec`, so that make's signals reach the server and not a shell before it.
 run: migrated
-	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
-	@exec $(BIN)/daphne -b $(INTERFACE) -p $(PORT) --websocket_timeout -1 marketfeed.asgi:application
+	@echo "marketfeed: http://$(HOST):$(PORT)/ (stop with Ctrl-C)"
+	@exec $(BIN)/daphne -v 0 -b $(INTERFACE) -p $(PORT) --websocket_timeout -1 marketfeed.asgi:application
 
 demo: migrated
-	@echo "marketfeed: http://localhost:$(PORT)/ (stop with Ctrl-C)"
-	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE)
+	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE) $(ARGS)
 
 test: $(TESTS_INSTALLED) chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)

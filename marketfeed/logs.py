@@ -26,6 +26,16 @@ def configure(config: dict[str, Any]) -> None:
         _lead_everything_here()
 
 
+class NoHints(logging.Filter):
+    """Leaves out what Daphne says of itself at each start and nobody can act on."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is worth a line."""
+        return not record.getMessage().startswith(
+            ("HTTP/2 support not enabled", "Configuring endpoint", "Starting server at")
+        )
+
+
 def _lead_everything_here() -> None:
     logging.captureWarnings(True)
     sys.excepthook = _uncaught

@@ -252,6 +252,7 @@ LOGGING = {
             "timestamp": "time",
         },
     },
+    "filters": {"no_hints": {"()": "marketfeed.logs.NoHints"}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": _relay.log_format},
     },
@@ -259,7 +260,7 @@ LOGGING = {
     "loggers": {
         "relay": {"level": "INFO"},
         "marketfeed": {"level": "INFO"},
-        "daphne.server": {"level": "INFO"},  # says where it listens
+        "daphne.server": {"level": "INFO", "filters": ["no_hints"]},  # says where it listens
         "daphne.access": {"level": "INFO"},
         "django": {"handlers": [], "level": "INFO"},  # the root's handler is enough
     },

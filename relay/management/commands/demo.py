@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -14,9 +15,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
+from relay import conf
 from relay.management.base import CannotStart, RelayCommand
 
-START_LIMIT = 20.0  # seconds for the simulator to listen, on a busy machine
+logger = logging.getLogger(__name__)
+
+START_LIMIT = 20.0  # seconds for each child to listen, on a busy machine
 END_LIMIT = 4.0  # seconds from SIGTERM to SIGKILL, within the command's own limit
 LISTEN_QUEUE = 4096  # Daphne's 50 makes a thousand clients that come at once wait for seconds
 
@@ -38,11 +42,15 @@ class Command(RelayCommand):
         if not _is_free(interface, port):
             raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
         simulator_port = options["simulator_port"] or _free_port()
-        self.run_until_stopped(run(interface, port, simulator_port))
+        is_quiet = options["verbosity"] < 2  # Django's usual verbosity is 1
+        self.run_until_stopped(run(interface, port, simulator_port, is_quiet=is_quiet))
 
 
-async def run(interface: str, port: int, simulator_port: int) -> None:
-    """Keep both children running; cancelled, end them.
+async def run(interface: str, port: int, simulator_port: int, *, is_quiet: bool) -> None:
+    """Keep both children running, and say where they are; cancelled, end them.
+
+    Args:
+        is_quiet: Leave out Daphne's lines for each request, and its hints.
 
     Raises:
         CommandError: one of them ended by itself.
@@ -53,17 +61,24 @@ async def run(interface: str, port: int, simulator_port: int) -> None:
             *("manage.py", "run_simulator", "--port", str(simulator_port)),
             output=DEVNULL,  # its state line would run through what Daphne logs
         )
-        await _until_it_listens(simulator_port, children["simulator"])
+        await _until_it_listens("127.0.0.1", simulator_port, children["simulator"])
+        hosts = dict.fromkeys([*settings.ALLOWED_HOSTS, *_hosts_of(interface)])
         children["web server"] = await _start(
             "-m",
             "daphne",
+            *(("-v", "0") if is_quiet else ()),
             "-e",
             _endpoint(interface, port),
             *("--websocket_timeout", "-1"),  # else a page left open is closed after a day
             "marketfeed.asgi:application",
             UPSTREAM_URL=f"ws://127.0.0.1:{simulator_port}/v5/public",
             REDIS_URL="",  # empty hides the one in .env: the demo is one process
+            ALLOWED_HOSTS=",".join(hosts),
         )
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(interface, interface)
+        await _until_it_listens(reachable, port, children["web server"])
+        _say("marketfeed: http://%s:%d/ (stop with Ctrl-C)", _host(interface), port)
+        _say("simulated exchange: ws://127.0.0.1:%d/v5/public/{category}", simulator_port)
         await asyncio.wait(
             [asyncio.create_task(child.wait()) for child in children.values()],
             return_when=asyncio.FIRST_COMPLETED,
@@ -82,19 +97,48 @@ async def _start(*arguments: str, output: int | None = None, **variables: str) -
     )
 
 
-async def _until_it_listens(port: int, simulator: Process) -> None:
-    """Return when the simulator can be reached, so that the relay's first attempt succeeds."""
+async def _until_it_listens(host: str, port: int, child: Process) -> None:
+    """Return when a child can be reached, or has ended.
+
+    Raises:
+        CommandError: it does not listen in time.
+    """
     try:
         async with asyncio.timeout(START_LIMIT):
-            while simulator.returncode is None:
+            while child.returncode is None:
                 with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    _, writer = await asyncio.open_connection(host, port)
                     writer.close()
                     return
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise CommandError(f"the simulator did not listen on port {port} in time.") from None
-    raise CommandError(_say_who_ended({"simulator": simulator}))
+        raise CommandError(f"nothing listens on port {port} after {START_LIMIT:g} s.") from None
+
+
+def _host(interface: str) -> str:
+    """Return the host of an address that reaches a server on that interface."""
+    if interface in ("127.0.0.1", "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{interface}]" if ":" in interface else interface
+
+
+def _hosts_of(interface: str) -> list[str]:
+    """Return the interface as `ALLOWED_HOSTS` wants it; none for all interfaces.
+
+    The machine's other addresses stay foreign: any page could reach the demo by a name that leads
+    to one of them.
+    """
+    if interface in ("0.0.0.0", "::"):
+        return []
+    return [f"[{interface}]" if ":" in interface else interface]
+
+
+def _say(words: str, *values: object) -> None:
+    """Tell the terminal, or the log where that is JSON."""
+    if conf.current().log_format == "json":
+        logger.info(words, *values)
+    else:
+        print(words % values, flush=True)
 
 
 def _say_who_ended(children: dict[str, Process]) -> str:
