@@ -17,7 +17,7 @@ from relay.audience import Request
 from relay.core import bybit_dialect, short_dialect
 from relay.core.bybit_dialect import BybitDialect, BybitId
 from relay.core.errors import Code, Refusal
-from relay.core.frames import Batch
+from relay.core.frames import Batch, text_frame
 from relay.core.intake import Intake, Message
 from relay.core.protocol import Door, Fields, decode_fields
 from relay.core.short_dialect import Method, ShortId
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 ABORT_AFTER = 1.0  # seconds from a close that cannot be sent to the end of the connection
 
+CLOSE_INTERNAL_ERROR = 1011
 CLOSE_BAD_REQUEST = 4000
 CLOSE_IDLE = 4002
 CLOSE_FOREIGN_ORIGIN = 4003
@@ -44,6 +45,10 @@ CLOSE_SHUTTING_DOWN = 4200
 CLOSE_DATA_LOST = 4201
 
 CLOSE_CODES = tuple(code for name, code in list(globals().items()) if name.startswith("CLOSE_"))
+
+CLIENT_CODES = frozenset(range(1000, 1016))  # RFC 6455, section 7.4.1, and the registry it began
+NO_CODE = 1005  # a close frame without a code
+OTHER_CODE = 0  # any other that a client has sent
 
 _numbers = count(1)
 
@@ -97,6 +102,7 @@ class Client:
         self.outbound: Outbound
         self._buffer_limit = settings.client_buffer
         self._slow_timeout = settings.slow_timeout
+        self._most_unsent = self._buffer_limit  # more while a snapshot that exceeds it leaves
         self._accepted = 0  # bytes, when last looked at
         self._progress_at = now  # when the socket last accepted any
         self.backlogged_in: set[Client] | None = None
@@ -159,7 +165,10 @@ class Client:
         """Take the requests whose turn has come."""
         intake = self._intake
         while intake.is_waiting and self._turn_at(now) <= now and self._hub.has_turn:
-            self._request(intake.pop(), now)
+            try:
+                self._request(intake.pop(), now)
+            except Exception:
+                self.failed()
         if self.is_closing:
             return
         if intake.is_waiting:
@@ -300,6 +309,10 @@ class Client:
         """Whether what was waiting has drained to a quarter of the limit."""
         return self.outbound.unsent() <= self._buffer_limit // 4
 
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes may wait beside those that do."""
+        return self.outbound.unsent() + size <= self._most_unsent
+
     def crowded(self, batch: Batch, size: int) -> bool:
         """Take messages although others are waiting, up to the limit; tell when it comes near."""
         unsent = self.outbound.unsent() + size
@@ -315,6 +328,12 @@ class Client:
 
     def backlogged(self) -> None:
         """Have the progress of the socket watched."""
+        unsent = self.outbound.unsent()
+        if unsent <= self._buffer_limit:
+            self._most_unsent = self._buffer_limit
+        elif unsent > self._most_unsent:
+            # Only a snapshot may exceed the limit, and the answers behind it are not to blame.
+            self._most_unsent = unsent + self._buffer_limit // 4
         if self.backlogged_in is not None and self not in self.backlogged_in:
             self.backlogged_in.add(self)
             self._accepted = self.outbound.accepted()
@@ -327,6 +346,7 @@ class Client:
             self._accepted, self._progress_at = accepted, now
         if unsent <= self._buffer_limit // 4:
             self.is_lagging = False
+            self.outbound.answer_ping()
         if not unsent:
             return False
         if now - self._progress_at > self._slow_timeout:
@@ -420,8 +440,28 @@ class Client:
         self._hub.leave(self, list(self.topics))
         self.topics.clear()
 
+    def disconnect(self) -> None:
+        """Close at an operator's order; end the connection if a goodbye was said already."""
+        if self.is_closing:
+            self.outbound.abort()
+        else:
+            self.close(CLOSE_BY_OPERATOR, "disconnected", "disconnected by an operator")
+
+    def left(self, code: int | None) -> None:
+        """Leave the hub: the client has sent a close frame, though its connection may linger."""
+        if not self.is_closing:
+            self.is_closing = True
+            counters.closes[known_code(code)] += 1
+        self._intake.clear()
+        self._leave()
+
+    def failed(self) -> None:
+        """Log the exception that is being handled, which the client's input caused, and close."""
+        logger.exception("client %d: an error of the relay; closing its connection", self.number)
+        self.close(CLOSE_INTERNAL_ERROR, "internal_error", "the relay failed")
+
     def gone(self) -> None:
-        """Forget everything: the connection has ended."""
+        """Release everything: the connection has ended."""
         self.is_closing = True
         self._intake.clear()
         self._leave()
@@ -430,12 +470,12 @@ class Client:
             self.backlogged_in.discard(self)
 
     def _say(self, text: bytes) -> None:
-        """Send an answer; one who asks and never reads is not answered for ever."""
-        if self.outbound.unsent() > 2 * self._buffer_limit and not self.is_closing:
+        """Send an answer; close the connection of a client that does not read its answers."""
+        if self.is_closing or self.has_room_for(len(text_frame(text))):
+            self._tell(text)
+        else:
             self.close(CLOSE_SLOW, "slow", "answers are not read")
             self.outbound.abort()
-        else:
-            self._tell(text)
 
     def _tell(self, text: bytes) -> None:
         """Send a notice. They are few, and a slow reader is not to blame for them."""
@@ -443,6 +483,13 @@ class Client:
             batch = Batch([text])
             self.outbound.write(batch)
             counters.bytes_out += batch.size_for(1)
+
+
+def known_code(code: int | None) -> int:
+    """Return a close code as it is counted: clients must not be able to make up new ones."""
+    if code is None:
+        return NO_CODE
+    return code if code in CLIENT_CODES else OTHER_CODE
 
 
 def _rate_limited() -> Refusal:

@@ -38,8 +38,6 @@ from relay.web_process import WebProcess
 
 logger = logging.getLogger(__name__)
 
-CLIENT_CODES = frozenset(range(1000, 1016))  # RFC 6455, section 7.4.1, and the registry it began
-OTHER_CODE = 0  # any other that a client has sent
 USER_AGENT_KEPT = 120  # bytes
 
 
@@ -70,7 +68,10 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         # Refused after the handshake: before it, Daphne could only say HTTP 403.
         await outbound.accept(chosen_subprotocol(scope))
         try:
-            self._welcome(process, client, scope, headers)
+            try:
+                self._welcome(process, client, scope, headers)
+            except Exception:
+                client.failed()
             await self._read(client, receive)
         except asyncio.CancelledError:
             # Daphne cancels consumers at once, while the goodbye takes its time; and a client that
@@ -107,16 +108,18 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         while True:
             message = await receive()
             if message["type"] != "websocket.receive":
-                if not client.is_closing:
-                    counters.closes[_known(message.get("code"))] += 1
+                client.left(message.get("code"))
                 return
             text = message.get("text")
             sent = (message.get("bytes") or b"") if text is None else text
-            if _size(sent) > self.message_limit:
-                client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
-            elif not client.is_flooding():
-                client.heard(text)
-                await client.outbound.until_readable()
+            try:
+                if _size(sent) > self.message_limit:
+                    client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
+                elif not client.is_flooding():
+                    client.heard(text)
+            except Exception:
+                client.failed()
+            await client.outbound.until_readable()
 
     def read_category(self, scope: Any) -> Category | None:
         """Return the category that the address names, None if the first subscribe is to decide.
@@ -126,11 +129,6 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         """
         query = parse_qs(scope["query_string"].decode("latin1"), keep_blank_values=True)
         return parse_category(query["category"][-1]) if "category" in query else None
-
-
-def _known(code: int | None) -> int:
-    """Return a close code as it is counted: clients must not be able to make up new ones."""
-    return code if code in CLIENT_CODES else OTHER_CODE
 
 
 def _size(sent: str | bytes) -> int:

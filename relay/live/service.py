@@ -22,7 +22,7 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from relay import conf
-from relay.client import CLOSE_BY_OPERATOR, CLOSE_SHUTTING_DOWN, Client
+from relay.client import CLOSE_SHUTTING_DOWN, Client
 from relay.clock import wall_ms
 from relay.core.frames import Batch
 from relay.envelopes import REPORTS_GROUP, UnknownEnvelope, stamped
@@ -191,7 +191,7 @@ class LiveService:
         for client in self._clients:
             if str(client.number) == number:
                 log.note("disconnect", f"an operator disconnected {client.address or 'a client'}")
-                client.close(CLOSE_BY_OPERATOR, "disconnected", "disconnected by an operator")
+                client.disconnect()
                 return
 
     # ---- what this process says ----

@@ -26,6 +26,7 @@ from relay.client import (
     CLOSE_BAD_REQUEST,
     CLOSE_FOREIGN_ORIGIN,
     CLOSE_FULL,
+    CLOSE_INTERNAL_ERROR,
     CLOSE_SHUTTING_DOWN,
     CLOSE_SLOW,
     CLOSE_TOO_MANY_REQUESTS,
@@ -123,8 +124,21 @@ class LiveSocket:
         """Refuse: nothing is sent before everything else has left."""
         return False
 
+    def has_room_for(self, size: int) -> bool:
+        """Whether nothing waits, so that a pong may be sent."""
+        return not self.outbound.unsent()
+
     def backlogged(self) -> None:
         """Do nothing: `is_ready` looks each second."""
+
+    def left(self, code: int | None) -> None:
+        """Send nothing any more: the page has sent a close frame."""
+        self.is_closing = True
+
+    def failed(self) -> None:
+        """Log the exception that is being handled, and close."""
+        logger.exception("a live page: an error of the relay; closing its connection")
+        self.close(CLOSE_INTERNAL_ERROR, "internal_error", "the relay failed")
 
     def close(self, code: int, word: str, message: str) -> None:
         """Close; nothing is sent afterwards."""

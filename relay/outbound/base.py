@@ -7,15 +7,31 @@ from typing import Any, ClassVar, Protocol
 
 from relay.core.frames import Batch
 
+REASON_LIMIT = 123  # bytes of a close frame's reason: RFC 6455, section 5.5, less the code's two
+
+
+def close_reason(reason: str) -> bytes:
+    """Return a reason that fits into a close frame, cut between two characters."""
+    return reason.encode()[:REASON_LIMIT].decode(errors="ignore").encode()
+
 
 class Peer(Protocol):
-    """Who uses an outbound: it is told what the outbound alone can know."""
+    """The user of an outbound: it is notified of what the outbound alone can know."""
 
     def crowded(self, batch: Batch, size: int) -> bool:
         """Bytes are waiting already: decide whether `size` more may; then call `write`."""
 
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes may wait beside those that do."""
+
     def backlogged(self) -> None:
-        """The socket did not accept everything."""
+        """Bytes wait for the socket, of whatever kind."""
+
+    def left(self, code: int | None) -> None:
+        """The client has sent a close frame: nothing will be sent to it any more."""
+
+    def failed(self) -> None:
+        """Log the exception that is being handled, which the client's input caused, and close."""
 
     def heard(self, text: bytes | None) -> None:
         """A message came in, past the server's queue; None stands for a binary one."""
@@ -79,7 +95,11 @@ class Outbound(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End the connection now, whatever is waiting."""
+        """End the connection now, whatever is waiting and whoever has said goodbye."""
 
-    def detach(self) -> None:  # noqa: B027 - most ways hold nothing
-        """Let go: the connection is gone."""
+    def answer_ping(self) -> None:  # noqa: B027 - most servers answer pings themselves
+        """Answer the latest ping for whose pong there was no room."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Release the peer and all hooks: the connection has ended. Do nothing from here on."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from relay.core.frames import Batch
-from relay.outbound.base import Outbound, Peer
+from relay.outbound.base import Outbound, Peer, close_reason
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,19 @@ class PortableOutbound(Outbound):
 
     way = "portable"
 
-    def __init__(self, send: Any, peer: Peer) -> None:
+    def __init__(
+        self, send: Any, peer: Peer, abort_transport: Callable[[], None] | None = None
+    ) -> None:
+        """Make a way to one client, in the task that is its application.
+
+        Args:
+            send: What the ASGI server handed to the application.
+            peer: Who uses it.
+            abort_transport: Ends the connection; None where the server ends the connection of an
+                application that is cancelled.
+        """
         self.corked = None
+        self._abort_transport = abort_transport
         self._send = send
         self._peer = peer
         self._queue: deque[tuple[dict[str, Any], int]] = deque()
@@ -33,22 +45,25 @@ class PortableOutbound(Outbound):
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._sending: asyncio.Task[None] | None = None
-        self._application = asyncio.current_task()
+        self._application: asyncio.Task[Any] | None = asyncio.current_task()
 
     async def accept(self, subprotocol: str | None = None) -> None:
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     def deliver(self, batch: Batch) -> bool:
-        if self._unsent:
+        if self._unsent and not self._is_closing:
             return self._peer.crowded(batch, sum(map(len, batch.texts)))
         self.write(batch)
         return True
 
     def write(self, batch: Batch) -> None:
-        if not self._unsent:
-            self._peer.backlogged()
+        if self._is_closing:
+            return
+        was_empty = not self._unsent
         for text in batch.texts:
             self._put({"type": "websocket.send", "text": text.decode()}, len(text))
+        if was_empty:
+            self._peer.backlogged()
 
     def unsent(self) -> int:
         return self._unsent
@@ -67,16 +82,24 @@ class PortableOutbound(Outbound):
         await self._may_read.wait()
 
     def close(self, code: int, reason: str = "") -> None:
-        self._put({"type": "websocket.close", "code": code, "reason": reason[:120]}, 0)
+        words = close_reason(reason).decode()
+        self._put({"type": "websocket.close", "code": code, "reason": words}, 0)
         self._is_closing = True
 
     def abort(self) -> None:
-        """End the application of this connection: the server closes what it leaves behind."""
-        self.detach()
-        if self._application is not None:
+        """End the connection, or its application: most servers close what that leaves behind."""
+        self._stop()
+        if self._abort_transport is not None:
+            self._abort_transport()
+        elif self._application is not None:
             self._application.cancel()
 
     def detach(self) -> None:
+        self._stop()
+        if vars(self).pop("_peer", None) is not None:
+            self._application = self._sending = self._abort_transport = None
+
+    def _stop(self) -> None:
         self._is_closing = True
         self._queue.clear()
         self._unsent = 0
@@ -105,3 +128,5 @@ class PortableOutbound(Outbound):
             self._is_closing = True
             self._queue.clear()
             self._unsent = 0
+            if self._abort_transport is not None:
+                self._abort_transport()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.certificates import self_signed
 from tests.e2e.reference import Follower
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
+from tests.e2e.test_metrics import scrape, value
 from tests.processes import DAPHNE, PATIENCE, Program, Programs, until
 from tests.redis_server import free_port
 
@@ -273,6 +275,146 @@ async def test_a_reader_that_accepts_nothing_is_closed(
         )
         await lingers
         assert (await stalled.read_to_the_end())[0] in (4108, 1006)
+
+
+# ---- clients that stall, ping, or leave without reading ----
+
+
+def _client_frame(opcode: int, payload: bytes = b"") -> bytes:
+    """Return a short frame as clients send it; a mask of zeros leaves the payload as it is."""
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
+
+
+def _sockets(program: Program) -> int:
+    """Return how many sockets a process has open."""
+    found = 0
+    for entry in Path(f"/proc/{program.process.pid}/fd").iterdir():
+        with suppress(OSError):
+            found += os.readlink(entry).startswith("socket:")
+    return found
+
+
+async def _stall(exchange: StandIn, stalled: Reader, feed: BookFeed) -> None:
+    """Follow a book, read nothing, and have so much said that bytes wait at the relay."""
+    await stalled.subscribe(feed.topic)
+    await stalled.read_until(lambda: stalled.follower.position, "the snapshot")  # type: ignore[union-attr]
+    await _say_much(exchange, feed)
+
+
+@every_server
+async def test_pings_do_not_keep_a_reader_that_accepts_nothing(
+    programs: Programs, exchange: StandIn, tmp_path: Path, kind: str
+) -> None:
+    settings = {"RELAY_SLOW_TIMEOUT": "2", "RELAY_LINGER": "0.1"}
+    server = await SERVERS[kind](programs, tmp_path, exchange.url, **BOUNDS, **settings)
+    feed = BookFeed(SYMBOL)
+    exchange.feeds["linear", feed.topic] = feed.greeting
+    async with reader(server) as stalled:
+        await _stall(exchange, stalled, feed)
+
+        async def ping() -> None:
+            while True:
+                stalled.socket.transport.write(_client_frame(9, b"still here"))
+                await asyncio.sleep(0.2)
+
+        pinging = asyncio.create_task(ping())
+        try:
+            unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
+            await until(unsubscribed, PATIENCE, "the topic is let go")
+        finally:
+            pinging.cancel()
+
+
+async def test_daphnes_own_pings_do_not_keep_a_reader_that_accepts_nothing(
+    programs: Programs, exchange: StandIn
+) -> None:
+    settings = {"RELAY_SLOW_TIMEOUT": "4", "RELAY_LINGER": "0.1"}
+    pinging = await programs.daphne(exchange.url, "--ping-interval", "1", **BOUNDS, **settings)
+    server = Server(pinging.program, lambda path, **options: connect(pinging.url(path), **options))
+    feed = BookFeed(SYMBOL)
+    exchange.feeds["linear", feed.topic] = feed.greeting
+    async with reader(server) as stalled:
+        await _stall(exchange, stalled, feed)
+        unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
+        await until(unsubscribed, PATIENCE, "the topic is let go")
+
+
+async def test_pongs_wait_within_the_budget_and_the_latest_ping_is_answered_in_the_end(
+    programs: Programs, exchange: StandIn
+) -> None:
+    budget = int(BOUNDS["RELAY_CLIENT_BUFFER"])
+    relay = await programs.daphne(exchange.url, **BOUNDS, RELAY_REQUESTS_PER_SECOND="10000")
+    with small_socket(relay.port) as raw:
+        raw.setblocking(True)
+        raw.settimeout(PATIENCE)
+        raw.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: {relay.host}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += await asyncio.to_thread(raw.recv, 1)
+        for number in range(12_000):
+            raw.sendall(_client_frame(9, str(number).encode().rjust(100)))
+        # What was sent before is read when the relay answers another client.
+        async with connect(relay.url()) as other:
+            await other.send('{"method":"ping"}')
+            await other.recv()
+        unsent = value(await scrape(relay.host), "unsent_bytes")
+        assert budget / 2 < unsent <= budget
+        received = b""
+        while not received.endswith(b"11999"):
+            got = await asyncio.to_thread(raw.recv, 65_536)
+            assert got, received[-200:]
+            received += got
+        assert received.count(b"\x8a") < 12_000  # most were not answered
+
+
+@every_server
+async def test_a_client_that_says_goodbye_and_reads_nothing_is_let_go(
+    programs: Programs, exchange: StandIn, tmp_path: Path, kind: str
+) -> None:
+    settings = {"RELAY_SLOW_TIMEOUT": "3600", "RELAY_LINGER": "0.1"}
+    server = await SERVERS[kind](programs, tmp_path, exchange.url, **BOUNDS, **settings)
+    feed = BookFeed(SYMBOL)
+    exchange.feeds["linear", feed.topic] = feed.greeting
+    async with reader(server) as stalled:
+        await _stall(exchange, stalled, feed)
+        sockets = _sockets(server.program)
+        stalled.socket.transport.write(_client_frame(8, (1000).to_bytes(2, "big")))
+        unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
+        await until(unsubscribed, PATIENCE, "the topic is let go")
+        if kind != "uvicorn":  # which waits until the client has read, as the relay cannot know
+            is_closed = lambda: _sockets(server.program) < sockets  # noqa: E731
+            await until(is_closed, PATIENCE, "the socket is closed")
+
+
+@every_server
+async def test_a_client_that_says_goodbye_and_reads_is_answered(
+    programs: Programs, exchange: StandIn, tmp_path: Path, kind: str
+) -> None:
+    server = await SERVERS[kind](programs, tmp_path, exchange.url, **BOUNDS)
+    feed = BookFeed(SYMBOL)
+    exchange.feeds["linear", feed.topic] = feed.greeting
+    async with reader(server) as one:
+        await one.subscribe(feed.topic)
+        one.socket.transport.write(_client_frame(8, (1000).to_bytes(2, "big")))
+        assert (await one.read_to_the_end())[0] == 1000
+
+
+@every_server
+async def test_a_client_that_closes_its_half_of_the_connection_is_let_go(
+    programs: Programs, exchange: StandIn, tmp_path: Path, kind: str
+) -> None:
+    server = await SERVERS[kind](programs, tmp_path, exchange.url, **BOUNDS, RELAY_LINGER="0.1")
+    feed = BookFeed(SYMBOL)
+    exchange.feeds["linear", feed.topic] = feed.greeting
+    async with reader(server) as half:
+        await _stall(exchange, half, feed)
+        half.socket.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
+        await until(unsubscribed, PATIENCE, "the topic is let go")
 
 
 @every_server
