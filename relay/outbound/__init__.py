@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relay.outbound import daphne
+from relay.outbound import daphne, trial
 from relay.outbound.base import Outbound, Peer
 from relay.outbound.portable import PortableOutbound
 
@@ -27,7 +27,9 @@ def make_outbound(
         compression: Whether to agree to permessage-deflate, where the server leaves it to us.
     """
     protocol = daphne.protocol_of(send)
-    if protocol is not None:
+    if protocol is None:
+        return PortableOutbound(send, peer)
+    if trial.passed():
         return daphne.DaphneOutbound(
             send,
             protocol,
@@ -36,4 +38,4 @@ def make_outbound(
             send_buffer=send_buffer,
             compression=compression,
         )
-    return PortableOutbound(send, peer)
+    return PortableOutbound(send, peer, protocol.transport.abortConnection)
