@@ -15,6 +15,7 @@ frames as they are read.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 from collections.abc import Callable

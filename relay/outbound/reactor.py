@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4_096
 
 
+def ports() -> list[Any]:
+    """Return the sockets that Daphne listens on."""
+    reactor = _reactor()
+    return [] if reactor is None else _ports(reactor)
+
+
 def start_early(function: Callable[[], object]) -> None:
     """Have `function` called in Daphne's event loop as soon as that runs, before any connection."""
     reactor = _reactor()

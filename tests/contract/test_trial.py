@@ -1,4 +1,4 @@
-"""If a private name of Twisted's is gone, clients are served by plain ASGI, and one line says so."""
+"""If a private name of Twisted's is gone, clients are served by plain ASGI, and a line says so."""
 
 from __future__ import annotations
 
