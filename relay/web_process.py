@@ -23,6 +23,7 @@ from relay.hub_runner import HubRunner
 from relay.live.service import LiveService
 from relay.metrics.loop_lag import watch_loop
 from relay.outbound import daphne_connections, reactor, trial
+from relay.siblings import warn_of_siblings
 from relay.steps import end
 from relay.upstream.worker import UpstreamWorker
 
@@ -89,6 +90,7 @@ class WebProcess:
         )
         self._tasks.append(loop.create_task(watch_loop(), name="event loop lag"))
         if self.worker is not None:
+            warn_of_siblings(conf.current().upstream_url)
             self._tasks.append(loop.create_task(self.worker.run(), name="embedded worker"))
 
     def has_place(self, address: str | None) -> bool:
