@@ -10,16 +10,19 @@ from statistics import median
 from benchmarks.cells import Result
 from benchmarks.programs import SERVERS, MarketfeedOverRedis
 from benchmarks.scenarios import (
+    ASKED,
     CLIENTS,
     REDIS_RATE,
     SHARED,
     SLOW_READERS,
     SPREAD_RATE,
     STALLED,
+    STRANGERS_RATE,
     UPSTREAM_TOPICS,
     VENUE_RATES,
     each_topic_name,
     fan_out_name,
+    strangers_name,
 )
 
 MESSAGE_BYTES = 560
@@ -277,6 +280,21 @@ def _slow(results: Results) -> Promise:
     return Promise(work, must, aim, reached, meets, meets)
 
 
+def _strangers(results: Results) -> Promise:
+    work = f"p99 beside {STRANGERS_RATE} anonymous HTTP requests a second"
+    must, aim = "for each path 2 x without", "1.2 x"
+    without = results.get("marketfeed: without strangers")
+    beside = {path: results.get(strangers_name(path)) for path in ASKED}
+    found = {path: result for path, result in beside.items() if result is not None}
+    if without is None or len(found) < len(ASKED):
+        return Promise(work, must, aim)
+    ratios = {path: _ratio(result.p99, without.p99) for path, result in found.items()}
+    reached = ", ".join(f"{path}: {ratio:.2f} x" for path, ratio in ratios.items())
+    reached += f" (without: {without.p99 or 0:.1f} ms)"
+    worst, keep_up = max(ratios.values()), all(result.keeps_up for result in found.values())
+    return Promise(work, must, aim, reached, worst <= 2 and keep_up, worst <= 1.2)
+
+
 def _venue(results: Results) -> Promise:
     work = f"venue: {UPSTREAM_TOPICS:,} topics, one worker, Redis, two web processes"
     must, aim = (f"{rate:,} messages/s, none lost" for rate in VENUE_RATES)
@@ -318,6 +336,7 @@ _JUDGES: tuple[Callable[[Results], Promise], ...] = (
     _upstream,
     _late,
     _slow,
+    _strangers,
     _venue,
     _added_latency,
 )
