@@ -134,6 +134,8 @@ class TopicStream:
 
     def take_held(self) -> list[bytes]:
         """Return the messages to publish before the last one; each takes one position."""
+        if not self._held:
+            return []
         held, self._held, self._held_bytes = self._held, [], 0
         return held
 

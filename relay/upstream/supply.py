@@ -334,8 +334,10 @@ class Supply:
             if self._waiting_since is None:
                 self._waiting_since = now
                 self._measure(frame)
-            for after, each in enumerate([*stream.take_held(), text], before):
-                self._publish(stream, after, each)
+            for held in stream.take_held():
+                self._publish(stream, before, held)
+                before += 1
+            self._publish(stream, before, text)
             if stream.owes_base:
                 self._put_base(stream)
         elif outcome is Outcome.BAD:
