@@ -63,7 +63,8 @@ class Demand(TypedDict):
 
     `want` maps topics to the hub's position there, None where it needs a base. With
     `whole`, what is not in it is no longer wanted; else `drop` says what is not. `epoch` is
-    the highest the hub has heard: it listens to no lower one.
+    the highest the hub has heard: it listens to no lower one. `behind` says that the hub has not
+    read all that was sent to it: where it stands shows no loss.
     """
 
     type: str
@@ -71,6 +72,7 @@ class Demand(TypedDict):
     process: str
     epoch: int
     whole: bool
+    behind: bool
     want: dict[str, list[int] | None]
     drop: list[str]
 
@@ -157,6 +159,7 @@ def demand(
     *,
     epoch: int,
     whole: bool = False,
+    behind: bool = False,
 ) -> Demand:
     """Return what a hub tells the workers."""
     positions = {topic: None if at is None else list(at) for topic, at in want.items()}
@@ -166,6 +169,7 @@ def demand(
         "process": process,
         "epoch": epoch,
         "whole": whole,
+        "behind": behind,
         "want": positions,
         "drop": list(drop),
     }

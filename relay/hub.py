@@ -34,15 +34,18 @@ SERVED = (UpstreamState.LIVE, UpstreamState.PARTIAL)
 
 @dataclass(slots=True)
 class CategoryState:
-    """What is known of a category's upstream."""
+    """What is known of a category's upstream.
+
+    `since` and `told_down` are Unix ms, to be shown; the others are on the clock of `now`.
+    """
 
     state: UpstreamState = UpstreamState.IDLE
     since: int = 0
     epoch: int = 0
     worker: str = ""
     heard: float | None = None
-    told_down: int = 0  # since when, in Unix ms, if readers' last word is that it is down
-    unserved_since: int = 0  # Unix ms; 0 while it is served or nobody wants it, whoever leads
+    told_down: int = 0  # since when, if readers' last word is that it is down
+    unserved_since: float | None = None  # None while it is served or not wanted, whoever leads
 
 
 class Hub:
@@ -156,8 +159,8 @@ class Hub:
         self._ask(audience)
         known = self.categories[topic.category]
         known.heard = known.heard or now  # from here on its silence counts
-        if known.state not in SERVED:
-            known.unserved_since = known.unserved_since or self._wall_ms()
+        if known.state not in SERVED and known.unserved_since is None:
+            known.unserved_since = now
         return audience
 
     def pin(self, topics: Iterable[Topic], now: float) -> None:
@@ -246,18 +249,22 @@ class Hub:
         """Count a request that is taken in this turn of the event loop."""
         self._taken += price
 
-    def tick(self, now: float) -> None:
+    def tick(self, now: float, read_until: float | None = None) -> None:
         """Begin a turn: make the calls that are due, as many as fit into it.
 
         It also looks after the silence of workers.
+
+        Args:
+            read_until: Everything that was sent before has been received; `now` by default.
         """
         self._taken = 0.0
         while self._calls and self._calls[0][0] <= now and self.has_turn:
             heapq.heappop(self._calls)[2](now)  # what is left is due in the next turn
         for category, known in self.categories.items():
-            silent = known.heard is not None and now - known.heard > envelopes.SILENCE
+            at = now if read_until is None else read_until
+            silent = known.heard is not None and at - known.heard > envelopes.SILENCE
             if silent and known.state is not UpstreamState.DOWN:
-                self._set_state(category, UpstreamState.DOWN, self._wall_ms())
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
 
     def excuse(self, now: float) -> None:
         """Note that nobody was listened to for a while: the silence of workers begins now."""
@@ -312,6 +319,7 @@ class Hub:
                 audience = self.audiences.get(group)
                 if audience is not None and audience.number == number:
                     audience.is_joined = True
+                    self._ask(audience)
             return
         audience = self.audiences.get(envelope["group"])
         if audience is None or not audience.is_joined:
@@ -378,22 +386,22 @@ class Hub:
         known.worker = envelope["worker"]
         if epoch > known.epoch:
             if known.state is UpstreamState.LIVE:  # what was sent until the new one listens is lost
-                self._set_state(category, UpstreamState.DOWN, self._wall_ms())
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
             known.epoch = epoch
             for audience in self._of(category):
                 audience.replica.expect(epoch)
                 self._ask(audience)
-        self._set_state(category, UpstreamState(envelope["state"]), envelope["since"])
+        self._set_state(category, UpstreamState(envelope["state"]), envelope["since"], now)
 
-    def _set_state(self, category: Category, state: UpstreamState, since: int) -> None:
+    def _set_state(self, category: Category, state: UpstreamState, since: int, now: float) -> None:
         known = self.categories[category]
         before = known.state
         known.state, known.since = state, since
         # A new worker is idle until it hears what is wanted; one that stays so has nothing to do.
         if state in SERVED or state is before is UpstreamState.IDLE:
-            known.unserved_since = 0
-        elif state is not UpstreamState.IDLE:
-            known.unserved_since = known.unserved_since or self._wall_ms()
+            known.unserved_since = None
+        elif state is not UpstreamState.IDLE and known.unserved_since is None:
+            known.unserved_since = now
         if before is state:
             return
         # Between "down" and "live" nothing is news: a new worker is idle first, and connecting,
@@ -461,9 +469,14 @@ class Hub:
     # ---- demand ----
 
     def _ask(self, audience: Audience) -> None:
-        topic = audience.topic
-        self._asked.setdefault(topic.category, {})[topic.text] = audience.replica.known
-        self._dropped.get(topic.category, {}).pop(topic.text, None)
+        """Have the worker told what is wanted, or else have the topic's group joined first.
+
+        An answer that is sent before the hub has joined never arrives.
+        """
+        if audience.is_joined:
+            topic = audience.topic
+            self._asked.setdefault(topic.category, {})[topic.text] = audience.replica.known
+            self._dropped.get(topic.category, {}).pop(topic.text, None)
         self._on_demand()
 
     def _of(self, category: Category) -> list[Audience]:
@@ -483,5 +496,9 @@ class Hub:
         }
 
     def interest(self, category: Category) -> dict[str, Position | None]:
-        """Return everything that is wanted of a category, with positions."""
-        return {audience.topic.text: audience.replica.known for audience in self._of(category)}
+        """Return everything that is wanted of a category and has been joined, with positions."""
+        return {
+            audience.topic.text: audience.replica.known
+            for audience in self._of(category)
+            if audience.is_joined
+        }

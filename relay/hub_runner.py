@@ -33,6 +33,7 @@ BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count
 PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
 SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
 STOPPED = 1.0  # seconds between those looks, after which this process was stopped and heard nobody
+LATE = 0.5  # seconds: a look so late finds less read than was sent; so does an overloaded hub
 
 
 class HubRunner:
@@ -62,7 +63,8 @@ class HubRunner:
         self._pressure = 0.0  # from 0, rest between flushes, to 1, none for a while
         self._tasks: list[asyncio.Task[None]] = []
         self.unreachable_since: float | None = None
-        self._looked_at = time.monotonic()
+        self._looked_at = self._read_until = time.monotonic()
+        self._is_reading = False  # `_listen` has received something and may find more
         self._failing: dict[str, float] = {}  # step -> since when it cannot reach the layer
 
     def start(self) -> None:
@@ -97,13 +99,15 @@ class HubRunner:
             received = 0
             try:
                 while True:
+                    self._is_reading = False
                     message: Any = await self._layer.receive(channel)
+                    self._is_reading = True
                     self.hub.receive(message, time.monotonic())
                     received += 1
                     if received % ENVELOPES_PER_TURN == 0:
                         await asyncio.sleep(0)
             finally:
-                self._channel = ""
+                self._channel, self._is_reading = "", False
                 for group in list(self._joined):
                     with contextlib.suppress(Exception):  # the layer may be away
                         await self._layer.group_discard(group, channel)
@@ -172,7 +176,9 @@ class HubRunner:
         whole: bool = False,
     ) -> None:
         epoch = self.hub.categories[category].epoch
-        demand = envelopes.demand(self.process, want, drop, epoch=epoch, whole=whole)
+        demand = envelopes.demand(
+            self.process, want, drop, epoch=epoch, whole=whole, behind=self._is_behind()
+        )
         await self._layer.group_send(envelopes.demand_group(category), dict(demand))
 
     async def _watch(self) -> None:
@@ -183,7 +189,7 @@ class HubRunner:
             now = self._look()
             if now >= next_tick:
                 next_tick = now + 1
-                self.hub.tick(now)
+                self.hub.tick(now, self._read_until)
             if self.hub.has_slow:
                 self.hub.retry_slow()
                 self._work()
@@ -191,10 +197,18 @@ class HubRunner:
     def _look(self) -> float:
         """Return the time; what came while this process was stopped is read before it is judged."""
         now = time.monotonic()
-        if now - self._looked_at > STOPPED:
+        late = now - self._looked_at
+        if late > STOPPED:
             self.hub.excuse(now)
+        if not self._is_reading and late < LATE:
+            self._read_until = now
         self._looked_at = now
         return now
+
+    def _is_behind(self) -> bool:
+        """Whether messages may wait to be read, so that the hub's positions show no loss."""
+        now = time.monotonic()
+        return now - self._looked_at > LATE or now - self._read_until > LATE
 
     # ---- what the hub asks for ----
 
@@ -228,14 +242,18 @@ class HubRunner:
         self._flush_handle = None
         started = self._loop.time()
         oldest, self.hub.oldest = self.hub.oldest, 0.0
-        self.hub.flush()
-        if oldest:
-            counters.written.observe(time.time() - oldest)
-        self._flushed_at = self._loop.time()
-        self._flush_took = self._flushed_at - started
-        self._work()
+        try:
+            self.hub.flush()
+        finally:  # the event loop logs what is raised here; the rest goes on
+            if oldest:
+                counters.written.observe(time.time() - oldest)
+            self._flushed_at = self._loop.time()
+            self._flush_took = self._flushed_at - started
+            self._work()
 
     def _tick(self) -> None:
         self._timer = None
-        self.hub.tick(self._look())
-        self._work()
+        try:
+            self.hub.tick(self._look(), self._read_until)
+        finally:
+            self._work()

@@ -38,7 +38,7 @@ def readiness() -> dict[str, Any]:
 
 def _unserved_for(hub: Hub, category: Category) -> float:
     since = hub.categories[category].unserved_since
-    return round(time.time() - since / 1000, 1) if since else 0.0
+    return 0.0 if since is None else _seconds(since)
 
 
 def _seconds(since: float) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from relay import envelopes
+from relay import envelopes, readiness, web_process
 from relay.audience import Request
 from relay.core.errors import Code, Refusal
 from relay.core.frames import Batch
@@ -501,6 +503,23 @@ def test_a_repetition_is_forwarded_once(town: Town, reader: RecordingReader) -> 
     assert reader.heard == [delta(5_001)]
 
 
+def test_a_topic_is_asked_for_when_its_group_has_been_joined(
+    town: Town, reader: RecordingReader
+) -> None:
+    """A base that a worker sends before would never arrive."""
+    town.hub.subscribe(reader, [BOOK], 7, town.now)
+    assert "demand" in town.calls  # so that the group is joined
+    assert town.hub.take_demand(Category.LINEAR) == ({}, [])
+    assert town.hub.interest(Category.LINEAR) == {}
+    town.calls.clear()
+    town.receive(envelopes.joined({BOOK.group: town.hub.unjoined()[BOOK.group] - 1}))
+    assert town.hub.interest(Category.LINEAR) == {}
+    town.receive(envelopes.joined(town.hub.unjoined()))
+    assert "demand" in town.calls
+    assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
+    assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
+
+
 def test_what_was_sent_to_an_earlier_audience_is_ignored(
     town: Town, reader: RecordingReader
 ) -> None:
@@ -639,7 +658,7 @@ def test_a_category_is_unserved_from_the_first_worker_s_failure_on_whoever_leads
     linear = town.hub.categories[Category.LINEAR]
     town.upstream("idle")
     town.subscribe(reader, BOOK)
-    began = int(town.now * 1_000)
+    began = town.now
     town.upstream("connecting")
     for epoch in range(EPOCH + 1, EPOCH + 3):
         for state in ("idle", "connecting", "down", "down"):
@@ -647,11 +666,45 @@ def test_a_category_is_unserved_from_the_first_worker_s_failure_on_whoever_leads
             town.pass_time(0.9)
             assert linear.unserved_since == began
     town.upstream("live", EPOCH + 3)
-    assert not linear.unserved_since
+    assert linear.unserved_since is None
     town.pass_time(SILENCE + 0.1)
-    assert linear.unserved_since == int(town.now * 1_000)
+    assert linear.unserved_since == town.now
     town.upstream("live", EPOCH + 3)
-    assert not linear.unserved_since
+    assert linear.unserved_since is None
+
+
+@pytest.mark.parametrize("step", [3_600, -7_200])
+def test_the_time_of_day_may_be_set_while_a_category_is_unserved(
+    reader: RecordingReader, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    """Durations are measured on the monotonic clock; the time of day is only shown."""
+    town = Town()
+    town.now = time.monotonic()
+    town.hub.subscribe(reader, [BOOK], 7, town.now)
+    runner = SimpleNamespace(hub=town.hub, unreachable_since=None)
+    process = SimpleNamespace(runner=runner, is_stopping=False)
+    monkeypatch.setattr(web_process, "existing", lambda: process)
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0 + step)
+    assert readiness.readiness() == {"ready": True, "faults": []}
+    linear = town.hub.categories[Category.LINEAR]
+    linear.unserved_since = time.monotonic() - 60.0
+    [fault] = readiness.readiness()["faults"]
+    assert (fault["what"], fault["category"]) == ("upstream", "linear")
+    assert 60 <= fault["for_seconds"] < 60 + 3_600
+
+
+def test_a_worker_is_not_silent_while_what_it_sent_waits_to_be_read(
+    town: Town, reader: RecordingReader
+) -> None:
+    heard = town.now
+    town.upstream("live")
+    town.follow(reader, BOOK, (10, snapshot()))
+    reader.taken()
+    town.now += 10 * SILENCE
+    town.hub.tick(town.now, heard + SILENCE)
+    assert reader.taken() == []
+    town.hub.tick(town.now, heard + SILENCE + 0.1)
+    assert [word[1] for word in reader.taken()] == ["down"]
 
 
 def test_a_category_whose_topics_the_exchange_refuses_is_not_unserved(town: Town) -> None:
@@ -659,7 +712,7 @@ def test_a_category_whose_topics_the_exchange_refuses_is_not_unserved(town: Town
     town.hub.pin([BOOK], town.now)
     for state in ("connecting", "live", "idle", "idle"):
         town.upstream(state)
-    assert not linear.unserved_since
+    assert linear.unserved_since is None
 
 
 def test_the_silence_of_workers_begins_anew_when_nobody_was_listened_to(
@@ -827,6 +880,7 @@ def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: Recordin
 
 def test_a_pinned_topic_is_wanted_without_a_reader_until_it_is_unpinned(town: Town) -> None:
     town.hub.pin([BOOK], town.now)
+    town.receive(envelopes.joined(town.hub.unjoined()))
     assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
     town.hub.pin([], town.now)

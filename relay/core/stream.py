@@ -10,6 +10,7 @@ they came. A book that stays crossed has missed something; what was held of it i
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 
 from relay.core.backoff import Backoff
@@ -50,6 +51,7 @@ class TopicStream:
         settled: What `offset` was a beat ago: a hub behind it has lost something.
         is_confirmed: Whether the exchange has agreed to the subscription.
         was_confirmed: Whether it has ever done so.
+        told_behind_at: When a hub that stood behind `settled` was answered last.
         owes_base: Whether a hub waits for a base until a crossed book has healed.
         fault: Words on what broke last, for operators; empty if nothing did.
         gaps: How often the stream broke.
@@ -69,6 +71,7 @@ class TopicStream:
         self.is_confirmed = False
         self.was_confirmed = was_confirmed
         self.owes_base = False
+        self.told_behind_at = -math.inf
         self.fault = ""
         self.gaps = 0
         self.resyncs = 0

@@ -35,6 +35,7 @@ REFUSED_FOR = 60.0  # seconds in which a topic that does not exist is not asked 
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
 MAX_LEFT = 20_000  # topics that were let go and whose last position is remembered
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
+BEHIND_PAUSE = 1.0  # seconds between answers to hubs that have lost something of a topic
 WORDS_KEPT = 500  # characters of the exchange's words on a refused topic
 LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
@@ -146,7 +147,8 @@ class Supply:
                 if not self._admit(text, process, now):
                     continue
                 self._interest.add(process, [text], now)
-            self._answer(self.streams[text], position)
+            if position is None or not envelope.get("behind"):
+                self._answer(self.streams[text], position, now)
 
     def _admit(self, text: str, process: str, now: float) -> bool:
         """Subscribe a topic that is new here, unless there is a reason not to."""
@@ -237,9 +239,16 @@ class Supply:
         self.lines.append(line)
         return line
 
-    def _answer(self, stream: TopicStream, position: list[int] | None) -> None:
+    def _answer(self, stream: TopicStream, position: list[int] | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""
-        behind = position is None or (position[0], position[1]) < (self.epoch, stream.settled)
+        due = stream.settled
+        if not stream.topic.is_events:  # what it has of an earlier stream of the topic is stale
+            due = max(due, stream.start)
+        behind = position is None or (position[0], position[1]) < (self.epoch, due)
+        if behind and position is not None:
+            if now - stream.told_behind_at < BEHIND_PAUSE:
+                return  # what was sent then is for all hubs
+            stream.told_behind_at = now
         if stream.is_live and behind:
             self._put_base(stream)
         elif behind and position is not None and not stream.topic.is_events:

@@ -107,6 +107,61 @@ class Market:
         self.supply.tick(self.now)
 
 
+def test_hubs_that_lag_are_not_sent_what_they_have_not_missed() -> None:
+    """What they have not read yet waits in their channels."""
+    market = Market()
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    market.told()
+    at = [EPOCH, market.supply.streams[BOOK].offset]
+    for u in range(5_001, 5_004):
+        market.frames(delta(u))
+        market.supply.beat()
+        market.told()
+    demand = envelopes.demand("p", {BOOK: (at[0], at[1])}, epoch=EPOCH, whole=True, behind=True)
+    market.supply.demand(demand, market.now)
+    assert market.told() == []
+    market.want(BOOK, process="q", at=None)  # this one has nothing
+    assert [e["type"] for e in market.told()] == ["base"]
+
+
+def test_what_was_missed_is_sent_once_a_second_however_many_hubs_have_missed_it() -> None:
+    market = Market()
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    at = [EPOCH, market.supply.streams[BOOK].offset]
+    for u in range(5_001, 5_004):
+        market.frames(delta(u))
+        market.supply.beat()
+    market.told()
+    sent = []
+    for _ in range(10):
+        for process in ("p", "q", "r"):
+            market.want(BOOK, process=process, at=at, whole=True)
+            market.frames(delta(market.supply.streams[BOOK].update_id + 1))
+            sent += [e["type"] for e in market.told()]
+        market.pass_time(0.2)
+    assert sent.count("base") == 2
+
+
+def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_stale() -> None:
+    market = Market()
+    market.follow(BOOK)
+    market.frames(snapshot(5_000))
+    at = [EPOCH, market.supply.streams[BOOK].offset]
+    market.pass_time(LEASE + 0.1)
+    market.pass_time(LINGER + 0.1)
+    assert BOOK not in market.supply.streams
+    market.told()
+    market.want(BOOK, at=at, whole=True)
+    assert [(e["type"], e["after"]) for e in market.told(BOOK)] == [("stale", at[1])]
+    while requests := market.requests():  # out, and in again
+        market.frames(*[ack(request_id, op) for request_id, op, _ in requests])
+    market.told()
+    market.frames(snapshot(9_000))
+    assert market.told(BOOK) == [published(BOOK, at[1] + 1, snapshot(9_000))]
+
+
 def group(text: str, category: Category = Category.LINEAR) -> str:
     return topic(text, category).group
 
