@@ -7,9 +7,11 @@ the way are in the same place: a snapshot is owed, and paid when there is one an
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from relay import conf
 from relay.core.bybit import decode_frame, decode_rows
 from relay.core.errors import Refusal
 from relay.core.frames import Batch
@@ -18,12 +20,20 @@ from relay.core.topics import Category, Topic
 from relay.envelopes import UpstreamState
 from relay.metrics.counters import counters
 
+logger = logging.getLogger(__name__)
+
+EVENT_PORTIONS = 4  # that fit into what may wait for one client
+PORTIONS_AT_MOST = 8  # that wait for the next flush; what comes faster leaves in larger steps
+
 
 class Corked(Protocol):
     """A way to a client that holds bytes back."""
 
     def uncork(self) -> None:
         """Send what was held back."""
+
+    def abort(self) -> None:
+        """End the connection."""
 
 
 class Deliverer(Protocol):
@@ -51,6 +61,9 @@ class Reader(Protocol):
 
     def revoked(self, topic: Topic, refusal: Refusal) -> None:
         """The exchange refused a topic after its ack had been sent."""
+
+    def failed(self) -> None:
+        """Log the exception that is being handled, and close the connection."""
 
     def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         """Trades were lost that nobody can bring back: on the way, or because it is slow."""
@@ -93,6 +106,7 @@ class Audience:
             left in the channel would bring a snapshot that the next message does not follow.
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
+        failing: Readers whose snapshot could not be sent, by an error; at the second it is closed.
         crowded: How many readers had no room for the snapshot owed to them, when last tried.
         is_pinned: Whether an operator wants the topic kept, readers or not.
         peak: The most readers there were at once.
@@ -110,6 +124,7 @@ class Audience:
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}
+        self.failing: set[Reader] = set()
         self.crowded = 0
         self.fresh: list[bytes] = []
         self.messages = 0
@@ -132,24 +147,66 @@ class Audience:
         return bool(self.withheld) or (bool(self.owed) and self.replica.is_live)
 
     def flush(self) -> None:
-        """Send what is fresh to those who are current, one batch for all."""
-        if not self.fresh:
+        """Send all that is fresh to those who are current."""
+        while self.fresh:
+            self.flush_some()
+
+    def flush_some(self) -> None:
+        """Send what is fresh to those who are current, one batch for all.
+
+        No batch is larger than what may wait for one client, as a socket may take nothing of it. Of
+        books and tickers a snapshot stands for a larger one. Events leave in portions, of which
+        some may be left for the next flush, so that sockets can drain in between.
+        """
+        fresh = self.fresh
+        if not fresh:
             return
-        batch = Batch(self.fresh)
-        self.fresh = []
+        limit = conf.current().client_buffer
+        size = sum(map(len, fresh))
+        if size <= limit // EVENT_PORTIONS or (size <= limit and not self.topic.is_events):
+            self.fresh = []
+            self._send(fresh)
+        elif not self.topic.is_events:
+            self.fresh = []
+            self._withhold(list(self.current), fresh)
+        else:
+            portion = limit // EVENT_PORTIONS
+            left_at_most = size - max(1, size // (portion * PORTIONS_AT_MOST)) * portion
+            while self.fresh and sum(map(len, self.fresh)) > left_at_most:
+                self._send(self._take(portion))
+
+    def _take(self, size: int) -> list[bytes]:
+        """Remove and return the first messages that are fresh, up to `size` bytes, but one."""
+        count = taken = 0
+        for text in self.fresh:
+            taken += len(text)
+            if taken > size and count:
+                break
+            count += 1
+        texts, self.fresh = self.fresh[:count], self.fresh[count:]
+        return texts
+
+    def _send(self, texts: list[bytes]) -> None:
+        batch = Batch(texts)
         if self.withheld:
             self._tell_withheld()
         withheld = self.withheld
-        refused = [
-            reader
-            for reader, outbound in self.current.items()
-            if (withheld and reader in withheld) or not outbound.deliver(batch)
-        ]
+        refused: list[Reader] = []
+        for reader, outbound in self.current.items():
+            try:
+                if (withheld and reader in withheld) or not outbound.deliver(batch):
+                    refused.append(reader)
+            except Exception:
+                self._log_failure()
+                refused.append(reader)
         if self.crowded:
-            counters.conflated += min(self.crowded, len(self.owed)) * len(batch.texts)
+            counters.conflated += min(self.crowded, len(self.owed)) * len(texts)
         self._count(batch, len(self.current) - len(refused))
         if refused:
-            self._withhold(refused, batch)
+            self._withhold(refused, texts)
+
+    def _log_failure(self) -> None:
+        logger.exception("%s: cannot send to a client; it is owed a snapshot", self.topic.text)
 
     def _count(self, batch: Batch, readers: int) -> None:
         """Count what so many readers were sent."""
@@ -158,15 +215,15 @@ class Audience:
         counters.deliveries += deliveries
         counters.bytes_out += batch.size_for(readers)
 
-    def _withhold(self, readers: list[Reader], batch: Batch) -> None:
+    def _withhold(self, readers: list[Reader], texts: list[bytes]) -> None:
         """Readers had no room: a snapshot will be owed to them; of trades, a count."""
         if not self.topic.is_events:
-            counters.conflated += len(readers) * len(batch.texts)
+            counters.conflated += len(readers) * len(texts)
             for reader in readers:
                 del self.current[reader]
                 self.owed[reader] = None
             return
-        trades = sum(len(decode_rows(decode_frame(text))) for text in batch.texts)
+        trades = sum(len(decode_rows(decode_frame(text))) for text in texts)
         for reader in readers:
             if reader.takes_notices:
                 self.withheld[reader] = self.withheld.get(reader, 0) + trades
@@ -194,9 +251,18 @@ class Audience:
         batch = None if greeting is None else Batch([greeting])
         before = len(self.owed)
         for reader in list(self.owed):
-            if batch is None or (reader.has_room() and reader.outbound.deliver(batch)):
-                del self.owed[reader]
-                self.current[reader] = reader.outbound
+            try:
+                if batch is not None and not (reader.has_room() and reader.outbound.deliver(batch)):
+                    continue
+            except Exception:
+                if reader not in self.failing:
+                    self.failing.add(reader)
+                    self._log_failure()
+                    continue
+                reader.failed()
+            self.failing.discard(reader)
+            del self.owed[reader]
+            self.current[reader] = reader.outbound
         self.crowded = len(self.owed)
         if batch is not None:
             self._count(batch, before - self.crowded)
@@ -212,3 +278,4 @@ class Audience:
         """Forget a reader."""
         for place in (self.current, self.owed, self.waiting, self.withheld):
             place.pop(reader, None)
+        self.failing.discard(reader)

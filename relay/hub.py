@@ -8,6 +8,7 @@ starts no task: `hub_runner` brings it envelopes and the time, and takes its dem
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from relay.envelopes import UnknownEnvelope, UpstreamState
 from relay.inbox import Intake
 from relay.live.events import log
 from relay.metrics.counters import counters
+
+logger = logging.getLogger(__name__)
 
 MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
 MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
@@ -450,11 +453,17 @@ class Hub:
         """Send everything that waits, one batch a topic."""
         dirty, self._dirty = self._dirty, {}
         for audience in dirty:
-            audience.flush()
-            if audience.owed or audience.withheld:
+            audience.flush_some()
+            if audience.fresh:
+                self._touch(audience)
+            elif audience.owed or audience.withheld:
                 self._pay(audience)
         for outbound in self.corked:
-            outbound.uncork()
+            try:
+                outbound.uncork()
+            except Exception:
+                logger.exception("cannot send to a client; ending its connection")
+                outbound.abort()
         self.corked.clear()
 
     def _pay(self, audience: Audience) -> None:

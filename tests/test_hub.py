@@ -33,6 +33,7 @@ class RecordingReader:
         self.takes_notices = takes_notices
         self.is_full = False
         self.heard: list[Any] = []
+        self.batches: list[Any] = []  # of messages, as they came
         self.outbound = self
 
     def taken(self) -> list[Any]:
@@ -42,6 +43,7 @@ class RecordingReader:
     def deliver(self, batch: Batch) -> bool:
         if not self.is_full:
             self.heard += batch.texts
+            self.batches.append(batch.texts)
         return not self.is_full
 
     def has_room(self) -> bool:
