@@ -107,6 +107,8 @@ class Audience:
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
         failing: Readers whose snapshot could not be sent, by an error; at the second it is closed.
+        behind: How many closing messages (see `Image.closings`) a reader had been sent when it was
+            last current; of readers in `owed` that were current before, and of such feeds alone.
         crowded: How many readers had no room for the snapshot owed to them, when last tried.
         is_pinned: Whether an operator wants the topic kept, readers or not.
         peak: The most readers there were at once.
@@ -125,6 +127,8 @@ class Audience:
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}
         self.failing: set[Reader] = set()
+        self.behind: dict[Reader, int] = {}
+        self._closings_sent = 0  # to those who are current
         self.crowded = 0
         self.fresh: list[bytes] = []
         self.messages = 0
@@ -204,6 +208,7 @@ class Audience:
         self._count(batch, len(self.current) - len(refused))
         if refused:
             self._withhold(refused, texts)
+        self._closings_sent = self.replica.closings
 
     def _log_failure(self) -> None:
         logger.exception("%s: cannot send to a client; it is owed a snapshot", self.topic.text)
@@ -221,7 +226,7 @@ class Audience:
             counters.conflated += len(readers) * len(texts)
             for reader in readers:
                 del self.current[reader]
-                self.owed[reader] = None
+                self._owe(reader)
             return
         trades = sum(len(decode_rows(decode_frame(text))) for text in texts)
         for reader in readers:
@@ -229,6 +234,12 @@ class Audience:
                 self.withheld[reader] = self.withheld.get(reader, 0) + trades
             else:
                 reader.missed_trades(self.topic, trades, is_slow=True)
+
+    def _owe(self, reader: Reader) -> None:
+        """Owe a snapshot to a reader that was current, and whatever closes from here on."""
+        self.owed[reader] = None
+        if self.topic.has_history:
+            self.behind[reader] = self._closings_sent
 
     def _tell_withheld(self) -> None:
         for reader in list(self.withheld):
@@ -249,10 +260,12 @@ class Audience:
             return
         greeting = self.replica.greeting()
         batch = None if greeting is None else Batch([greeting])
+        late = self._late_batches(greeting)
         before = len(self.owed)
         for reader in list(self.owed):
+            own = late.get(self.behind[reader], batch) if reader in self.behind else batch
             try:
-                if batch is not None and not (reader.has_room() and reader.outbound.deliver(batch)):
+                if own is not None and not (reader.has_room() and reader.outbound.deliver(own)):
                     continue
             except Exception:
                 if reader not in self.failing:
@@ -263,19 +276,43 @@ class Audience:
             self.failing.discard(reader)
             del self.owed[reader]
             self.current[reader] = reader.outbound
+            self._tell_late(reader)
+        self._closings_sent = self.replica.closings
         self.crowded = len(self.owed)
         if batch is not None:
             self._count(batch, before - self.crowded)
             counters.snapshots += before - self.crowded
 
+    def _late_batches(self, greeting: bytes | None) -> dict[int, Batch]:
+        """Return what readers that were behind are sent: what closed meanwhile, then the greeting.
+
+        By how many closing messages they had been sent, so that those who know the same share it.
+        """
+        batches = {}
+        for closings in set(self.behind.values()):
+            texts = self.replica.closed_since(closings)[1]
+            if greeting is not None and texts[-1:] != [greeting]:
+                texts.append(greeting)
+            if texts:
+                batches[closings] = Batch(texts)
+        return batches
+
+    def _tell_late(self, reader: Reader) -> None:
+        """Tell a reader that has caught up of closing messages that were not kept long enough."""
+        if reader in self.behind:
+            lost = self.replica.closed_since(self.behind.pop(reader))[0]
+            if lost:
+                reader.missed_trades(self.topic, lost, is_slow=True)
+
     def restart(self) -> None:
         """Owe a snapshot to everybody: those who were current have missed something."""
         self.fresh.clear()
-        self.owed |= dict.fromkeys(self.current)
+        for reader in self.current:
+            self._owe(reader)
         self.current.clear()
 
     def leave(self, reader: Reader) -> None:
         """Forget a reader."""
-        for place in (self.current, self.owed, self.waiting, self.withheld):
+        for place in (self.current, self.owed, self.waiting, self.withheld, self.behind):
             place.pop(reader, None)
         self.failing.discard(reader)

@@ -93,14 +93,14 @@ class Publication(TypedDict):
 
 
 class Base(TypedDict):
-    """The state of one topic at (epoch, offset); `text` is None for trades before the first."""
+    """The state of one topic at (epoch, offset), as messages; none for trades before the first."""
 
     type: str
     v: int
     group: str
     epoch: int
     offset: int
-    text: bytes | None
+    texts: list[bytes]
 
 
 class Stale(TypedDict):
@@ -193,7 +193,7 @@ def publication(group: str, epoch: int, after: int, text: bytes) -> Publication:
     }
 
 
-def base(group: str, epoch: int, offset: int, text: bytes | None) -> Base:
+def base(group: str, epoch: int, offset: int, texts: list[bytes]) -> Base:
     """Return the state of a topic."""
     return {
         "type": "base",
@@ -201,7 +201,7 @@ def base(group: str, epoch: int, offset: int, text: bytes | None) -> Base:
         "group": group,
         "epoch": epoch,
         "offset": offset,
-        "text": text,
+        "texts": texts,
     }
 
 

@@ -341,7 +341,7 @@ class Hub:
             self._confirm(audience)
             self._apply(audience, step)
         elif kind == "base":
-            step = audience.replica.base(envelope["epoch"], envelope["offset"], envelope["text"])
+            step = audience.replica.base(envelope["epoch"], envelope["offset"], envelope["texts"])
             self._confirm(audience)
             self._apply(audience, step)
         elif kind == "stale":

@@ -847,9 +847,9 @@ def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> N
     for door in Door:
         call = Call(clock, door, Category.LINEAR)
         call.follow(name)
-        call.receive(envelopes.base(name.group, EPOCH, 5, None))
+        call.receive(envelopes.base(name.group, EPOCH, 5, []))
         call.hub.flush()
-        call.receive(envelopes.base(name.group, EPOCH, 17, None))
+        call.receive(envelopes.base(name.group, EPOCH, 17, []))
         if door is Door.SHORT:
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
@@ -911,7 +911,7 @@ def test_trades_greet_the_short_door_alone(clock: Clock) -> None:
         call = Call(clock, door, Category.LINEAR)
         call.say({"op": "subscribe", "args": [name.text]})
         call.receive(envelopes.joined(call.hub.unjoined()))
-        call.receive(envelopes.base(name.group, EPOCH, 3, trades(range(3))))
+        call.receive(envelopes.base(name.group, EPOCH, 3, [trades(range(3))]))
         call.pass_time(MIN_ACK_DELAY)
         greetings.append(call.raw()[1:])
     assert greetings == [[trades(range(3))], []]

@@ -14,10 +14,11 @@ from relay import envelopes, readiness, web_process
 from relay.audience import Request
 from relay.core.errors import Code, Refusal
 from relay.core.frames import Batch
+from relay.core.images import CANDLES_KEPT
 from relay.core.topics import Category, Topic
 from relay.envelopes import SILENCE, UpstreamState
 from relay.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
-from tests.builders import delta, snapshot, ticker, topic, trades
+from tests.builders import candle, delta, snapshot, ticker, topic, trades
 
 EPOCH = 100
 BOOK = topic()
@@ -89,7 +90,7 @@ class Town:
         self.hub.receive(dict(envelope), self.now)
 
     def base(self, topic: Topic, offset: int, text: bytes | None, epoch: int = EPOCH) -> None:
-        self.receive(envelopes.base(topic.group, epoch, offset, text))
+        self.receive(envelopes.base(topic.group, epoch, offset, [] if text is None else [text]))
 
     def publish(self, topic: Topic, after: int, *texts: bytes, epoch: int = EPOCH) -> None:
         envelope = envelopes.publication(topic.group, epoch, after, texts[0])
@@ -795,6 +796,89 @@ def test_missed_trades_are_told_also_when_none_follow(town: Town, reader: Record
     town.hub.flush()
     assert reader.heard == [("missed", TRADES.text, 2)]
     assert not town.hub.has_slow
+
+
+# ---- candles ----
+
+CANDLES = topic("kline.1.BTCUSDT")
+
+
+def closed(*minutes: int) -> list[bytes]:
+    return [candle((minute, True)) for minute in minutes]
+
+
+def test_a_slow_reader_is_sent_every_candle_that_closed_before_the_last_message(
+    town: Town, reader: RecordingReader
+) -> None:
+    quick, late = RecordingReader(), RecordingReader()
+    for each in (reader, quick):
+        town.follow(each, CANDLES, (1, candle((1, False))))
+        each.taken()
+    reader.is_full = True
+    sent = [*closed(1), candle((2, False)), *closed(2), candle((3, False))]
+    for offset, text in enumerate(sent, start=1):
+        town.publish(CANDLES, offset, text)
+        town.hub.flush()
+    assert (reader.taken(), quick.taken()) == ([], sent)
+    town.follow(late, CANDLES, (5, candle((3, False))))
+    assert late.heard == [("ack", 7), candle((3, False))]
+    reader.is_full = False
+    town.hub.retry_slow()
+    town.hub.flush()
+    assert reader.heard == [*closed(1, 2), candle((3, False))]
+    assert not town.hub.has_slow
+
+
+def test_a_closing_message_that_is_the_last_one_is_sent_once(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, CANDLES, (1, candle((1, False))))
+    reader.taken()
+    reader.is_full = True
+    town.publish(CANDLES, 1, *closed(1))
+    town.hub.flush()
+    reader.is_full = False
+    town.hub.retry_slow()
+    town.hub.flush()
+    assert reader.heard == closed(1)
+
+
+def test_of_candles_that_closed_too_long_ago_a_slow_reader_is_told_the_count(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.follow(reader, CANDLES, (1, candle((0, False))))
+    reader.taken()
+    reader.is_full = True
+    texts = closed(*range(CANDLES_KEPT + 3))
+    for offset, text in enumerate(texts, start=1):
+        town.publish(CANDLES, offset, text)
+        town.hub.flush()
+    reader.is_full = False
+    town.hub.retry_slow()
+    town.hub.flush()
+    assert reader.heard == [*texts[3:], ("missed", CANDLES.text, 3)]
+
+
+def test_candles_that_closed_while_the_hub_missed_messages_come_with_the_base(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, CANDLES)
+    town.receive(envelopes.base(CANDLES.group, EPOCH, 1, [*closed(0), candle((1, False))]))
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.taken() == [("ack", 7), candle((1, False))]
+    town.hub.take_demand(Category.LINEAR)
+    town.publish(CANDLES, 3, candle((2, False)))  # the message that closed minute 1 was lost
+    town.hub.flush()
+    assert reader.heard == []
+    assert town.hub.take_demand(Category.LINEAR) == ({CANDLES.text: None}, [])
+    envelope = envelopes.base(CANDLES.group, EPOCH, 4, [*closed(0, 1), candle((2, False))])
+    town.receive(envelope)
+    town.hub.flush()
+    assert reader.heard == [*closed(1), candle((2, False))]
+    town.publish(CANDLES, 4, *closed(2))
+    town.hub.flush()
+    assert reader.heard[2:] == closed(2)
 
 
 # ---- trades ----

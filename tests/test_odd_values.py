@@ -192,7 +192,7 @@ def test_what_is_only_handed_on_may_be_any_number() -> None:
     assert publication["texts"][0] == first
     market.want(TICKER, process="late")
     [base] = market.told(TICKER)
-    assert json.loads(base["text"]) == json.loads(first) | {
+    assert json.loads(base["texts"][0]) == json.loads(first) | {
         "data": {"symbol": "BTCUSDT", "lastPrice": "2"},
         "cs": int("9" * 21),
     }

@@ -71,6 +71,15 @@ class Replica:
             self.is_broken = True
             raise
 
+    @property
+    def closings(self) -> int:
+        """How many messages there were that no reader may miss; 0 where any may be missed."""
+        return self._image.closings
+
+    def closed_since(self, closings: int) -> tuple[int, list[bytes]]:
+        """Return those after the first `closings`: how many are lost, and the rest as they came."""
+        return self._image.closed_since(closings)
+
     def expect(self, epoch: int) -> None:
         """Take the word that a new worker serves: what an older one said may be outdated."""
         if self.position[0] < epoch:
@@ -86,7 +95,7 @@ class Replica:
         if not (follows or begins):
             return self._hole(epoch, after, texts)
         if begins:
-            self._image = make_image(self.topic)
+            self._image = self._image.renewed()
             self.is_broken = False
         return self._take(epoch, after, texts)
 
@@ -108,9 +117,9 @@ class Replica:
     def _hole(self, epoch: int, after: int, texts: Sequence[bytes]) -> Step:
         """Messages were missed: go on from a snapshot among `texts`, or ask for a base, once."""
         ask, self.is_broken = not self.is_broken, True
-        if self.topic.is_events:
-            return Step(ask=ask)  # the base will tell which trades were missed
-        self._image = make_image(self.topic)
+        if self.topic.has_history:
+            return Step(ask=ask)  # the base will tell what was missed
+        self._image = self._image.renewed()
         self.is_broken = False
         step = self._take(epoch, after, texts)
         if self._image.is_live:
@@ -119,19 +128,20 @@ class Replica:
         self.is_broken = True
         return Step(restart=True, ask=ask)
 
-    def base(self, epoch: int, offset: int, text: bytes | None) -> Step:
+    def base(self, epoch: int, offset: int, texts: Sequence[bytes]) -> Step:
         """Take the state at (epoch, offset), as the worker answers who asks.
 
         Args:
-            text: A snapshot, or None for trades before the first.
+            texts: A snapshot as a rule; messages that no reader may miss, and the last one; empty
+                for trades before the first.
         """
         if (epoch, offset) < self.position or (self.is_live and (epoch, offset) == self.position):
             return Step()
         missed = offset - self.position[1] if epoch == self.position[0] else None
         had_history = self.position != (0, 0)
-        self._image = make_image(self.topic)
+        self._image = self._image.renewed()
         step = Step()
-        if text is not None:
+        for text in texts:
             try:
                 self._image.apply(text, decode_frame(text))
             except ExchangeFault:

@@ -229,10 +229,10 @@ class TopicStream:
         """Let a beat pass: what was published before the last one has arrived by now."""
         self.settled, self._last_offset = self._last_offset, self.offset
 
-    def greeting(self) -> bytes | None:
-        """Return a message that brings a hub to `offset`; None for trades before the first.
+    def base(self) -> list[bytes]:
+        """Return messages that bring a hub to `offset`; none for trades before the first.
 
         Raises:
             CrossedBook: the book is crossed, for a moment or for longer.
         """
-        return self._image.greeting()
+        return self._image.base()

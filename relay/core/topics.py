@@ -209,6 +209,11 @@ class Topic:
         """Whether its messages are rows of what happened: counted one by one, never outdated."""
         return self.kind is Kind.EVENTS
 
+    @property
+    def has_history(self) -> bool:
+        """Whether what was missed is not made up for by what follows: rows, or closed candles."""
+        return self.kind in (Kind.EVENTS, Kind.CLOSING)
+
     @classmethod
     def parse(cls, category: Category, text: str) -> Topic:
         """Return the topic that Bybit writes as `text` on the socket of `category`.

@@ -262,10 +262,10 @@ class Supply:
         stream.owes_base = stream.is_crossed
         if stream.owes_base:
             return
-        envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.greeting())
+        envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.base())
         waiting = self._outbox.get(stream.topic.group)
         if not (waiting and waiting[-1] == envelope):  # several hubs may ask at once
-            self._put(envelope, len(envelope["text"] or b""))
+            self._put(envelope, sum(map(len, envelope["texts"])))
 
     # ---- the exchange ----
 

@@ -24,13 +24,13 @@ START = snapshot(5_000)
 
 def live_book() -> Replica:
     replica = Replica(topic())
-    assert replica.base(EPOCH, 10, START) == Step(restart=True)
+    assert replica.base(EPOCH, 10, [START]) == Step(restart=True)
     return replica
 
 
 def live_trades(count: int = 5) -> Replica:
     replica = Replica(topic("publicTrade.BTCUSDT"))
-    assert replica.base(EPOCH, count, trades(range(count))) == Step()
+    assert replica.base(EPOCH, count, [trades(range(count))]) == Step()
     return replica
 
 
@@ -69,7 +69,7 @@ def test_a_repetition_and_a_replaced_worker_are_dropped(position: tuple[int, int
     before = state(replica)
     assert replica.publication(*position, [delta(5_001)]) == Step()
     assert replica.stale(*position) == Step()
-    assert replica.base(*position, snapshot(1)) == Step()
+    assert replica.base(*position, [snapshot(1)]) == Step()
     assert state(replica) == before
 
 
@@ -78,7 +78,7 @@ def test_a_hole_withholds_everything_and_asks_once() -> None:
     assert replica.publication(EPOCH, 11, [delta(5_002)]) == Step(restart=True, ask=True)
     assert (replica.is_live, replica.known) == (False, None)
     assert replica.publication(EPOCH, 12, [delta(5_003)]) == Step(restart=True)
-    assert replica.base(EPOCH, 13, snapshot(5_003)) == Step(restart=True)
+    assert replica.base(EPOCH, 13, [snapshot(5_003)]) == Step(restart=True)
     assert state(replica) == ((EPOCH, 13), True, snapshot(5_003))
     assert replica.publication(EPOCH, 13, [delta(5_004)]) == Step(forward=[delta(5_004)])
 
@@ -98,19 +98,19 @@ def test_a_snapshot_behind_the_hole_heals_it_without_asking() -> None:
 def test_a_base_older_than_what_was_seen_is_no_base() -> None:
     replica = live_book()
     replica.publication(EPOCH, 20, [delta(5_020)])
-    assert replica.base(EPOCH, 15, snapshot(5_015)) == Step()
+    assert replica.base(EPOCH, 15, [snapshot(5_015)]) == Step()
     assert not replica.is_live
 
 
 def test_a_base_for_another_hub_changes_nothing_here() -> None:
     replica = live_book()
-    assert replica.base(EPOCH, 10, START) == Step()
+    assert replica.base(EPOCH, 10, [START]) == Step()
     assert replica.is_live
 
 
 def test_a_base_ahead_shows_that_something_was_missed() -> None:
     replica = live_book()
-    assert replica.base(EPOCH, 12, snapshot(5_002)) == Step(restart=True)
+    assert replica.base(EPOCH, 12, [snapshot(5_002)]) == Step(restart=True)
     assert state(replica) == ((EPOCH, 12), True, snapshot(5_002))
 
 
@@ -125,7 +125,7 @@ def test_a_new_epoch_begins_with_its_first_message() -> None:
 def test_a_new_epoch_in_its_middle_needs_a_base() -> None:
     replica = live_book()
     assert replica.publication(EPOCH + 1, 5, [delta(7_005)]) == Step(restart=True, ask=True)
-    assert replica.base(EPOCH + 1, 6, snapshot(7_005)) == Step(restart=True)
+    assert replica.base(EPOCH + 1, 6, [snapshot(7_005)]) == Step(restart=True)
 
 
 def test_the_word_of_a_new_worker_makes_the_old_state_doubtful() -> None:
@@ -175,9 +175,9 @@ def test_many_messages_with_one_that_is_no_right_step_are_a_hole() -> None:
 
 def test_a_base_that_is_no_message_is_asked_for_again() -> None:
     replica = Replica(topic())
-    assert replica.base(EPOCH, 10, b"garbage") == Step(restart=True)
+    assert replica.base(EPOCH, 10, [b"garbage"]) == Step(restart=True)
     assert (replica.is_live, replica.known) == (False, None)
-    assert replica.base(EPOCH, 10, START) == Step(restart=True)
+    assert replica.base(EPOCH, 10, [START]) == Step(restart=True)
     assert replica.is_live
 
 
@@ -193,7 +193,7 @@ def test_trades_are_counted_one_by_one() -> None:
 def test_lost_trades_that_the_worker_still_has_are_brought_back() -> None:
     replica = live_trades(5)
     assert replica.publication(EPOCH, 8, [trades([8])]) == Step(ask=True)
-    step = replica.base(EPOCH, 9, trades(range(9)))
+    step = replica.base(EPOCH, 9, [trades(range(9))])
     assert (step.lost, step.restart, step.ask) == (0, False, False)
     assert [trade_numbers(text) for text in step.forward] == [[5, 6, 7, 8]]
     assert replica.position == (EPOCH, 9)
@@ -201,20 +201,20 @@ def test_lost_trades_that_the_worker_still_has_are_brought_back() -> None:
 
 def test_trades_that_nobody_has_any_more_are_counted() -> None:
     replica = live_trades(5)
-    step = replica.base(EPOCH, 205, trades(range(155, 205)))
+    step = replica.base(EPOCH, 205, [trades(range(155, 205))])
     assert step.lost == 150
     assert [trade_numbers(text) for text in step.forward] == [list(range(155, 205))]
 
 
 def test_trades_before_a_replica_began_are_not_missed() -> None:
     replica = Replica(topic("publicTrade.BTCUSDT"))
-    assert replica.base(EPOCH, 500, trades(range(450, 500))) == Step()
+    assert replica.base(EPOCH, 500, [trades(range(450, 500))]) == Step()
     assert trade_numbers(replica.greeting()) == list(range(450, 500))
 
 
 def test_a_quiet_market_is_live_without_a_trade() -> None:
     replica = Replica(topic("publicTrade.BTCUSDT"))
-    assert replica.base(EPOCH, 0, None) == Step()
+    assert replica.base(EPOCH, 0, []) == Step()
     assert state(replica) == ((EPOCH, 0), True, None)
     assert replica.publication(EPOCH, 0, [trades([0])]) == Step(forward=[trades([0])])
 
@@ -223,7 +223,7 @@ def test_stale_trades_go_on_from_the_next_base_without_a_loss() -> None:
     replica = live_trades(5)
     assert replica.stale(EPOCH, 5) == Step()
     assert not replica.is_live
-    assert replica.base(EPOCH, 5, trades(range(5))) == Step()
+    assert replica.base(EPOCH, 5, [trades(range(5))]) == Step()
     assert replica.is_live
     assert replica.publication(EPOCH, 5, [trades([5])]) == Step(forward=[trades([5])])
 
@@ -277,7 +277,7 @@ def test_no_history_makes_a_greeting_that_is_not_the_worker_s_state(steps: str) 
                 give(replica.publication(EPOCH - 1, 3, [ticker("delta", cs=0)]))
             case "b" if is_live:
                 text = ticker(lastPrice=str(value), cs=value, ts=value)
-                give(replica.base(epoch, offset, text))
+                give(replica.base(epoch, offset, [text]))
                 assert replica.is_live
             case "s" if is_live:
                 give(replica.stale(epoch, offset))

@@ -174,7 +174,7 @@ def published(text: str, after: int, *texts: bytes) -> Any:
 
 
 def based(text: str, offset: int, state: bytes | None) -> Any:
-    return envelopes.base(group(text), EPOCH, offset, state)
+    return envelopes.base(group(text), EPOCH, offset, [] if state is None else [state])
 
 
 @pytest.fixture
