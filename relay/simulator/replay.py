@@ -1,12 +1,16 @@
 """A recording of the exchange, played again byte for byte.
 
 Both layouts of recordings are read: one frame a line, or `{"category", "message"}` a line;
-gzip if the name ends in `.gz`. The whole file is held in memory.
+gzip if the name ends in `.gz`. A line `{"at"}` says when the frames after it arrived, in Unix ms;
+where there is none, a frame is due by its own `ts`. The whole file is held in memory.
 
 How it plays: every socket has a clock of its own, which starts when its first topic is
 subscribed, at the first frame of that request's topics. A topic always plays from its
 first frame, so nothing is ever missing: what a later subscriber has already missed comes in
 one burst, then it goes on at the recorded pace. Subscribing again plays the topic again.
+
+When all of a socket's topics have been played it is told so by a pong that nobody asked for, the
+one message that every client of Bybit takes without harm.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from relay.simulator.exchange import Reader
 from relay.simulator.topics import Category
 from relay.simulator.wire import text_frame
 
+END_WORDS = "the replay has ended; subscribing again plays it again"
 FIRST_BURST = 3  # frames at most that go out before the ack
 
 
@@ -35,6 +40,7 @@ class _Line(msgspec.Struct):
     message: msgspec.Raw = msgspec.Raw()
     topic: str | None = None
     ts: int | None = None
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Recording:
         """
         self.topics: dict[Category, dict[str, list[Recorded]]] = {}
         self._clocks: dict[Category, int] = {}
+        self._at: int | None = None  # when what follows arrived, if the file says so
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
@@ -97,10 +104,11 @@ class Recording:
             line = bytes(frame.message)
             frame = msgspec.json.decode(line, type=_Line)
         if frame.topic is None:
+            self._at = self._at if frame.at is None else frame.at
             return
         for played_in in (category,) if category else Category:
             clock = self._clocks.get(played_in, 0)
-            due = self._clocks[played_in] = max(clock, frame.ts or 0)
+            due = self._clocks[played_in] = max(clock, self._at or frame.ts or 0)
             topics = self.topics.setdefault(played_in, {})
             topics.setdefault(frame.topic, []).append(Recorded(position, due, line))
 
@@ -118,12 +126,14 @@ class Player:
         self._speed = speed
         self._origin: tuple[int, int] | None = None  # (recorded, ours): the same moment, in ms
         self._next: list[tuple[int, str]] = []  # a heap of (position of the next frame, topic)
-        self._cursors: dict[str, int] = {}
+        self._cursors: dict[str, int] = {}  # of each topic that plays or has played to its end
+        self._is_end_told = False
 
     def add(self, topics: list[str], now_ms: int) -> None:
         """Begin topics of the recording from their first frames."""
         if self._origin is None:
             self._origin = min(self._topics[topic][0].due for topic in topics), now_ms
+        self._is_end_told = False
         for topic in topics:
             self._cursors[topic] = 0
             heappush(self._next, (self._topics[topic][0].position, topic))
@@ -131,6 +141,8 @@ class Player:
     def remove(self, topics: Iterable[str]) -> None:
         """Stop topics."""
         gone = set(topics)
+        for topic in gone:
+            self._cursors.pop(topic, None)
         self._next = sorted(entry for entry in self._next if entry[1] not in gone)
 
     def take(self, now_ms: int, most: int) -> list[bytes]:
@@ -144,6 +156,12 @@ class Player:
             if cursor < len(frames):
                 heappush(self._next, (frames[cursor].position, topic))
         return taken
+
+    def take_end(self) -> bool:
+        """Return, once each time, whether every topic has been played to its end."""
+        is_news = bool(self._cursors) and not self._next and not self._is_end_told
+        self._is_end_told = self._is_end_told or is_news
+        return is_news
 
     def wait(self, now_ms: int) -> float | None:
         """Return the seconds until the next frame is due, None if there is none."""
@@ -206,3 +224,12 @@ class ReplaySource:
             reader.push(text_frame(payload))
             self.sent += 1
         return player.wait(now_ms)
+
+    def tell_end(self, reader: Reader, now_ms: int) -> bool:
+        """Tell a reader that it has been sent everything; return whether that is news."""
+        player = self.players.get(reader)
+        if player is None or not player.take_end():
+            return False
+        end = {"op": "pong", "ret_msg": END_WORDS, "args": [str(now_ms)]}
+        reader.push(text_frame(msgspec.json.encode(end)))
+        return True

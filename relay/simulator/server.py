@@ -204,6 +204,9 @@ class Simulator(Venue):
                 await asyncio.sleep(REPLAY_POLL)
                 continue
             wait = self.replay.play(socket, self.clock(), REPLAY_BURST)
+            if wait is None and self.replay.tell_end(socket, self.clock()):
+                words = "%s socket %s: the replay has ended; subscribing again plays it again"
+                logger.info(words, socket.category, socket.conn_id)
             if wait == 0:
                 await asyncio.sleep(0)
                 continue

@@ -1,4 +1,8 @@
-"""The exchange's own words, kept in a file.
+"""The exchange's own words, kept in a file, with the time at which they arrived.
+
+A line `{"at":1795996800123}` stands before the frames that arrived at that time, in Unix ms. The
+frames themselves stay as they came, byte for byte, and whoever reads frames alone passes over
+the other lines, as over answers: they have no topic.
 
 The file is right at every moment: it grows by whole lines, or by whole gzip members, and a write
 that fails is taken back. So it can be played (`relay.simulator.replay`) whatever ended it.
@@ -16,6 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from relay.clock import wall_ms
 from relay.core.bybit import (
     ARGS_PER_CONNECTION,
     CHARACTERS_PER_CONNECTION,
@@ -58,7 +63,13 @@ class FrameFile:
         self.waiting = 0
         self.written = 0
         self._lines: list[bytes] = []
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        self._at: int | None = None  # of the last line
+        self._is_new = True
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            self._is_new = False
+            self._fd = os.open(path, os.O_WRONLY)
         try:
             status = os.fstat(self._fd)
             self._is_regular = stat.S_ISREG(status.st_mode)
@@ -66,13 +77,19 @@ class FrameFile:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if status.st_size and not overwrite:
                     raise FileExistsError
-                os.ftruncate(self._fd, 0)
         except OSError:
             os.close(self._fd)
             raise
 
-    def add(self, line: bytes) -> None:
-        """Keep a line, to be written with the next `flush`."""
+    def add(self, line: bytes, at: int) -> None:
+        """Keep a line, to be written with the next `flush`.
+
+        Args:
+            at: When it arrived, Unix ms.
+        """
+        if at != self._at:
+            self._at = at
+            line = b'{"at":%d}\n%s' % (at, line)
         self._lines.append(line + b"\n")
         self.waiting += len(line) + 1
 
@@ -89,26 +106,29 @@ class FrameFile:
     def close(self) -> None:
         """Write what waits and see it reach the disk.
 
+        A file that this recorder made is removed if nothing was written to it; one that was there
+        before, to be overwritten, is as it was.
+
         Raises:
             OSError: as `flush`.
         """
         try:
             self.flush()
-            if self._is_gzip and not self.written:
-                self._write(gzip.compress(b"", mtime=0))
-            if self._is_regular:
+            if self._is_regular and self.written:
                 os.fsync(self._fd)
         finally:
+            if self._is_new and not self.written:
+                with suppress(OSError):
+                    self.path.unlink()
             os.close(self._fd)
 
     def discard(self) -> None:
-        """Forget what waits, and the file if nothing was written."""
+        """Forget what waits."""
         self._lines, self.waiting = [], 0
-        if self._is_regular and not self.written:
-            with suppress(OSError):
-                self.path.unlink()
 
     def _write(self, data: bytes) -> None:
+        if self._is_regular and not self.written:
+            os.ftruncate(self._fd, 0)  # what is replaced is replaced by something
         left = memoryview(data)
         try:
             while left:
@@ -233,13 +253,16 @@ class Recorder:
     """Topics of any categories on their way into one file.
 
     Frames of one category are written as they came; of several, each is wrapped with the name
-    of its category, because Bybit's messages do not tell theirs.
+    of its category, because Bybit's messages do not tell theirs. When they came is told by lines
+    of their own (see the module).
 
     Attributes:
         categories: The parts, one a category.
     """
 
-    def __init__(self, topics: Iterable[Topic], file: FrameFile) -> None:
+    def __init__(
+        self, topics: Iterable[Topic], file: FrameFile, *, wall_ms: Callable[[], int] = wall_ms
+    ) -> None:
         by_category: dict[Category, list[Topic]] = {}
         for topic in dict.fromkeys(topics):
             by_category.setdefault(topic.category, []).append(topic)
@@ -249,6 +272,7 @@ class Recorder:
             for its_topics in by_category.values()
         ]
         self._file = file
+        self._wall_ms = wall_ms
 
     @property
     def messages(self) -> int:
@@ -269,7 +293,8 @@ class Recorder:
         )
 
     def _keep(self, category: Category, text: bytes) -> None:
-        self._file.add(text)
+        self._file.add(text, self._wall_ms())
 
     def _keep_wrapped(self, category: Category, text: bytes) -> None:
-        self._file.add(b'{"category":"%s","message":%s}' % (category.encode(), text))
+        wrapped = b'{"category":"%s","message":%s}' % (category.encode(), text)
+        self._file.add(wrapped, self._wall_ms())

@@ -55,6 +55,7 @@ def test_faults_and_replay_are_options(tmp_path: Path) -> None:
         one.send('{"op":"subscribe","args":["tickers.XUSDT"]}')
         assert json.loads(one.recv(PATIENCE))["success"]
         assert one.recv(PATIENCE) == recording.read_text().strip()
+        assert "the replay has ended" in json.loads(one.recv(PATIENCE))["ret_msg"]
         with pytest.raises(Exception, match="no close frame"):
             one.recv(PATIENCE)
 

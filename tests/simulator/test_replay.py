@@ -59,6 +59,66 @@ def test_frames_are_played_at_their_own_pace() -> None:
     assert one.wait(50_200) is None
 
 
+def test_frames_are_played_at_the_pace_of_their_arrival_where_that_is_known() -> None:
+    lines = [
+        frame(A, 1000, 1),  # of an older file, to which the rest was added
+        b'{"at":5000}',
+        frame(A, 1001, 2),
+        frame(B, None, 3),
+        b'{"at":5250}',
+        frame(A, 1002, 4),
+    ]
+    recording = Recording(lines)
+    assert [(one.due, one.payload) for one in recording.topics[Category.LINEAR][A]] == [
+        (1000, lines[0]),
+        (5000, lines[2]),
+        (5250, lines[5]),
+    ]
+    assert [one.due for one in recording.topics[Category.LINEAR][B]] == [5000]
+
+
+def test_wrapped_frames_too_are_played_at_the_pace_of_their_arrival() -> None:
+    wrapped = [
+        b'{"category":"%s","message":%s}' % (category, frame(A, 1000, 1))
+        for category in (b"spot", b"linear")
+    ]
+    recording = Recording([b'{"at":5000}', wrapped[0], b'{"at":5100}', wrapped[1]])
+    dues = {name: topics[A][0].due for name, topics in recording.topics.items()}
+    assert dues == {Category.SPOT: 5000, Category.LINEAR: 5100}
+
+
+def test_the_end_is_news_once_each_time_everything_has_been_played() -> None:
+    one = player(speed=0)
+    assert not one.take_end()
+    one.add([A], 0)
+    assert not one.take_end()
+    one.take(0, 100)
+    assert one.take_end()
+    assert not one.take_end()
+    one.add([B], 0)
+    assert not one.take_end()
+    one.take(0, 100)
+    assert one.take_end()
+    one.remove([A, B])
+    assert not one.take_end()
+
+
+async def test_a_reader_and_the_log_are_told_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "relay.simulator")
+    async with (
+        Simulator(replay=Recording(LINES), speed=0) as simulator,
+        client(simulator, "linear") as one,
+    ):
+        for _ in range(2):  # subscribing again plays it again
+            await one.send(op="subscribe", args=[A, B])
+            async with asyncio.timeout(PATIENCE):
+                *before, end = await one.until(lambda message: message.get("op") == "pong")
+            assert "the replay has ended" in end["ret_msg"]
+            assert len([message for message in before if "topic" in message]) == len(FRAMES)
+            await one.ask(op="unsubscribe", args=[A, B])
+    assert caplog.text.count("the replay has ended") == 2
+
+
 def test_frames_are_played_faster() -> None:
     one = player(speed=10)
     one.add([A, B], 0)
@@ -191,6 +251,7 @@ async def test_a_recorded_session_reaches_the_socket_byte_for_byte(name: str, sp
                         if b'"success"' not in message:
                             heard.append(message)
                 assert heard == frames
+                await one.until(lambda message: message.get("op") == "pong")  # the end is told
                 assert (await one.ask(op="ping"))["ret_msg"] == "pong"
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
+from relay.clock import wall_ms
 from relay.upstream.recorder import FrameFile
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.processes import MANAGE, PATIENCE, Program, Programs, run, until
+from tests.redis_server import free_port
 from tests.stopwatch import Stopwatch
 from tests.terminal.terminal import CTRL_C, Terminal
 
@@ -27,6 +29,11 @@ def read(path: Path) -> list[str]:
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     assert text == "" or text.endswith("\n")
     return text.splitlines()
+
+
+def said_in(path: Path) -> list[str]:
+    """Return what the exchange said, answers included, without the times of arrival."""
+    return [line for line in read(path) if not line.startswith('{"at":')]
 
 
 def frames(path: Path) -> list[str]:
@@ -84,7 +91,7 @@ async def test_a_recording_is_what_was_said_and_is_played_byte_for_byte(
     await until(lambda: "binary" in program.output, PATIENCE, "all has come")
     await stop(program)
     assert frames(path) == said
-    assert all("success" in line for line in read(path) if line not in said)
+    assert all("success" in line for line in said_in(path) if line not in said)
     assert "203 messages" in program.output
     assert await played(programs, path, "spot", len(said), BOOK.topic, TRADES.topic) == said
 
@@ -107,7 +114,7 @@ async def test_frames_of_several_categories_are_wrapped_and_played_in_their_own(
     await exchange.say_raw("spot", b"the end", text=False)
     await until(lambda: program.output.count("binary") == 2, PATIENCE, "all has come")
     await stop(program)
-    kept = [json.loads(line) for line in read(path)]
+    kept = [json.loads(line) for line in said_in(path)]
     assert all(set(line) == {"category", "message"} for line in kept)
     for (category, topic), texts in said.items():
         assert await played(programs, path, category, len(texts), topic) == texts
@@ -154,19 +161,78 @@ async def test_a_killed_recorder_leaves_whole_lines(
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
 def test_a_file_is_whole_after_each_flush(name: str, tmp_path: Path) -> None:
     file = FrameFile(tmp_path / name)
-    for line in (b'{"n":1}', b'{"n":2}'):
-        file.add(line)
+    for line, at in ((b'{"n":1}', 7), (b'{"n":2}', 7)):
+        file.add(line, at)
         file.flush()
-    file.add(b'{"n":3}')
-    assert read(tmp_path / name) == ['{"n":1}', '{"n":2}']
+    file.add(b'{"n":3}', 8)
+    assert read(tmp_path / name) == ['{"at":7}', '{"n":1}', '{"n":2}']
     file.close()
-    assert read(tmp_path / name) == ['{"n":1}', '{"n":2}', '{"n":3}']
+    assert read(tmp_path / name) == ['{"at":7}', '{"n":1}', '{"n":2}', '{"at":8}', '{"n":3}']
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
-def test_a_recording_of_nothing_is_an_empty_file(name: str, tmp_path: Path) -> None:
-    FrameFile(tmp_path / name).close()
-    assert read(tmp_path / name) == []
+def test_a_recording_of_nothing_leaves_no_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    FrameFile(path).close()
+    assert not path.exists()
+    path.write_bytes(b"")  # somebody else's, such as mktemp's
+    FrameFile(path).close()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_what_is_to_be_replaced_stays_until_something_came(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"precious\n")
+    FrameFile(path, overwrite=True).close()
+    assert path.read_bytes() == b"precious\n"
+    file = FrameFile(path, overwrite=True)
+    file.add(b"{}", 1)
+    file.close()
+    assert read(path) == ['{"at":1}', "{}"]
+
+
+async def test_a_recorder_without_an_exchange_writes_nothing_and_says_so(
+    programs: Programs, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    command = (*MANAGE, "record", BOOK.topic, "--out", str(path))
+    for _ in range(2):  # the second is not refused for what the first left
+        nowhere = f"ws://127.0.0.1:{free_port()}/v5/public"
+        program = programs.start("record", *command, UPSTREAM_URL=nowhere)
+        await until(lambda log=program.log: "WARNING" in log.read_text(), PATIENCE, "a vain try")
+        await stop(program)
+        assert program.output.endswith(
+            f"Nothing came from the exchange, so {path} was not written.\n"
+        )
+        assert not path.exists()
+
+
+async def test_each_frame_is_kept_with_the_time_at_which_it_arrived(
+    exchange: StandIn, programs: Programs, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.jsonl"
+    program = record(programs, exchange, path, BOOK.topic)
+    await exchange.until_followed("linear", BOOK.topic)
+    sent: list[tuple[int, str]] = []
+    for text in (BOOK.snapshot(), BOOK.delta(), BOOK.delta()):
+        sent.append((wall_ms(), text))
+        await exchange.say("linear", BOOK.topic, text)
+        await until_held(program, path, len(sent))
+    ended = wall_ms()
+    await stop(program)
+    arrived: dict[str, int] = {}
+    at = 0
+    for line in read(path):
+        if line.startswith('{"at":'):
+            at = json.loads(line)["at"]
+        else:
+            arrived[line] = at
+    times = [arrived[text] for _, text in sent]
+    assert all(said_at <= at for (said_at, _), at in zip(sent, times, strict=True)), (sent, times)
+    assert times == sorted(times)
+    assert times[0] < sent[1][0]  # the second was sent when the first had been written
+    assert times[-1] <= ended
 
 
 async def test_after_a_loss_it_goes_on_and_invents_nothing(

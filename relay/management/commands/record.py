@@ -33,7 +33,8 @@ class Command(RelayCommand):
 
     help = (
         "Write the exchange's frames to a file, one JSON a line: of one category as they came, of "
-        "several each as {category, message}. run_simulator --replay plays it."
+        "several each as {category, message}. A line {at} before them says when they arrived, in "
+        "Unix ms. run_simulator --replay plays it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -76,8 +77,10 @@ class Command(RelayCommand):
                 file.close()
             except OSError as fault:
                 raise CannotContinue(f"Cannot finish {path}: {_why(fault)}.") from None
-            if recorder.size:
+            if file.written:
                 self.stderr.write(f"{_state(recorder, file)} in {time.monotonic() - began:,.0f} s")
+            elif not recorder.is_hopeless:
+                self.stderr.write(f"Nothing came from the exchange, so {path} was not written.")
 
 
 def _why(fault: OSError | ValueError) -> str:
