@@ -714,8 +714,8 @@ async def test_invented_symbols_by_the_hundred_are_each_asked_for_once_and_answe
 
 
 GARBAGE: dict[str, str | bytes] = {
-    "bad UTF-8": b'{"topic":"orderbook.50.BTCUSDT","type":"delta","x":"\xff\xfe"}',
-    "bad UTF-8 in the data": b'{"topic":"orderbook.50.BTCUSDT","ts":1,"data":"\xc3"}',
+    "bad UTF-8": b'{"x":"\xff\xfe"}',
+    "bad UTF-8 in an unknown topic": b'{"topic":"candles.1.X","ts":1,"data":"\xc3"}',
     "no JSON": "<html>504</html>",
     "nothing": "",
     "a number": "17",
@@ -729,10 +729,12 @@ GARBAGE: dict[str, str | bytes] = {
     "a refusal of nothing": '{"success":false,"ret_msg":"boo","conn_id":"x","req_id":"","op":""}',
     "a pong to nothing": '{"op":"pong"}',
     "ten megabytes": '{"topic":"' + "x" * 10_000_000 + '"}',
-    "a long number": '{"topic":"orderbook.50.BTCUSDT","ts":' + "9" * 10_000 + "}",
 }
 START = '{"topic":"orderbook.50.BTCUSDT","ts":1,"type":'
-BROKEN = {
+BROKEN: dict[str, str | bytes] = {
+    "bad UTF-8": b'{"topic":"orderbook.50.BTCUSDT","type":"delta","x":"\xff\xfe"}',
+    "bad UTF-8 in the data": b'{"topic":"orderbook.50.BTCUSDT","ts":1,"data":"\xc3"}',
+    "a long number": '{"topic":"orderbook.50.BTCUSDT","ts":' + "9" * 10_000 + "}",
     "no data": START + '"delta"}',
     "no asks": START + '"delta","data":{"s":"B","b":[],"u":7}}',
     "no update id": START + '"delta","data":{"s":"B","b":[],"a":[]}}',
