@@ -216,7 +216,7 @@ class OperatorActionAdmin(_OperatorActions):
 
     list_display = ("action_time", "user", "sentence")
     list_display_links = None
-    list_filter = ("action_time", "user")
+    list_filter = ("action_time", ("user", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("user",)
     search_fields = ("user__username", "change_message", "object_repr")
     fields = ("action_time", "user", "sentence")
