@@ -24,7 +24,7 @@ from relay.live.service import LiveService
 from relay.metrics.loop_lag import watch_loop
 from relay.outbound import daphne_connections, reactor, trial
 from relay.siblings import warn_of_siblings
-from relay.steps import end
+from relay.steps import end, repeat
 from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
@@ -85,13 +85,13 @@ class WebProcess:
             daphne_connections.adopt(ports)
         self.runner.start()
         self.live.start()
-        self._tasks.append(
-            loop.create_task(self._look_after_clients(), name="slow and idle clients")
-        )
-        self._tasks.append(loop.create_task(watch_loop(), name="event loop lag"))
+        steps = {"slow and idle clients": self._look_after_clients, "event loop lag": watch_loop}
         if self.worker is not None:
             warn_of_siblings(conf.current().upstream_url)
-            self._tasks.append(loop.create_task(self.worker.run(), name="embedded worker"))
+            steps["embedded worker"] = self.worker.run
+        self._tasks += [
+            loop.create_task(repeat(step, name), name=name) for name, step in steps.items()
+        ]
 
     def has_place(self, address: str | None) -> bool:
         """Whether one more client of that address may come in."""

@@ -1,18 +1,26 @@
-"""What a web process does about the memory of its clients."""
+"""What a web process does about the memory of its clients, and about its own tasks."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
 from relay import web_process
 from relay.client import Client
 from relay.core.protocol import Door
+from relay.hub_runner import HubRunner
+from relay.live.service import LiveService
+from relay.steps import end
+from relay.upstream.worker import UpstreamWorker
 from relay.web_process import WebProcess
+from tests.processes import PATIENCE, until
 from tests.test_client import RecordingOutbound
 
 
@@ -82,3 +90,32 @@ async def test_clients_that_left_but_are_in_a_cycle_are_collected_and_told_of(
     assert len(gone) == 0
     [record] = caplog.records
     assert (record.levelno, record.getMessage()[:14]) == (logging.ERROR, "3 clients left")
+
+
+@pytest.mark.usefixtures("_thawed")
+async def test_what_a_process_does_beside_its_clients_goes_on_after_a_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: Counter[str] = Counter()
+
+    def failing_once(name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+        async def step(*_: object) -> None:
+            begun[name] += 1
+            if begun[name] == 1:
+                raise ZeroDivisionError(name)
+            await asyncio.Event().wait()
+
+        return step
+
+    monkeypatch.setattr(WebProcess, "_look_after_clients", failing_once("client care"))
+    monkeypatch.setattr(web_process, "watch_loop", failing_once("loop watch"))
+    monkeypatch.setattr(UpstreamWorker, "run", failing_once("worker"))
+    monkeypatch.setattr(HubRunner, "start", lambda _: None)
+    monkeypatch.setattr(LiveService, "start", lambda _: None)
+    process = WebProcess()
+    process.start()
+    try:
+        await until(lambda: set(begun.values()) == {2} and len(begun) == 3, PATIENCE, "all go on")
+    finally:
+        await end(process._tasks)
+    assert sum(record.levelno == logging.ERROR for record in caplog.records) == 3

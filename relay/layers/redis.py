@@ -294,10 +294,14 @@ class _Shard:
                     if self._subscribed:
                         self._expect(link.subscribe(self._subscribed))
                     attempt.set_result(link)
-                    fault = await link.watch()
+                    words = await link.watch()
+                    logger.warning("lost the connection to Redis at %s: %s", self._place, words)
+                except Exception as error:  # a fault of this program must not end the task
+                    logger.exception("the connection to Redis at %s failed", self._place)
+                    if not attempt.done():
+                        _fail(attempt, error)
                 finally:
                     await link.close()
-                logger.warning("lost the connection to Redis at %s: %s", self._place, fault)
             attempt = self._attempt = asyncio.get_running_loop().create_future()
             await asyncio.sleep(backoff.next(random.random()))
 

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from http import HTTPStatus
 
 import msgspec
@@ -221,6 +222,7 @@ class TopicFeed:
         for followed in self._wanted():
             self._asked.put_nowait(followed)
         speaking = asyncio.create_task(self._speak(socket))
+        speaking.add_done_callback(partial(_fall_silent, socket))
         try:
             while self._wanted():
                 text = await socket.recv(decode=False)
@@ -365,6 +367,15 @@ class TopicFeed:
             followed.refuse(words)
             logger.warning("%s was refused: %s", followed.topic, words)
         self._on_change()
+
+
+def _fall_silent(socket: ClientConnection, speaking: asyncio.Task[None]) -> None:
+    """End a connection on which nothing is asked for any more: the next one asks for everything."""
+    if speaking.cancelled() or speaking.exception() is None:
+        return
+    if not isinstance(speaking.exception(), ConnectionClosed):  # which `recv` raises as well
+        logger.error("requests cannot be sent; reconnecting", exc_info=speaking.exception())
+    socket.transport.abort()
 
 
 def _why(fault: Exception) -> str:

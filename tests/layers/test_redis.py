@@ -127,6 +127,33 @@ async def test_a_restarted_redis_has_every_subscription_again_by_one_command(
     assert (await redis.info("commandstats"))["cmdstat_subscribe"]["calls"] == 1
 
 
+async def test_a_fault_of_the_program_does_not_end_the_task_that_keeps_the_connection(
+    layers: list[RedisChannelLayer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sender, receiver = layers
+    channel = await receiver.new_channel()
+    await receiver.group_add("g", channel)
+    watch, faults = redis_link.RedisLink.watch, [ZeroDivisionError("once"), KeyError("and again")]
+
+    async def failing(self: Any) -> str:
+        if faults:
+            raise faults.pop()
+        return await watch(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redis_link.RedisLink, "watch", failing)
+        await arrives(sender, receiver, channel, "g")
+        await until(lambda: _is_empty(faults))
+        await arrives(sender, receiver, channel, "g")
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def _is_empty(faults: list[Any]) -> bool:
+    return not faults
+
+
 @pytest.mark.parametrize("kind", ["pubsub", "normal"])
 async def test_killed_connections_are_made_again(
     redis: Redis, layers: list[RedisChannelLayer], kind: str

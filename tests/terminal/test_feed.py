@@ -201,6 +201,24 @@ async def test_a_book_that_is_crossed_for_a_moment_is_right_again_when_it_has_he
     await watching.end()
 
 
+async def test_a_connection_that_can_ask_for_nothing_is_replaced(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write, faults = TopicFeed._request, [ZeroDivisionError("once")]
+
+    def failing(self: TopicFeed, method: str, followed: Followed) -> str:
+        if faults:
+            raise faults.pop()
+        return write(self, method, followed)
+
+    monkeypatch.setattr(TopicFeed, "_request", failing)
+    watching = Watching(relay, BOOK)
+    await until(lambda: relay.asked() == ["subscribe"], PATIENCE, "the topic is asked for")
+    assert len(relay.sockets) == 2
+    assert "ZeroDivisionError" in caplog.text
+    await watching.end()
+
+
 async def test_nonsense_is_survived(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")

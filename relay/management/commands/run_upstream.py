@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -16,6 +17,7 @@ from relay.management.state_line import Pace, number, report
 from relay.metrics import registry
 from relay.metrics.counters import counters
 from relay.metrics.loop_lag import watch_loop
+from relay.steps import repeat
 from relay.upstream.supply import Supply
 from relay.upstream.worker import UpstreamWorker
 
@@ -55,8 +57,10 @@ class Command(RelayCommand):
 
 async def _run(worker: UpstreamWorker) -> None:
     beside = [
-        asyncio.create_task(watch_loop(), name="event loop lag"),
-        asyncio.create_task(report(_reporter(worker), logger), name="state line"),
+        asyncio.create_task(repeat(watch_loop, "event loop lag"), name="event loop lag"),
+        asyncio.create_task(
+            repeat(partial(report, _reporter(worker), logger), "state line"), name="state line"
+        ),
     ]
     try:
         await worker.run()
