@@ -20,6 +20,7 @@ With `--deploy` also, in `relay.deploy_checks`:
 | relay.W005 | the channel layer is not one that the relay was made for |
 | relay.W006 | ALLOWED_HOSTS names nobody, or everybody |
 | relay.W007 | Redis refuses the user or the password of REDIS_URL |
+| relay.W008 | autobahn does not bound what compressed messages inflate to |
 | relay.I001 | Redis cannot be reached, its settings are unchecked |
 | relay.I002 | Redis does not tell its settings, as managed ones do not |
 """

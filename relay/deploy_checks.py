@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from redis.retry import Retry
 
 from relay import conf
 from relay.layers.local import LocalChannelLayer
+from relay.outbound.daphne import BOUNDS_INFLATION
 
 PATIENCE = 2.0  # seconds for Redis to answer
 BASE_SIZE = 22_000  # bytes: the state of a book of 500 levels a side, the usual largest
@@ -166,6 +168,19 @@ def check_hosts(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "Name the relay as its users do: ALLOWED_HOSTS=feed.example.com."
     return [Warning(words, hint=hint, id="relay.W006")]
+
+
+@register(deploy=True)
+def check_inflation(**kwargs: Any) -> list[CheckMessage]:
+    """Look whether compressed messages of clients are bounded by what they inflate to."""
+    if BOUNDS_INFLATION or not conf.read(settings.RELAY)[0].compression:
+        return []
+    words = (
+        f"autobahn {version('autobahn')} inflates a compressed message of any size before it looks "
+        "at the limit: the relay declines compression."
+    )
+    hint = "Install the versions in requirements.txt, or set RELAY_COMPRESSION=off."
+    return [Warning(words, hint=hint, id="relay.W008")]
 
 
 def _name(url: str) -> str:

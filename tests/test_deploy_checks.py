@@ -263,3 +263,13 @@ def test_the_command_fails_at_that_level_for_a_stock_redis(redis_url: str) -> No
     assert result.returncode == 1
     assert "(relay.W002)" in result.stderr
     assert conf.VARIABLES["max_topics"] in result.stderr
+
+
+def test_an_autobahn_that_does_not_bound_inflation_is_told_of(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "relay.W008" not in messages()
+    monkeypatch.setattr(deploy_checks, "BOUNDS_INFLATION", False)
+    assert "compression" in messages()["relay.W008"].msg
+    settings.RELAY = {**settings.RELAY, "compression": "off"}
+    assert "relay.W008" not in messages()

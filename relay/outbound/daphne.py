@@ -19,9 +19,14 @@ import asyncio
 import functools
 import socket
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.compress import (
+    PerMessageDeflate,
+    PerMessageDeflateOffer,
+    PerMessageDeflateOfferAccept,
+)
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -38,6 +43,10 @@ _HOOKS = (
 READ_SIZE = 16 * 1024  # bytes read at once; autobahn handles all frames in them in one go
 HELD_AT_MOST = 64 * 1024  # bytes held back for one write; a longer one saves nothing
 WHOLE_WINDOW = (0, 15)  # bits a client may ask the server's window to have: no limit, or all of it
+# autobahn before 26.7 inflates a whole message before it looks at the limit: 58 KB became 60 MB.
+BOUNDS_INFLATION = (
+    "max_output_len" in signature(PerMessageDeflate.decompress_message_data).parameters
+)
 CONTROL_HEADER = 2  # bytes before the payload of a pong
 LAST_BYTES = 5.0  # seconds that unsent bytes have to leave after the client's own close frame
 
@@ -128,7 +137,7 @@ class DaphneOutbound(Outbound):
         protocol.maxFramePayloadSize = message_limit
         protocol.failByDrop = False  # say 1009 before closing
         protocol.autoPingTimeout = 0
-        if compression:
+        if compression and BOUNDS_INFLATION:
             protocol.perMessageCompressionAccept = self._accept_compression
         self._watch_input()
 

@@ -6,6 +6,8 @@ import json
 import logging
 import socket
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +26,8 @@ from tests.processes import PATIENCE, until
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
 )
 MUCH = Batch([b"x" * 200_000])  # fits into the budget, but not into a socket
 
@@ -37,7 +40,7 @@ def client_frame(opcode: int, payload: bytes = b"") -> bytes:
 class Line:
     """A client, its way out, and the other end of its socket."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, *, compression: bool = False) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.setblocking(False)
         self.protocol: Any = WebSocketProtocol()
@@ -54,11 +57,11 @@ class Line:
             self.client,
             message_limit=8_192,
             send_buffer=4_096,
-            compression=False,
+            compression=compression,
         )
         self.client.attach(self.outbound)
         self.say(HANDSHAKE)
-        self.read()
+        self.handshake = self.read()
 
     def say(self, data: bytes) -> None:
         """Have the client send bytes, and the server read them."""
@@ -88,8 +91,8 @@ class Line:
 def make_line() -> Iterator[Callable[..., Line]]:
     lines: list[Line] = []
 
-    def make(door: Door = Door.SHORT) -> Line:
-        lines.append(Line(door))
+    def make(door: Door = Door.SHORT, **options: bool) -> Line:
+        lines.append(Line(door, **options))
         return lines[-1]
 
     yield make
@@ -302,3 +305,50 @@ async def test_close_slow_is_said_where_it_can_be(make_line: Callable[..., Line]
     line.look(now)
     line.look(now + conf.current().slow_timeout + 1)
     assert line.read().endswith(CLOSE_SLOW.to_bytes(2, "big") + b"nothing was read for 30 s")
+
+
+def compressed_frame(packed: bytes) -> bytes:
+    """Return a whole compressed message as clients send it."""
+    assert 126 <= len(packed) < 65_536
+    return b"\xc1\xfe" + len(packed).to_bytes(2, "big") + bytes(4) + packed
+
+
+@pytest.fixture
+def deflating(make_line: Callable[..., Line]) -> Line:
+    line = make_line(compression=True)
+    assert b"permessage-deflate" in line.handshake
+    return line
+
+
+async def test_a_small_message_that_inflates_beyond_the_limit_is_not_inflated(
+    deflating: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes | None] = []
+    monkeypatch.setattr(deflating.client, "heard", heard.append)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = compressor.compress(bytes(7_000_000)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    frame = compressed_frame(packed[:-4])
+    assert len(frame) < 8_192  # below the limit, as long as it is compressed
+    tracemalloc.start()
+    try:
+        deflating.say(frame)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert heard == []
+    assert deflating.read()[2:4] == (1009).to_bytes(2, "big")
+    assert peak < 500_000
+
+
+async def test_a_message_that_is_not_compressed_as_it_says_closes_with_1007(
+    deflating: Line,
+) -> None:
+    deflating.say(compressed_frame(b"\xff" * 200))
+    assert deflating.read()[2:4] == (1007).to_bytes(2, "big")
+
+
+async def test_compression_is_declined_where_inflation_has_no_bound(
+    make_line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.outbound.daphne.BOUNDS_INFLATION", False)
+    assert b"permessage-deflate" not in make_line(compression=True).handshake
