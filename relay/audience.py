@@ -16,7 +16,7 @@ from relay.core.bybit import decode_frame, decode_rows
 from relay.core.errors import Refusal
 from relay.core.frames import Batch
 from relay.core.replica import Replica
-from relay.core.topics import Category, Topic
+from relay.core.topics import Category, Kind, Topic
 from relay.envelopes import UpstreamState
 from relay.metrics.counters import counters
 
@@ -107,8 +107,8 @@ class Audience:
         fresh: Messages that the current readers have not been sent yet.
         withheld: Trades that slow readers were not sent, to be told when they have room.
         failing: Readers whose snapshot could not be sent, by an error; at the second it is closed.
-        behind: How many closing messages (see `Image.closings`) a reader had been sent when it was
-            last current; of readers in `owed` that were current before, and of such feeds alone.
+        behind: How many closing messages there had been (see `Image.closings`) when a reader in
+            `owed` or `waiting` was last current, or began to wait; of feeds that have such alone.
         crowded: How many readers had no room for the snapshot owed to them, when last tried.
         is_pinned: Whether an operator wants the topic kept, readers or not.
         peak: The most readers there were at once.
@@ -238,8 +238,18 @@ class Audience:
     def _owe(self, reader: Reader) -> None:
         """Owe a snapshot to a reader that was current, and whatever closes from here on."""
         self.owed[reader] = None
-        if self.topic.has_history:
+        if self.topic.kind is Kind.CLOSING:
             self.behind[reader] = self._closings_sent
+
+    def owe_closings(self, since: int) -> None:
+        """Owe what closes from here on to readers that wait for their first message.
+
+        Args:
+            since: How many closing messages there were before this moment.
+        """
+        if self.topic.kind is Kind.CLOSING:
+            for reader in (*self.owed, *self.waiting):
+                self.behind.setdefault(reader, since)
 
     def _tell_withheld(self) -> None:
         for reader in list(self.withheld):
@@ -259,6 +269,7 @@ class Audience:
         if not self.owed or is_down or not self.replica.is_live:
             return
         greeting = self.replica.greeting()
+        self.owe_closings(self.replica.closings)
         batch = None if greeting is None else Batch([greeting])
         late = self._late_batches(greeting)
         before = len(self.owed)

@@ -335,9 +335,12 @@ class Hub:
             counters.messages_in += messages
             self.oldest = self.oldest or envelope["at"]
             audience.updated = now
+            closings = audience.replica.closings
             step = audience.replica.publication(
                 envelope["epoch"], envelope["after"], envelope["texts"]
             )
+            if step.forward:
+                audience.owe_closings(closings)
             self._confirm(audience)
             self._apply(audience, step)
         elif kind == "base":

@@ -829,6 +829,16 @@ def test_a_slow_reader_is_sent_every_candle_that_closed_before_the_last_message(
     assert not town.hub.has_slow
 
 
+def test_a_reader_that_waits_for_the_first_message_is_sent_what_closes_meanwhile(
+    town: Town, reader: RecordingReader
+) -> None:
+    town.subscribe(reader, CANDLES)
+    town.publish(CANDLES, 0, candle((1, False)), *closed(1), candle((2, False)))
+    town.pass_time(MIN_ACK_DELAY)
+    town.hub.flush()
+    assert reader.heard == [("ack", 7), *closed(1), candle((2, False))]
+
+
 def test_a_closing_message_that_is_the_last_one_is_sent_once(
     town: Town, reader: RecordingReader
 ) -> None:

@@ -87,6 +87,13 @@ class Client:
         await self.until(lambda: len(self.replies) > before, f"a reply to {str(body)[:80]}")
         return self.replies[before]
 
+    def pause(self) -> None:
+        """Read nothing from the socket until `resume`."""
+        self.socket.transport.pause_reading()
+
+    def resume(self) -> None:
+        self.socket.transport.resume_reading()
+
     # ---- what it hears ----
 
     async def listen(self) -> None:
@@ -181,6 +188,9 @@ def short(topic: str) -> dict[str, Any]:
     if feed == "orderbook":
         depth, symbol = rest.split(".", 1)
         return {"topic": feed, "levels": int(depth), "symbol": symbol}
+    if feed == "kline":
+        interval, symbol = rest.split(".", 1)
+        return {"topic": feed, "interval": interval, "symbol": symbol}
     return {"topic": feed, "symbol": rest}
 
 

@@ -121,6 +121,26 @@ class Trades:
             self.ids[row["i"]] = None
 
 
+class Candles:
+    """The candles of a topic by their start: each message replaces one, and closes it once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    @property
+    def position(self) -> int | None:
+        return len(self.rows) or None
+
+    def apply(self, body: dict[str, Any]) -> None:
+        for row in body["data"]:
+            held = self.rows.get(row["start"])
+            if held is None and self.rows and row["start"] < max(self.rows):
+                raise Breach(f"candle {row['start']} after a later one")
+            if held is not None and held["confirm"]:
+                raise Breach(f"candle {row['start']} moves after it has closed")
+            self.rows[row["start"]] = row
+
+
 class Follower:
     """One topic as one reader got it: every message, and what they add up to."""
 
@@ -129,9 +149,11 @@ class Follower:
         self.texts: list[str] = []
         self.types: list[str] = []
         feed, *rest = topic.split(".", 2)
-        self.state: Book | Ticker | Trades
+        self.state: Book | Ticker | Trades | Candles
         if feed == "orderbook":
             self.state = Book(int(rest[0]))
+        elif feed == "kline":
+            self.state = Candles()
         else:
             self.state = Ticker() if feed == "tickers" else Trades()
 
@@ -145,7 +167,7 @@ class Follower:
 
     @property
     def position(self) -> int | None:
-        """`u` of a book, `cs` of a ticker, the number of trades; None before the first."""
+        """`u` of a book, `cs` of a ticker, a number of trades or candles; None at first."""
         return self.state.position
 
 

@@ -350,6 +350,41 @@ class TickerFeed:
         return _compact(body | {"cs": self.cs, "ts": self._ts})
 
 
+class CandlesFeed:
+    """Candles of a minute that move and close when they are told to."""
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.topic = f"kline.1.{symbol}"
+        self._minute = 0
+        self._pushes = 0
+
+    def push(self) -> str:
+        """Return the open candle as it is now."""
+        self._pushes += 1
+        return self._write(is_closed=False)
+
+    def close(self) -> str:
+        """Return the last message of the open candle, and open the next one."""
+        text = self._write(is_closed=True)
+        self._minute, self._pushes = self._minute + 1, 0
+        return text
+
+    def _write(self, *, is_closed: bool) -> str:
+        start = 1_700_000_040_000 + self._minute * 60_000
+        row = {
+            "start": start,
+            "end": start + 59_999,
+            "interval": "1",
+            "open": "10",
+            "close": "10.3",
+        }
+        row |= {"high": "10.4", "low": "10", "volume": str(self._pushes), "turnover": "8329.06"}
+        row |= {"confirm": is_closed, "timestamp": start + self._pushes}
+        ts = start + self._pushes
+        return _compact({"topic": self.topic, "data": [row], "ts": ts, "type": "snapshot"})
+
+
 class TradesFeed:
     """Trades that happen when they are told to."""
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.e2e.client import Client, client
 from tests.e2e.control import Control, control
-from tests.e2e.reference import Book, Follower, Ticker, follow, levels
-from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
+from tests.e2e.reference import Book, Candles, Follower, Ticker, follow, levels
+from tests.e2e.stand_in import BookFeed, CandlesFeed, StandIn, TickerFeed, TradesFeed
 from tests.processes import Programs
 
 LATE_CLIENTS = 4
@@ -31,7 +31,8 @@ def topics_of(category: str) -> list[str]:
     coin = symbol.split("-")[0] if category == "option" else symbol
     depths = DEPTHS.get(category, DEPTHS["linear"])
     books = [f"orderbook.{depth}.{symbol}" for depth in depths]
-    return [*books, f"publicTrade.{coin}", f"tickers.{symbol}"]
+    candles = [] if category == "option" else [f"kline.1.{symbol}"]
+    return [*books, f"publicTrade.{coin}", f"tickers.{symbol}", *candles]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -189,6 +190,62 @@ async def test_trades_greet_with_the_last_fifty_on_ws_and_with_nothing_on_v5(
         assert short.followers[trades.topic].texts[1:] == said[-1:]
         greeting = json.loads(short.followers[trades.topic].texts[0])
         assert greeting["data"] == [row for text in said[15:40] for row in json.loads(text)["data"]]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_candles_greet_with_their_last_message_and_go_on_byte_for_byte(
+    door: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    candles = CandlesFeed("BTCUSDT")
+    url = relay.url(DOORS[door].format("linear"))
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(client(url))
+        await first.subscribe(candles.topic)
+        early = first.followers[candles.topic].texts
+        await exchange.say("linear", candles.topic, candles.push())
+        await first.until(lambda: early, "the first message")
+        for text in (candles.push(), candles.close(), candles.push()):
+            await exchange.say("linear", candles.topic, text)
+        await first.until(lambda: len(early) == 4, "four messages")
+        late = await stack.enter_async_context(client(url))
+        await late.subscribe(candles.topic)
+        texts = late.followers[candles.topic].texts
+        await late.until(lambda: texts, "the last message")
+        for text in (candles.close(), candles.push()):
+            await exchange.say("linear", candles.topic, text)
+        for one, count in ((first, 6), (late, 3)):
+            got = one.followers[candles.topic].texts
+            await one.until(lambda g=got, c=count: len(g) == c, f"{count} messages")
+        said = exchange.said["linear", candles.topic]
+        assert (early, texts) == (said, said[3:])
+
+
+async def test_a_reader_that_stood_still_is_sent_every_candle_that_closed(
+    exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(
+        exchange.url, RELAY_CLIENT_BUFFER="4096", RELAY_SEND_BUFFER="4096", RELAY_SLOW_TIMEOUT="120"
+    )
+    candles, trades = CandlesFeed("BTCUSDT"), TradesFeed("BTCUSDT")
+    async with client(relay.url("/ws?category=linear")) as one:
+        await one.subscribe(candles.topic, trades.topic)
+        await exchange.say("linear", candles.topic, candles.push())
+        await one.until(lambda: one.followers[candles.topic].texts, "the open candle")
+        one.pause()
+        for _ in range(40):  # more than the sockets between hold
+            for _ in range(40):
+                await exchange.say("linear", trades.topic, trades.trade(rows=20))
+            await exchange.say("linear", candles.topic, candles.push())
+            await exchange.say("linear", candles.topic, candles.close())
+        await exchange.say("linear", candles.topic, candles.push())
+        one.resume()
+        last = exchange.said["linear", candles.topic][-1]
+        got = one.followers[candles.topic]
+        await one.until(lambda: got.texts[-1] == last, "the last message")
+        assert isinstance(got.state, Candles)
+        assert [row["confirm"] for row in got.state.rows.values()] == [True] * 40 + [False]
+        assert len(got.texts) < len(exchange.said["linear", candles.topic]), "never behind"
 
 
 async def test_two_hundred_subscribes_at_random_moments_are_each_one_snapshot_and_what_follows(
