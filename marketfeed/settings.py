@@ -243,7 +243,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "text": {
+            "class": "marketfeed.logs.OneLine",
+            "format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        },
         "json": {
             # One well-kept formatter: exceptions, `extra` and odd values are its problem.
             "()": "pythonjsonlogger.json.JsonFormatter",

@@ -246,7 +246,7 @@ class CategoryRecorder:
 
     def _leave_out(self, why: str, text: bytes) -> None:
         beginning = text[:80].decode(errors="replace")
-        logger.warning("%s: a frame was left out: %s: %s", self.category, shown(why), beginning)
+        logger.warning("%s: a frame was left out: %s: %r", self.category, shown(why), beginning)
 
 
 class Recorder:
