@@ -58,7 +58,7 @@ def test_messages_take_one_position_each() -> None:
     stream = live()
     assert received(stream, delta(5_001), delta(5_002)) == [Outcome.PUBLISH] * 2
     assert (stream.offset, stream.messages, stream.is_live) == (3, 3, True)
-    assert stream.greeting() == snapshot(5_002, [("10.05", "3.2"), ("10.04", "2")])
+    assert stream.base() == [snapshot(5_002, [("10.05", "3.2"), ("10.04", "2")])]
 
 
 def test_trades_take_one_position_each_trade() -> None:
@@ -88,7 +88,7 @@ def test_a_delta_before_the_snapshot_is_ignored_and_no_fault() -> None:
 def test_a_gap_stops_delivery_until_the_next_snapshot(text: bytes, words: str) -> None:
     stream = live()
     assert received(stream, text) == [Outcome.BROKEN]
-    assert (stream.offset, stream.is_live, stream.greeting()) == (1, False, None)
+    assert (stream.offset, stream.is_live, stream.base()) == (1, False, [])
     assert (stream.fault, stream.gaps) == (words, 1)
     assert received(stream, delta(5_001), delta(5_002)) == [Outcome.IGNORE] * 2
     assert received(stream, snapshot(6_000), delta(6_001)) == [Outcome.PUBLISH] * 2
@@ -116,9 +116,9 @@ def test_a_crossed_book_greets_nobody_until_it_has_healed() -> None:
     stream = live()
     received(stream, CROSSED)
     with pytest.raises(CrossedBook):
-        stream.greeting()
+        stream.base()
     received(stream, delta(5_002, [("10.07", "0")]))
-    assert stream.greeting() == snapshot(5_002)
+    assert stream.base() == [snapshot(5_002)]
 
 
 def test_a_book_that_stays_crossed_is_broken_though_no_message_follows() -> None:
@@ -235,7 +235,7 @@ def test_silent_trades_are_live_from_their_confirmation() -> None:
     stream = TopicStream(topic("publicTrade.BTCUSDT"))
     assert not stream.is_live
     stream.confirm(0)
-    assert (stream.is_live, stream.greeting(), stream.is_resync_due(1e9)) == (True, None, False)
+    assert (stream.is_live, stream.base(), stream.is_resync_due(1e9)) == (True, [], False)
 
 
 def test_data_before_the_ack_needs_no_second_snapshot() -> None:
@@ -249,7 +249,7 @@ def test_a_stopped_stream_goes_on_from_the_next_snapshot() -> None:
     stream = live()
     received(stream, GAP, now=100)
     stream.stop()
-    assert (stream.is_live, stream.is_confirmed, stream.greeting()) == (False, False, None)
+    assert (stream.is_live, stream.is_confirmed, stream.base()) == (False, False, [])
     assert not stream.is_resync_due(1e9)
     assert received(stream, delta(5_001), snapshot(1_000), delta(1_001)) == [
         Outcome.IGNORE,
@@ -320,4 +320,4 @@ def test_a_ticker_is_merged_for_the_next_hub() -> None:
         Outcome.PUBLISH,
     ]
     received(stream, ticker("delta", markPrice="2", cs=3, ts=5))
-    assert stream.greeting() == ticker(lastPrice="1", markPrice="2", cs=3, ts=5)
+    assert stream.base() == [ticker(lastPrice="1", markPrice="2", cs=3, ts=5)]
