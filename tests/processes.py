@@ -175,6 +175,8 @@ class Programs:
             "SECRET_KEY": "for-tests-only-" + "0" * 50,
             "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3",
             "PYTHONWARNINGS": "",
+            # Tests ask again and again until something is so.
+            "RELAY_HTTP_REQUESTS_PER_SECOND": "10000",
         }
 
     def copy_project(self) -> None:
