@@ -83,6 +83,7 @@ class WebProcess:
         if ports := reactor.ports():
             trial.passed()  # logs at start, not with the first client, if it did not
             daphne_connections.adopt(ports)
+            reactor.bound_turns()
         self.runner.start()
         self.live.start()
         steps = {"slow and idle clients": self._look_after_clients, "event loop lag": watch_loop}

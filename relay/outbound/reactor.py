@@ -25,12 +25,45 @@ logger = logging.getLogger(__name__)
 # Connections that wait to be accepted: thousands of clients may come at once, and Daphne's own
 # queue holds 50. The kernel cuts this to net.core.somaxconn.
 BACKLOG = 4_096
+READY_AT_ONCE = 256  # sockets: some 20 ms of handshakes or of leaving clients
 
 
 def ports() -> list[Any]:
     """Return the sockets that Daphne listens on."""
     reactor = _reactor()
     return [] if reactor is None else _ports(reactor)
+
+
+def bound_turns() -> None:
+    """Have a turn of Daphne's event loop handle at most `READY_AT_ONCE` sockets.
+
+    When 3,000 clients left at once, the loop handled all of them in one turn of 0.3 s.
+    """
+    reactor = _reactor()
+    selector = getattr(getattr(reactor, "_asyncioEventloop", None), "_selector", None)
+    if selector is not None:
+        selector.select = in_portions(selector.select, READY_AT_ONCE)
+
+
+def in_portions(select: Callable[..., list[Any]], most: int) -> Callable[..., list[Any]]:
+    """Return a `select` of a selector that returns at most so many events.
+
+    What is left out is still ready at the next call, which begins with it, so that sockets that
+    are always ready cannot keep others waiting.
+    """
+    start = 0
+
+    def select_some(timeout: float | None = None) -> list[Any]:
+        nonlocal start
+        events = select(timeout)
+        if len(events) <= most:
+            return events
+        start %= len(events)
+        portion = (events[start:] + events[:start])[:most]
+        start += most
+        return portion
+
+    return select_some
 
 
 def start_early(function: Callable[[], object]) -> None:
