@@ -261,8 +261,7 @@ class Client:
             else:
                 self._bybit_unsubscribe(known, args, now)
         except ValueError as error:
-            cause = error.__cause__
-            counters.refusals[cause.code if isinstance(cause, Refusal) else Code.BAD_REQUEST] += 1
+            counters.refusals[_code_of(error)] += 1
             self._say(self._dialect.refused(known, str(error), args))
 
     def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
@@ -490,6 +489,16 @@ def known_code(code: int | None) -> int:
     if code is None:
         return NO_CODE
     return code if code in CLIENT_CODES else OTHER_CODE
+
+
+def _code_of(error: ValueError) -> Code:
+    """Return the code under which a refusal is counted.
+
+    A function, because a variable for the cause would make a reference cycle with the frame that
+    its traceback holds, and the client would stay in it.
+    """
+    cause = error.__cause__
+    return cause.code if isinstance(cause, Refusal) else Code.BAD_REQUEST
 
 
 def _rate_limited() -> Refusal:

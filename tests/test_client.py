@@ -5,7 +5,9 @@ A real hub stands behind it; the way out only writes down.
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -949,3 +951,32 @@ def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
     assert call.outbound.closed == []
     call.client.gone()
     assert call.hub.audiences == {}
+
+
+@pytest.mark.parametrize("door", Door)
+def test_a_client_that_was_refused_is_freed_without_the_garbage_collector(
+    door: Door, clock: Clock
+) -> None:
+    call = Call(clock, door, Category.LINEAR)
+    call.hub.is_reachable = False
+    for message in [
+        {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"]},
+        {"op": "subscribe", "args": ["candles.BTCUSDT"]},
+        {"op": "subscribe", "args": [f"tickers.X{number}" for number in range(1_001)]},
+        {"op": "shout"},
+        {"op": "subscribe", "args": 7},
+        {"method": "subscribe", "topic": "orderbook", "symbol": "BTCUSDT"},
+        {"method": "shout"},
+        b"{",
+        None,
+    ]:
+        call.say(message)
+        call.pass_time(100)  # each in its turn, on `/v5`
+        assert len(call.heard()) == 1
+    gone = weakref.ref(call.client)
+    gc.disable()
+    try:
+        del call
+        assert gone() is None
+    finally:
+        gc.enable()
