@@ -231,8 +231,9 @@ class LiveService:
                 log.note("silent", f"no report any more of {name}")
             if could_hear and not has_worker_inside:
                 self._look_after_workers(watch, now)
-            for watcher in self.watchers:
-                self.wish(watcher)
+            if self.watchers:
+                self._due |= self.watchers
+                self._has_due.set()
 
     def _look_after_workers(self, watch: WorkerWatch, now: float) -> None:
         """Log when no upstream worker serves this process, and what to do."""
@@ -282,14 +283,17 @@ class LiveService:
         while True:
             await self._has_due.wait()
             self._has_due.clear()
-            due, self._due = self._due & self.watchers, set()
-            now = time.monotonic()
-            asked = {w: (w.page, not w.has_history) for w in due if w.is_ready(now)}
-            if asked:
-                batches = await asyncio.to_thread(self._draw, set(asked.values()))
-                for watcher, wish in asked.items():
-                    if watcher in self.watchers:
-                        watcher.push(batches[wish], with_history=wish[1])
+            await self._push_due()  # a call of its own: its variables hold no page on
+
+    async def _push_due(self) -> None:
+        due, self._due = self._due & self.watchers, set()
+        now = time.monotonic()
+        asked = {w: (w.page, not w.has_history) for w in due if w.is_ready(now)}
+        if asked:
+            batches = await asyncio.to_thread(self._draw, set(asked.values()))
+            for watcher, wish in asked.items():
+                if watcher in self.watchers:
+                    watcher.push(batches[wish], with_history=wish[1])
 
     def _draw(self, wishes: Iterable[tuple[Page, bool]]) -> dict[tuple[Page, bool], Batch]:
         """Return the encoded picture for each page, with or without the history."""
