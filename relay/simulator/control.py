@@ -33,7 +33,15 @@ RANDOM_REFUSAL = 2.0
 RANDOM_ACK_DELAY = 2.0
 
 _OF_A_TOPIC = ("gap", "repeat", "reorder", "restart", "cross")
-_OF_A_CATEGORY = ("drop", "refuse_connections", "silence", "garbage", "delay_acks", "lose_acks")
+_OF_A_CATEGORY = (
+    "drop",
+    "refuse_connections",
+    "refuse_subscribes",
+    "silence",
+    "garbage",
+    "delay_acks",
+    "lose_acks",
+)
 FAULTS = _OF_A_CATEGORY + _OF_A_TOPIC
 """The faults that can be ordered by name and interval."""
 
@@ -99,6 +107,9 @@ class Controls:
 
     def _do_lose_acks(self, command: Command) -> None:
         self._venue.faults[_category(command)].acks_to_lose = _count(command)
+
+    def _do_refuse_subscribes(self, command: Command) -> None:
+        self._venue.faults[_category(command)].subscribes_to_refuse = _count(command)
 
     def _do_garbage(self, command: Command) -> Answer:
         kind = command.get("kind")

@@ -22,6 +22,7 @@ from relay.simulator.exchange import Reader, Source
 from relay.simulator.topics import Category
 from relay.simulator.wire import text_frame
 
+SERVER_ERROR = "error:Internal Server error"  # not about a topic: the same may be accepted later
 _DATA_FIRST = (Category.LINEAR, Category.INVERSE)
 
 
@@ -30,7 +31,10 @@ class Session:
 
     Attributes:
         topics: What it is subscribed to, in order.
+        is_broken: Asked before each subscribe; True has it refused, whatever its topics are.
     """
+
+    is_broken: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -85,6 +89,9 @@ class Session:
 
     def _subscribe(self, args: list[str], req_id: str | None, now_ms: int) -> None:
         dialect = self._dialect
+        if self.is_broken():
+            self._answer(dialect.refused("subscribe", req_id, SERVER_ERROR))
+            return
         if (why := self._overload(args)) is not None:
             self._answer(dialect.refused("subscribe", req_id, why))
             return

@@ -45,6 +45,7 @@ class Socket:
         self.category = category
         self.conn_id = venue.new_conn_id()
         self.session = Session(category, self.conn_id, venue.source, self, self._acknowledge)
+        self.session.is_broken = self._refuses
         self.played = asyncio.Event()  # set when a replay has something new to do
         self._connection = connection
         self._venue = venue
@@ -84,6 +85,12 @@ class Socket:
             timer.cancel()
         self._unsent.clear()
 
+    def _refuses(self) -> bool:
+        faults = self._venue.faults[self.category]
+        is_due = faults.subscribes_to_refuse > 0
+        faults.subscribes_to_refuse -= is_due
+        return is_due
+
     def _acknowledge(self, frame: bytes) -> None:
         faults = self._venue.faults[self.category]
         if faults.acks_to_lose:
@@ -112,6 +119,7 @@ class CategoryFaults:
     ack_delay: float = 0.0
     acks_to_delay: int = 0
     acks_to_lose: int = 0
+    subscribes_to_refuse: int = 0
 
 
 @dataclass(slots=True)

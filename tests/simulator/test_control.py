@@ -242,6 +242,21 @@ async def test_garbage_comes_as_the_kind_of_frame_it_claims_to_be() -> None:
             await one.connection.recv()
 
 
+@pytest.mark.parametrize("category", ["linear", "option"])
+async def test_subscribes_are_refused_so_many_times_whatever_they_are_of(category: str) -> None:
+    async with (
+        Simulator() as simulator,
+        client(simulator, category) as one,
+        control(simulator) as orders,
+    ):
+        await orders.do("refuse_subscribes", category=category, count=2)
+        topics = ["tickers.BTC-25JUN27-100000-C" if category == "option" else BOOK]
+        for _ in range(2):
+            reply = await one.ask(op="subscribe", args=topics)
+            assert (reply["success"], reply["ret_msg"]) == (False, "error:Internal Server error")
+        assert (await one.subscribe(*topics))[-1 if category == "linear" else 0]["success"]
+
+
 async def test_a_refused_symbol_is_refused_from_then_on() -> None:
     async with at_rest(BOOK) as (one, orders, _):
         await orders.do("refuse", category="linear", symbol="BTCUSDT")
