@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from random import Random
 
+from tests.churn.house import House
 from tests.churn.kinds import KINDS, OVERSTAY, Visit
 
 GRACE = 30.0  # seconds in which a visit that is to end does; after that its socket is closed
@@ -22,20 +23,20 @@ class Crowd:
         cut: How many the relay ended in the middle of what they did, by kind.
     """
 
-    def __init__(self, ports: Iterable[int], random: Random, each: int, kinds: Iterable[str]):
+    def __init__(self, house: House, random: Random, each: int, kinds: Iterable[str]) -> None:
         self.visits: Counter[str] = Counter()
         self.did: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self._over = asyncio.Event()
         self._released = asyncio.Event()
-        ports = list(ports)
         self._leaving: list[asyncio.Task[None]] = []
         self._staying: list[asyncio.Task[None]] = []
         for kind in kinds:
             for number in range(each):
                 visit = Visit(
                     kind,
-                    ports[number % len(ports)],
+                    house.webs[number % len(house.webs)].port,
+                    house.cookie,
                     Random(random.random()),
                     self._over,
                     self._released,

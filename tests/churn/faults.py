@@ -91,6 +91,13 @@ async def lost_ack(house: House, random: Random) -> None:
     assert (await house.exchange.do("drop", category=category))["dropped"]
 
 
+async def refused_once(house: House, random: Random) -> None:
+    """The exchange cuts a connection and refuses what is asked for first on the next one."""
+    category = random.choice(CATEGORIES)
+    await house.exchange.do("refuse_subscribes", category=category, count=1)
+    assert (await house.exchange.do("drop", category=category))["dropped"]
+
+
 async def silence(house: House, random: Random) -> None:
     """A connection is half open: nothing comes any more, until the relay makes another."""
     category = random.choice(CATEGORIES)
@@ -127,6 +134,12 @@ async def redis_stall(house: House, random: Random) -> None:
     house.redis.process.send_signal(signal.SIGCONT)
 
 
+async def redis_flushed(house: House, random: Random) -> None:
+    """Somebody has Redis forget everything while it runs."""
+    assert house.redis is not None
+    await asyncio.to_thread(house.redis.flush)
+
+
 async def redis_disconnects(house: House, random: Random) -> None:
     """Redis ends the connections of all its clients."""
     async with house.ask_redis() as redis:
@@ -141,6 +154,15 @@ async def worker_killed(house: House, random: Random) -> None:
     """The worker that leads a category is killed, and another one is started in its place."""
     leader = await house.leader(random.choice(CATEGORIES))
     leader.kill()
+    house.workers.remove(leader)
+    house.workers.append(house.new_worker())
+
+
+async def worker_stopped(house: House, random: Random) -> None:
+    """An operator stops the worker that leads a category, and starts another one."""
+    leader = await house.leader(random.choice(CATEGORIES))
+    leader.signal(signal.SIGTERM)
+    assert await leader.end() == 0
     house.workers.remove(leader)
     house.workers.append(house.new_worker())
 
@@ -172,14 +194,17 @@ OF_THE_EXCHANGE = (
     restarted,
     garbage,
     lost_ack,
+    refused_once,
     silence,
 )
 OF_SEVERAL = (
     redis_restart,
     redis_crash,
     redis_stall,
+    redis_flushed,
     redis_disconnects,
     worker_killed,
+    worker_stopped,
     worker_frozen,
 )
 OF_A_WEB_PROCESS = (web_frozen,)

@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from tests.churn import inside
 from tests.churn.inside import Look
 from tests.e2e.control import Control, control
-from tests.processes import PATIENCE, Program, Programs, WebServer
+from tests.faults.house import STAFF
+from tests.processes import MANAGE, PATIENCE, Program, Programs, WebServer, run
 from tests.redis_server import RedisServer
 
 CATEGORIES = ("spot", "linear", "inverse", "option")
@@ -47,6 +48,7 @@ class House:
         webs: The web processes.
         workers: The upstream workers; none where the worker is in the web process.
         exchange: The way to tell the simulated exchange what to do.
+        cookie: Of an operator who has logged in.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class House:
         self.webs: list[WebServer] = []
         self.workers: list[Program] = []
         self.exchange: Control
+        self.cookie = ""
         self._sockets = folder / "inside"
         self._upstream_url = ""
 
     async def open(self, exchange_port: int, exchange: Control) -> None:
         """Start everything; return when each category is served."""
         self.exchange = exchange
+        self.cookie = f"sessionid={await asyncio.to_thread(self._make_staff)}"
         self._upstream_url = f"ws://127.0.0.1:{exchange_port}/v5/public"
         self._sockets.mkdir()
         if self.redis is None:
@@ -73,6 +77,13 @@ class House:
         starting = [self.programs.daphne(self._upstream_url, **self._variables()) for _ in range(2)]
         self.webs += await asyncio.gather(*starting)
         await self.until_led()
+
+    def _make_staff(self) -> str:
+        """Have an operator logged in; return the key of the session."""
+        made = run(*MANAGE, "shell", "-c", STAFF, **self.programs.common)
+        found = re.search(r"session (\w+)", made.stdout)
+        assert found is not None, made
+        return found[1]
 
     def _variables(self) -> dict[str, str]:
         found = {"PYTHONPATH": str(inside.HOOK), "CHURN_INSIDE": str(self._sockets)}

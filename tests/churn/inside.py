@@ -26,14 +26,16 @@ Look = dict[str, float]
 # themselves, a few may: see `NOISE`.
 EXACT = re.compile(
     r"(clients|visitors|upstream|redis|subscriptions|topics|unsent|collections|tasks|files|garbage)"
-    r"|(objects|uncollected) (relay|daphne|twisted|asyncio|_asyncio|channels|websockets)"
+    r"|(objects|uncollected) (?!.*(Call|Handle)$)"  # timers that were cancelled stay for a while
+    r"(relay|daphne|twisted|asyncio|_asyncio|channels|websockets)"
 )
 ORDER = ("clients", "visitors", "upstream", "redis", "collections", "tasks", "files", "")
 """What is told first when it stayed."""
 
-# What reference counting must free, because in a web process the collector is told to come seldom:
-# what is missed there lives for a very long time.
-COUNTED = re.compile(r"relay\.(?!upstream\.connection\._Socket)|daphne\.ws_protocol")
+# What reference counting must free in a web process: what waits for the collector there may wait
+# for long. Requests for pages and connections to the exchange are left to it: the first die young,
+# the second are few.
+COUNTED = re.compile(r"(?!.*\._(Request|Socket)\b)(relay|daphne\.ws_protocol)\.")
 NOISE = 0.1  # of the clients that came and went: how many objects of Python's own types may stay
 
 # Collections of what happened, and of the data of books that go on: what each process may have in
@@ -52,6 +54,7 @@ BOUNDED = {
     "Counters.refusals": 40,
     "Supply._left_at": 4 * 20_000,
     "Supply._refused": 4 * 10_000,
+    "Seldom._last": 40,
     "Window._times": 450,
     "urls.urlpatterns": 3,
 }
@@ -88,13 +91,14 @@ def flat(answer: Mapping[str, Any], *, is_collected: bool, is_counted: bool) -> 
         is_counted: Whether reference counting has to free its objects.
     """
     look: Look = {"garbage": answer["garbage"], "timers": answer["timers"]}
-    for part in ("visitors", "tasks", "collections"):
+    for part in ("visitors", "tasks"):
         look |= {f"{part} {name}": number for name, number in answer[part].items()}
-    for name, number in answer["objects"].items():
-        if is_collected:
-            look[f"objects {name}"] = number
-        elif is_counted and COUNTED.match(name):
-            look[f"uncollected {name}"] = number
+    for part, prefix in (("collections", "collections"), ("objects", "uncollected")):
+        for name, number in answer[part].items():
+            if is_collected:
+                look[f"{part} {name}"] = number
+            elif is_counted and COUNTED.match(name):
+                look[f"{prefix} {name}"] = number
     return look
 
 

@@ -117,9 +117,9 @@ class Line:
                 raise ConnectionResetError("closed in an answer")
             data += part
 
-    async def get(self, path: str) -> None:
+    async def get(self, path: str, headers: str = "") -> None:
         """Ask for a page and read it."""
-        await self.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        await self.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
         await self.read_body(await self.read_head())
 
     async def upgrade(self, path: str, headers: str = "") -> None:
@@ -205,10 +205,12 @@ class Visit:
         over: Set when those who stay are to leave.
         released: Set when the relay has had its time to let go of those who do not leave.
         tally: What visits did, by kind.
+        cookie: Of an operator who has logged in.
     """
 
     kind: str
     port: int
+    cookie: str
     random: Random
     over: asyncio.Event
     released: asyncio.Event
@@ -531,6 +533,18 @@ async def browsing(visit: Visit) -> None:
         await visit.pause(0.1, 2)
 
 
+async def operating(visit: Visit) -> None:
+    """An operator: looks at the live page's figures, by its socket and by its address."""
+    headers = f"Cookie: {visit.cookie}\r\nOrigin: http://127.0.0.1\r\n"
+    async with line_to(visit, "/admin/relay/livetopic/ws", headers) as line:
+        async for opcode, _ in line.frames():
+            if opcode == TEXT:
+                break
+    async with line_to(visit) as line:
+        await line.get("/admin/relay/livetopic/live.json", headers)
+    visit.did()
+
+
 Kind = Callable[[Visit], Awaitable[None]]
 
 KINDS: dict[str, Kind] = {
@@ -557,6 +571,7 @@ KINDS: dict[str, Kind] = {
         idle,
         unfinished,
         browsing,
+        operating,
     )
 }
 OVERSTAY = ("silent", "pinging", "asking", "closing")

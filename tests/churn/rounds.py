@@ -18,7 +18,7 @@ from tests.churn.readers import Readers
 
 BETWEEN_FAULTS = 1.0  # seconds
 BETWEEN_LOOKS = 1.0
-SETTLED_WITHIN = 120.0  # seconds from the end of a round until all is back; more is a leak
+SETTLED_WITHIN = 90.0  # seconds from the end of a round until all is back; more is a leak
 LOOKS_AT_START = 3
 
 
@@ -42,12 +42,12 @@ class Round:
     settled_after: float = 0.0
     stops: dict[str, float] = field(default_factory=dict)
 
-    def complaints(self) -> list[str]:
-        """Return what did not come back, in words."""
-        found = [
-            f"{name}: {end:g} instead of {start:g}" for name, (start, end) in self.stayed.items()
-        ]
-        return found + [f"no {kind} client did what it is for" for kind in self.missing]
+    def complaints(self) -> dict[str, str]:
+        """Return what did not come back, and in words how much of it."""
+        found = {
+            name: f"{end:g} instead of {start:g}" for name, (start, end) in self.stayed.items()
+        }
+        return found | {f"visits: {kind}": "none did what it is for" for kind in self.missing}
 
 
 async def first_look(house: House) -> Look:
@@ -98,7 +98,7 @@ async def play(
     found = Round()
     await house.stops()
     began = time.monotonic()
-    crowd = Crowd([web.port for web in house.webs], random, each, kinds)
+    crowd = Crowd(house, random, each, kinds)
     try:
         for name in faults:
             await asyncio.sleep(BETWEEN_FAULTS)
@@ -123,14 +123,15 @@ async def _settle(
     began = time.monotonic()
     for collect in (False, True) if by_counting else (True,):
         looks: list[Look] = []
+        gives_up = time.monotonic() + patience
         while True:
             looks.append(await house.look(collect=collect))
             left = stayed(start, least(looks), found.clients)
-            found.settled_after = time.monotonic() - began
-            if not left or found.settled_after > patience:
+            if not left or time.monotonic() > gives_up:
                 break
             await asyncio.sleep(BETWEEN_LOOKS)
         found.stayed |= left
+    found.settled_after = time.monotonic() - began
 
 
 async def until_empty(house: House) -> None:

@@ -49,7 +49,7 @@ class Totals:
     stops: dict[str, float] = field(default_factory=dict)
     right_after: dict[str, float] = field(default_factory=dict)
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
-    complaints: dict[str, None] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
 
     def add(self, found: Round) -> None:
         """Take what one round was."""
@@ -59,21 +59,20 @@ class Totals:
             self.right_after[name] = max(took, self.right_after.get(name, 0.0))
         for role, longest in found.stops.items():
             self.stops[role] = max(longest, self.stops.get(role, 0.0))
-        self.complaints |= dict.fromkeys(found.complaints())
+        self.complaints |= found.complaints()
 
     def judge_memory(self) -> None:
         """Complain of processes that have grown since the first round."""
         for pid, end in self.end.items():
             if pid in self.warm and end > self.warm[pid] * (1 + MEMORY_MAY_GROW):
-                words = f"process {pid}: {end:.0f} MB instead of {self.warm[pid]:.0f} MB"
-                self.complaints[words] = None
+                words = f"{end:.0f} MB instead of {self.warm[pid]:.0f} MB"
+                self.complaints[f"memory of process {pid}"] = words
 
     def judge_times(self) -> None:
         """Complain of faults that were not made good in time."""
         for name, took in self.right_after.items():
             if took > RIGHT_WITHIN:
-                words = f"after {name} a book was not right for {took:.1f} s"
-                self.complaints[words] = None
+                self.complaints[f"after {name}"] = f"a book was not right for {took:.1f} s"
 
 
 async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) -> Totals:
@@ -114,7 +113,7 @@ async def _rooms(house: House, totals: Totals) -> None:
     grown = await rooms.growth(house, _say)
     _say(f"rooms: {grown:+.1f} MB after the first {rooms.WARM_UP * rooms.ROOM} clients")
     if grown > rooms.MOST_GROWTH:
-        totals.complaints[f"rooms: {grown:.1f} MB more, {rooms.MOST_GROWTH:g} allowed"] = None
+        totals.complaints["rooms"] = f"{grown:.1f} MB more, {rooms.MOST_GROWTH:g} allowed"
 
 
 def _round(totals: Totals, found: Round) -> str:
@@ -140,8 +139,8 @@ def _table(totals: Totals) -> str:
         )
     for name, took in sorted(totals.right_after.items(), key=lambda item: -item[1]):
         lines.append(f"  right after {name}: {took:.1f} s at worst")
-    complaints = list(totals.complaints)
-    lines += [f"  NOT BACK {words}" for words in complaints[:SHOWN]]
+    complaints = list(totals.complaints.items())
+    lines += [f"  NOT BACK {name}: {words}" for name, words in complaints[:SHOWN]]
     if len(complaints) > SHOWN:
         lines.append(f"  and {len(complaints) - SHOWN} more")
     return "\n".join(lines if complaints else [*lines, "  everything came back"])
