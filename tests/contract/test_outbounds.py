@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,16 +164,27 @@ BOUNDS = {"RELAY_CLIENT_BUFFER": "65536", "RELAY_SEND_BUFFER": "16384"}
 MUCH = 8_000_000  # bytes: more than a Unix socket's or a kernel's buffers can hide
 
 
-async def _say_much(exchange: StandIn, feed: BookFeed | TradesFeed) -> int:
-    """Have the exchange send so much that it cannot wait anywhere; return how many messages."""
+async def _say_much(server: Server, exchange: StandIn, feed: BookFeed | TradesFeed) -> int:
+    """Have the exchange send so much that it cannot wait anywhere; return how many messages.
+
+    Another client reads all of a book, so that the relay takes it in batches below the budget: a
+    snapshot would stand for a larger one, and nothing would wait for the client of the test.
+    """
     said = count = 0
-    while said < MUCH:
-        text = feed.delta() if isinstance(feed, BookFeed) else feed.trade(20)
-        await exchange.say("linear", feed.topic, text)
-        said += len(text)
-        count += 1
-        if count % 50 == 0:
-            await asyncio.sleep(0)
+    async with AsyncExitStack() as stack:
+        calm: Reader | None = None
+        if isinstance(feed, BookFeed):
+            calm = await stack.enter_async_context(reader(server))
+            await calm.subscribe(feed.topic)
+        while said < MUCH:
+            text = feed.delta() if isinstance(feed, BookFeed) else feed.trade(20)
+            await exchange.say("linear", feed.topic, text)
+            said += len(text)
+            count += 1
+            if count % 50 == 0:
+                await asyncio.sleep(0)
+                if calm is not None:
+                    await calm.read_until(lambda: calm.follower.position == feed.u, "the latest")  # type: ignore[union-attr]
     return count
 
 
@@ -212,7 +223,7 @@ async def test_a_slow_reader_is_told_then_conflated_then_right(
     async with reader(server) as slow:
         await slow.subscribe(feed.topic)
         await slow.read_until(lambda: slow.follower.position, "the snapshot")  # type: ignore[union-attr]
-        await _say_much(exchange, feed)
+        await _say_much(server, exchange, feed)
         await slow.read_until(lambda: slow.follower.position == feed.u, "the last state")  # type: ignore[union-attr]
         assert slow.follower is not None
         assert slow.notices_of("lagging")
@@ -231,7 +242,7 @@ async def test_trades_that_a_slow_reader_misses_are_counted(
     feed = TradesFeed(SYMBOL)
     async with reader(server) as slow:
         await slow.subscribe(feed.topic)
-        count = await _say_much(exchange, feed)
+        count = await _say_much(server, exchange, feed)
 
         def accounted() -> int:
             dropped = sum(notice["dropped"] for notice in slow.notices_of("gap"))
@@ -249,7 +260,7 @@ async def test_on_v5_trades_are_never_lost_in_silence(
     feed = TradesFeed(SYMBOL)
     async with reader(server, "/v5/public/linear") as slow:
         await slow.subscribe(feed.topic)
-        await _say_much(exchange, feed)
+        await _say_much(server, exchange, feed)
         code, _ = await slow.read_to_the_end()
         assert code in (4108, 1006)  # a close frame that waits for a stalled reader may not leave
         assert not slow.notices
@@ -266,7 +277,7 @@ async def test_a_reader_that_accepts_nothing_is_closed(
     exchange.feeds["linear", feed.topic] = feed.greeting
     async with reader(server) as stalled:
         await stalled.subscribe(feed.topic)
-        await _say_much(exchange, feed)
+        await _say_much(server, exchange, feed)
         # Nobody reads, so the topic is let go only because the relay has closed.
         lingers = asyncio.create_task(
             until(
@@ -294,11 +305,11 @@ def _sockets(program: Program) -> int:
     return found
 
 
-async def _stall(exchange: StandIn, stalled: Reader, feed: BookFeed) -> None:
+async def _stall(server: Server, exchange: StandIn, stalled: Reader, feed: BookFeed) -> None:
     """Follow a book, read nothing, and have so much said that bytes wait at the relay."""
     await stalled.subscribe(feed.topic)
     await stalled.read_until(lambda: stalled.follower.position, "the snapshot")  # type: ignore[union-attr]
-    await _say_much(exchange, feed)
+    await _say_much(server, exchange, feed)
 
 
 @every_server
@@ -310,7 +321,7 @@ async def test_pings_do_not_keep_a_reader_that_accepts_nothing(
     feed = BookFeed(SYMBOL)
     exchange.feeds["linear", feed.topic] = feed.greeting
     async with reader(server) as stalled:
-        await _stall(exchange, stalled, feed)
+        await _stall(server, exchange, stalled, feed)
 
         async def ping() -> None:
             while True:
@@ -334,7 +345,7 @@ async def test_daphnes_own_pings_do_not_keep_a_reader_that_accepts_nothing(
     feed = BookFeed(SYMBOL)
     exchange.feeds["linear", feed.topic] = feed.greeting
     async with reader(server) as stalled:
-        await _stall(exchange, stalled, feed)
+        await _stall(server, exchange, stalled, feed)
         unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
         await until(unsubscribed, PATIENCE, "the topic is let go")
 
@@ -380,7 +391,7 @@ async def test_a_client_that_says_goodbye_and_reads_nothing_is_let_go(
     feed = BookFeed(SYMBOL)
     exchange.feeds["linear", feed.topic] = feed.greeting
     async with reader(server) as stalled:
-        await _stall(exchange, stalled, feed)
+        await _stall(server, exchange, stalled, feed)
         sockets = _sockets(server.program)
         stalled.socket.transport.write(_client_frame(8, (1000).to_bytes(2, "big")))
         unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
@@ -411,7 +422,7 @@ async def test_a_client_that_closes_its_half_of_the_connection_is_let_go(
     feed = BookFeed(SYMBOL)
     exchange.feeds["linear", feed.topic] = feed.greeting
     async with reader(server) as half:
-        await _stall(exchange, half, feed)
+        await _stall(server, exchange, half, feed)
         half.socket.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
         unsubscribed = lambda: exchange.asked("unsubscribe", feed.topic)  # noqa: E731
         await until(unsubscribed, PATIENCE, "the topic is let go")
