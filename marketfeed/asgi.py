@@ -20,9 +20,9 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
 from marketfeed.front import Front  # noqa: E402
-from relay import web_process  # noqa: E402
-from relay.outbound.reactor import start_early  # noqa: E402
 from relay.routing import websocket  # noqa: E402
+from relay.web import process as web_process  # noqa: E402
+from relay.web.reactor import start_early  # noqa: E402
 
 front = Front(django_application)
 

@@ -24,9 +24,9 @@ from marketfeed.kept_pages import KeptPages
 from marketfeed.probes import PROBES
 from marketfeed.static_files import StaticFiles
 from relay import conf
-from relay.addresses import client_address
-from relay.core.limits import Buckets, Seldom, TokenBucket
-from relay.paths import below_root
+from relay.lib.limits import Buckets, Seldom, TokenBucket
+from relay.web.addresses import client_address
+from relay.web.paths import below_root
 
 logger = logging.getLogger(__name__)
 

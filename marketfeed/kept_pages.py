@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from marketfeed.answers import Answer, Headers
-from relay.origins import is_allowed
+from relay.web.origins import is_allowed
 
 PAGES_KEPT = 64  # then the one longest unused is forgotten
 FINAL = (200, 302)  # what may be kept: no error that may be gone with the next request

@@ -12,8 +12,8 @@ import json
 from collections.abc import Awaitable, Callable
 
 from marketfeed.answers import Answer, answer
-from relay import readiness
-from relay.metrics import web
+from relay.web import metrics as web
+from relay.web import readiness
 
 _NEVER_STORED = [(b"cache-control", b"no-store")]
 

@@ -17,10 +17,10 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from relay.live import query
-from relay.live.actions import ACTIONS, Action, ActionFault
-from relay.live.topic_table import read_page
 from relay.models import LiveTopic, OperatorAction, PinnedTopic, pin_sentence
+from relay.ops.topic_table import read_page
+from relay.web import query
+from relay.web.actions import ACTIONS, Action, ActionFault
 
 if TYPE_CHECKING:
     _LiveTopics = admin.ModelAdmin[LiveTopic]

@@ -13,4 +13,5 @@ class RelayConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks: importing them does."""
-        from relay import checks, deploy_checks  # noqa: F401, PLC0415 - checks need the started Django
+        from relay import checks  # noqa: F401, PLC0415 - checks need the started Django
+        from relay.ops import deploy_checks  # noqa: F401, PLC0415 - checks need the started Django

@@ -13,8 +13,8 @@ from django.contrib.admin.models import DELETION, LogEntry, LogEntryManager
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from relay.core.errors import Refusal
-from relay.core.topics import Category, Topic
+from relay.bybit.errors import Refusal
+from relay.bybit.topics import Category, Topic
 
 
 class NoRows(models.Manager["LiveTopic"]):
@@ -26,7 +26,7 @@ class NoRows(models.Manager["LiveTopic"]):
 
 
 class LiveTopic(models.Model):
-    """A topic that this relay carries now; see `relay.live.picture` for the numbers."""
+    """A topic that this relay carries now; see `relay.ops.overview` for the numbers."""
 
     topic = models.CharField(max_length=100, primary_key=True)
 

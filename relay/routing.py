@@ -7,10 +7,10 @@ from typing import Any
 from channels.routing import URLRouter
 from django.urls import path, re_path
 
-from relay.consumers import BybitConsumer, MarketDataConsumer, UnknownPathConsumer
-from relay.live.socket import LiveTopicsConsumer
-from relay.outbound.handshake import decline_unknown_offers
-from relay.paths import below_root
+from relay.downstream.handshake import decline_unknown_offers
+from relay.web.consumers import BybitConsumer, MarketDataConsumer, UnknownPathConsumer
+from relay.web.live_socket import LiveTopicsConsumer
+from relay.web.paths import below_root
 
 _router = URLRouter(
     [

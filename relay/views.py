@@ -15,9 +15,9 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from relay.core.topics import FEEDS, ORDERBOOK, Category, split_text
-from relay.live import query
-from relay.origins import is_welcome
+from relay.bybit.topics import FEEDS, ORDERBOOK, Category, split_text
+from relay.web import query
+from relay.web.origins import is_welcome
 
 # Pairs and perpetuals that will not expire. Option contracts do, so none is named.
 _SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from relay.core.bybit import Frame, decode_frame
-from relay.core.topics import Category, Topic
+from relay.bybit.frames import Frame, decode_frame
+from relay.bybit.topics import Category, Topic
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "recordings"
 

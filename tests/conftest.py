@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.metrics.counters import counters
+from relay.telemetry.counters import counters
 from tests.redis_server import RedisServer
 
 

@@ -9,8 +9,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from relay.live import actions
 from relay.models import OperatorAction, PinnedTopic
+from relay.web import actions
 
 ACTS = "/admin/relay/operatoraction/"
 TOPIC = {"category": "linear", "topic": "orderbook.50.BTCUSDT"}

@@ -10,8 +10,7 @@ import pytest
 
 from marketfeed.front import COST_OF_DJANGO, STRANGERS_BURST
 from marketfeed.kept_pages import PAGES_KEPT
-from relay import readiness
-from relay.live import query
+from relay.web import query, readiness
 from tests.http import Site, get
 
 PROBES = ["/healthz", "/readyz", "/metrics"]

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core import bybit_dialect, short_dialect
-from relay.core.bybit import decode_frame
-from relay.core.bybit_dialect import BybitDialect
-from relay.core.errors import ExchangeFault, Refusal
-from relay.core.protocol import decode_fields
-from relay.core.topics import Category
-from relay.live.reports import HubRows, StreamRow, pack, unpack
-from relay.live.rows import topic_rows
-from relay.live.topic_table import read_page
+from relay.bybit import dialect as bybit_dialect
+from relay.bybit.dialect import BybitDialect
+from relay.bybit.errors import ExchangeFault, Refusal
+from relay.bybit.frames import decode_frame
+from relay.bybit.requests import decode_fields
+from relay.bybit.topics import Category
+from relay.downstream import native_dialect as short_dialect
+from relay.ops.rows import topic_rows
+from relay.ops.topic_table import read_page
+from relay.telemetry.reports import HubRows, StreamRow, pack, unpack
 from relay.terminal.followed import Followed
 from relay.terminal.lines import lines
 from relay.upstream.supply import Supply
@@ -34,7 +35,7 @@ from tests.builders import (
     topic,
     trades,
 )
-from tests.test_hub import RecordingReader, Town
+from tests.downstream.test_hub import RecordingReader, Town
 from tests.upstream.test_supply import Market, group
 
 NUMBERS = (

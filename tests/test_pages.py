@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
-from relay.live import query
+from relay.web import query
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 LIVE_PAGE = "/admin/relay/livetopic/"

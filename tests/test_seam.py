@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay import envelopes
-from relay.core.interest import LEASE, RENEWAL
-from relay.core.topics import Category, Topic
-from relay.hub import Hub
+from relay.bybit.topics import Category, Topic
+from relay.downstream.hub import Hub
+from relay.seam import envelopes
+from relay.seam.demand import LEASE, RENEWAL
 from relay.upstream.supply import Supply
 
 LINGER = 10.0

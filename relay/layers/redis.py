@@ -20,9 +20,9 @@ from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer
 from channels_redis.utils import _wrap_close, decode_hosts
 from hiredis import HiredisError
 
-from relay.core.backoff import Backoff
 from relay.layers.local import CAPACITY, Queue
 from relay.layers.redis_link import RedisLink, place
+from relay.lib.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

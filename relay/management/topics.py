@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.core.management.base import CommandParser
 
-from relay.core.errors import Refusal
-from relay.core.topics import Topic
+from relay.bybit.errors import Refusal
+from relay.bybit.topics import Topic
 from relay.management.base import CannotStart
 
 

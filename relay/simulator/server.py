@@ -24,7 +24,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from relay.clock import wall_ms
+from relay.lib.clock import wall_ms
 from relay.simulator.control import Controls, random_command
 from relay.simulator.exchange import Listing
 from relay.simulator.replay import Recording

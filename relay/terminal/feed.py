@@ -20,13 +20,13 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from relay.clock import wall_ms
-from relay.core.backoff import Backoff
-from relay.core.bybit import Frame, decode_frame
-from relay.core.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
-from relay.core.limits import TokenBucket
-from relay.core.topics import Category, Topic, shown
-from relay.proxies import proxy_for
+from relay.bybit.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
+from relay.bybit.frames import Frame, decode_frame
+from relay.bybit.topics import Category, Topic, shown
+from relay.lib.backoff import Backoff
+from relay.lib.clock import wall_ms
+from relay.lib.limits import TokenBucket
+from relay.lib.proxies import proxy_for
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)

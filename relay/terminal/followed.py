@@ -7,10 +7,10 @@ from enum import StrEnum
 
 import msgspec
 
-from relay.core.bybit import Frame, Level, decode_rows
-from relay.core.errors import BadFrame
-from relay.core.images import make_image
-from relay.core.topics import Shape, Topic
+from relay.bybit.errors import BadFrame
+from relay.bybit.frames import Frame, Level, decode_rows
+from relay.bybit.images import make_image
+from relay.bybit.topics import Shape, Topic
 
 TRADES_KEPT = 500  # more than the rows of any screen
 CANDLES_KEPT = 500

@@ -12,8 +12,8 @@ import asyncio
 import os
 import select
 
-from relay.core.bybit import Frame
-from relay.core.topics import Shape
+from relay.bybit.frames import Frame
+from relay.bybit.topics import Shape
 from relay.terminal.followed import CandleRow, Followed, Trade, read_candles
 from relay.terminal.words import NOTHING, moment, percent, printable, spread
 

@@ -15,8 +15,8 @@ from rich.layout import Layout
 from rich.panel import Panel
 from rich.text import Text
 
-from relay.core.bybit import Level
-from relay.core.topics import Shape
+from relay.bybit.frames import Level
+from relay.bybit.topics import Shape
 from relay.terminal.feed import FeedState, TopicFeed
 from relay.terminal.followed import Followed, State
 from relay.terminal.words import (

@@ -24,11 +24,11 @@ from websockets.frames import DATA_OPCODES, Opcode
 from websockets.frames import Frame as WireFrame
 from websockets.protocol import Event
 
-from relay.core.backoff import Backoff
-from relay.core.bybit import encode_ping
-from relay.core.ledger import Ledger
-from relay.core.topics import Category
-from relay.proxies import proxy_for, without_secrets
+from relay.bybit.frames import encode_ping
+from relay.bybit.subscriptions import Ledger
+from relay.bybit.topics import Category
+from relay.lib.backoff import Backoff
+from relay.lib.proxies import proxy_for, without_secrets
 from relay.upstream.connects import Connects
 from relay.upstream.supply import Line
 

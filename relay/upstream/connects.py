@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from relay.core.limits import TokenBucket
-from relay.steps import LAYER_FAULTS
+from relay.lib.limits import TokenBucket
+from relay.lib.tasks import LAYER_FAULTS
 
 BURST = 100  # connects at once; with INTERVAL 400 in 5 minutes
 INTERVAL = 1.0  # seconds for which each further one waits

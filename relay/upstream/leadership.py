@@ -28,8 +28,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import LockError, LockNotOwnedError
 
-from relay.core.topics import Category
-from relay.steps import LAYER_FAULTS
+from relay.bybit.topics import Category
+from relay.lib.tasks import LAYER_FAULTS
 
 logger = logging.getLogger(__name__)
 

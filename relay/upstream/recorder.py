@@ -20,16 +20,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from relay.clock import wall_ms
-from relay.core.bybit import (
+from relay.bybit.errors import BadFrame
+from relay.bybit.frames import (
     ARGS_PER_CONNECTION,
     CHARACTERS_PER_CONNECTION,
     argument_length,
     decode_frame,
 )
-from relay.core.errors import BadFrame
-from relay.core.ledger import Ledger
-from relay.core.topics import Category, Topic, shown
+from relay.bybit.subscriptions import Ledger
+from relay.bybit.topics import Category, Topic, shown
+from relay.lib.clock import wall_ms
 from relay.upstream.supply import Line
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,12 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from relay.core.topics import Category
-from relay.envelopes import UnknownEnvelope, UpstreamState, stamped
-from relay.inbox import Intake, channel_in
-from relay.live.events import log
-from relay.live.reports import (
+from relay.bybit.topics import Category
+from relay.layers.inbox import Intake, channel_in
+from relay.seam.envelopes import UnknownEnvelope, UpstreamState, stamped
+from relay.telemetry.counters import counters
+from relay.telemetry.events import log
+from relay.telemetry.reports import (
     REPORT_INTERVAL,
     REPORT_LEASE,
     WORKERS_GROUP,
@@ -27,7 +28,6 @@ from relay.live.reports import (
     WorkerReport,
     pack,
 )
-from relay.metrics.counters import counters
 from relay.upstream.supply import Supply
 
 REST = 0.02  # seconds between two words on how many topics are carried

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from relay import envelopes
-from relay.core.bybit import (
+from relay.bybit.errors import BadFrame, Code, Refusal
+from relay.bybit.frames import (
     ARGS_PER_CONNECTION,
     CHARACTERS_PER_CONNECTION,
     Frame,
@@ -19,15 +19,15 @@ from relay.core.bybit import (
     decode_frame,
     decode_topic,
 )
-from relay.core.errors import BadFrame, Code, Refusal
-from relay.core.interest import Interest
-from relay.core.ledger import Data, Ledger, Verdict, says_no_such_topic
-from relay.core.stream import Outcome, TopicStream
-from relay.core.topics import Category, Topic, shown
-from relay.envelopes import Demand, Envelope, UpstreamState
-from relay.live.events import log
-from relay.live.reports import CategoryReport, LineReport, StreamRow
-from relay.metrics.counters import counters
+from relay.bybit.subscriptions import Data, Ledger, Verdict, says_no_such_topic
+from relay.bybit.topics import Category, Topic, shown
+from relay.seam import envelopes
+from relay.seam.demand import Interest
+from relay.seam.envelopes import Demand, Envelope, UpstreamState
+from relay.seam.sender import Outcome, TopicStream
+from relay.telemetry.counters import counters
+from relay.telemetry.events import log
+from relay.telemetry.reports import CategoryReport, LineReport, StreamRow
 
 logger = logging.getLogger(__name__)
 

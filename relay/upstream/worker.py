@@ -18,13 +18,14 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from relay import conf, envelopes
-from relay.clock import wall_ms
-from relay.core.topics import Category
-from relay.envelopes import UnknownEnvelope, UpstreamState
-from relay.inbox import Intake, channel_in
-from relay.live.events import log
-from relay.steps import PATIENCE, end, repeat
+from relay import conf
+from relay.bybit.topics import Category
+from relay.layers.inbox import Intake, channel_in
+from relay.lib.clock import wall_ms
+from relay.lib.tasks import PATIENCE, end, repeat
+from relay.seam import envelopes
+from relay.seam.envelopes import UnknownEnvelope, UpstreamState
+from relay.telemetry.events import log
 from relay.upstream import leadership
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from relay.core.interest import RENEWAL
+from relay.seam.demand import RENEWAL
 from tests.e2e.client import Client
 from tests.faults.house import DEMAND_LEASE, DOORS, LINGER, House, Scene, until_sync
 from tests.processes import PATIENCE

@@ -1,4 +1,4 @@
-"""relay/outbound/reactor.py: how many sockets one turn of the event loop handles."""
+"""relay/web/reactor.py: how many sockets one turn of the event loop handles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from selectors import EVENT_READ, DefaultSelector
 
-from relay.outbound.reactor import in_portions
+from relay.web.reactor import in_portions
 
 
 def test_sockets_that_are_always_ready_do_not_keep_others_waiting() -> None:

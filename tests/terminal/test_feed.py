@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from relay.core.bybit import Frame
-from relay.core.topics import Category, Topic
+from relay.bybit.frames import Frame
+from relay.bybit.topics import Category, Topic
 from relay.terminal import feed as module
 from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, State, Trade

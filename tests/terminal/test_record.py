@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect
 
-from relay.clock import wall_ms
+from relay.lib.clock import wall_ms
 from relay.upstream.recorder import FrameFile
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.processes import MANAGE, PATIENCE, Program, Programs, run, until

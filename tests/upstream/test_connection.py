@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay import envelopes
-from relay.core.ledger import Ledger
-from relay.core.topics import Category
+from relay.bybit.subscriptions import Ledger
+from relay.bybit.topics import Category
+from relay.seam import envelopes
 from relay.upstream import connection as module
 from relay.upstream.connection import OPEN_TIMEOUT, RETRY_CEILING, Connection, Door
 from relay.upstream.connects import Connects

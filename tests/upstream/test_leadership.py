@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from relay.core.topics import Category
+from relay.bybit.topics import Category
 from relay.upstream import leadership
 from relay.upstream.leadership import LEASE, RETRY, LeaseLeadership, connect
 from tests.processes import PATIENCE, until

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from channels.layers import channel_layers, get_channel_layer
 
-from relay.core.topics import Category
-from relay.live.reports import REPORT_LEASE, WORKERS_GROUP
-from relay.steps import end
+from relay.bybit.topics import Category
+from relay.lib.tasks import end
+from relay.telemetry.reports import REPORT_LEASE, WORKERS_GROUP
 from relay.upstream import reporting as upstream_reporting
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import Supply

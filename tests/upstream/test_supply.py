@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay import envelopes
-from relay.core.bybit import CHARACTERS_PER_CONNECTION
-from relay.core.errors import Code
-from relay.core.interest import LEASE
-from relay.core.ledger import ACK_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, REFUSED_LASTINGLY
-from relay.core.stream import CROSSED_PATIENCE, SNAPSHOT_PATIENCE
-from relay.core.topics import Category
-from relay.envelopes import UPSTREAM_GROUP, UpstreamState
+from relay.bybit.errors import Code
+from relay.bybit.frames import CHARACTERS_PER_CONNECTION
+from relay.bybit.subscriptions import ACK_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, REFUSED_LASTINGLY
+from relay.bybit.topics import Category
+from relay.seam import envelopes
+from relay.seam.demand import LEASE
+from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
+from relay.seam.sender import CROSSED_PATIENCE, SNAPSHOT_PATIENCE
 from relay.upstream import supply
 from relay.upstream.supply import LINE_LINGER, MAX_WAITING_BYTES, REFUSED_FOR, Line, Supply
 from tests.builders import (

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from relay import envelopes, steps
-from relay.core.topics import Category
+from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
+from relay.lib import tasks as steps
+from relay.seam import envelopes
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
 from tests.processes import PATIENCE

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
-from relay.core.topics import shown
+from relay.bybit.topics import shown
 from relay.management.base import CannotContinue, CannotStart, RelayCommand
 from relay.management.state_line import Pace, report, size
 from relay.management.topics import add_topics

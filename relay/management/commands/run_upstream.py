@@ -11,13 +11,13 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from relay import conf
-from relay.core.topics import Category
+from relay.bybit.topics import Category
+from relay.lib.tasks import repeat
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
-from relay.metrics import registry
-from relay.metrics.counters import counters
-from relay.metrics.loop_lag import watch_loop
-from relay.steps import repeat
+from relay.ops import metric_registry as registry
+from relay.telemetry.counters import counters
+from relay.telemetry.loop_lag import watch_loop
 from relay.upstream.supply import Supply
 from relay.upstream.worker import UpstreamWorker
 

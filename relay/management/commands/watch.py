@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from django.core.management.base import BaseCommand, CommandParser
 from rich.live import Live
 
-from relay.clock import wall_ms
-from relay.core.bybit import Frame
-from relay.core.topics import Category, Topic
+from relay.bybit.frames import Frame
+from relay.bybit.topics import Category, Topic
+from relay.lib.clock import wall_ms
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import is_terminal, logs_to, screen_console
 from relay.management.topics import add_topics

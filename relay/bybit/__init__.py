@@ -1,0 +1,1 @@
+"""Everything that knows Bybit, without I/O: topics, frames, state by its rules, its dialect."""

@@ -1,0 +1,1 @@
+"""The clients' side: the hub, sessions and the ways out."""

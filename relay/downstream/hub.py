@@ -1,0 +1,517 @@
+"""This process's topics and who reads them.
+
+The hub is the one member of each topic's channel-layer group. It keeps the topic's image,
+frames a message once and hands the same bytes to every local reader. It does no I/O and
+starts no task: `hub_runner` brings it envelopes and the time, and takes its demand away.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any
+
+from relay import conf
+from relay.bybit.errors import Code, ExchangeFault, Refusal
+from relay.bybit.topics import Category, Topic
+from relay.downstream.audience import Audience, Corked, Reader, Request
+from relay.layers.inbox import Intake
+from relay.seam import envelopes
+from relay.seam.envelopes import UnknownEnvelope, UpstreamState
+from relay.seam.receiver import Position, Step
+from relay.telemetry.counters import counters
+from relay.telemetry.events import log
+
+logger = logging.getLogger(__name__)
+
+MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
+MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
+TURN = 20.0  # requests taken in one turn of the event loop, which costs it 1 to 2 ms
+SETTLED_AT_ONE_PRICE = 50  # topics whose ack takes about as long as a simple request
+TOO_MANY = "the relay carries as many topics as it may"
+SERVED = (UpstreamState.LIVE, UpstreamState.PARTIAL)
+
+
+@dataclass(slots=True)
+class CategoryState:
+    """What is known of a category's upstream.
+
+    `since` and `told_down` are Unix ms, to be shown; the others are on the clock of `now`.
+    """
+
+    state: UpstreamState = UpstreamState.IDLE
+    since: int = 0
+    epoch: int = 0
+    worker: str = ""
+    heard: float | None = None
+    told_down: int = 0  # since when, if readers' last word is that it is down
+    unserved_since: float | None = None  # None while it is served or not wanted, whoever leads
+
+
+class Hub:
+    """The topics of this process, their readers, and what it asks of the workers.
+
+    Attributes:
+        audiences: By channel-layer group.
+        categories: What is known of each category's upstream.
+        corked: Ways to clients that hold bytes back until the end of a flush, so that what
+            leaves for a client leaves in one write.
+        oldest: When the oldest message was published that the last flush did not see, Unix
+            seconds; 0 if there is none. Whoever flushes takes it.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_work: Callable[[], None],
+        on_demand: Callable[[], None],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        """Start with no topic.
+
+        Args:
+            on_work: Called when `flush` or `tick` have something to do; `due_at` says when.
+            on_demand: Called when `take_demand` has something to tell.
+            wall_ms: The time of day, Unix ms.
+        """
+        self.audiences: dict[str, Audience] = {}
+        self.categories = {category: CategoryState() for category in Category}
+        self.corked: list[Corked] = []
+        self.is_reachable = True
+        self.oldest = 0.0
+        self._on_work = on_work
+        self._on_demand = on_demand
+        self._wall_ms = wall_ms
+        self._calls: list[tuple[float, int, Callable[[float], None]]] = []  # a heap, by time
+        self._taken = 0.0  # requests in this turn, by their price
+        self._number = count()
+        self._dirty: dict[Audience, None] = {}
+        self._slow: dict[Audience, None] = {}  # with readers that had no room
+        self._asked: dict[Category, dict[str, Position | None]] = {}
+        self._dropped: dict[Category, dict[str, None]] = {}
+        self._intake = Intake("hub", self._take)
+
+    # ---- readers ----
+
+    def subscribe(
+        self, reader: Reader, topics: Iterable[Topic], request_id: object, now: float
+    ) -> Request:
+        """Have a reader follow topics it does not follow yet.
+
+        The answer comes through `Reader.settled`, 2 ms later at the earliest.
+
+        Raises:
+            Refusal: A topic is new here and no worker can be told (`upstream_unavailable`), or
+                this process has as many topics as the relay may subscribe (`too_many_topics`).
+        """
+        request = Request(
+            reader, dict.fromkeys(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
+        )
+        new = [topic for topic in request.topics if topic.group not in self.audiences]
+        self._check_room(reader, new, now)
+        for topic in request.topics:
+            audience = self.audiences.get(topic.group) or self._open(topic, now)
+            audience.waiting[reader] = request
+            audience.peak = max(audience.peak, audience.subscribers)
+            is_down = self.categories[topic.category].state is UpstreamState.DOWN
+            if not audience.is_confirmed and not is_down:
+                request.undecided.add(topic)
+        self._schedule(request)
+        return request
+
+    def _check_room(self, reader: Reader, topics: Sequence[Topic], now: float) -> None:
+        """Raise a refusal unless topics that are new here may be opened.
+
+        The worker keeps the limit over all hubs. A hub keeps it as well, because while no worker
+        answers, nothing else would bound the topics that clients invent.
+        """
+        if not topics:
+            return
+        if not self.is_reachable:
+            raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
+        missing = len(self.audiences) + len(topics) - conf.current().max_topics
+        if missing > 0 and not self._displace(reader, missing, now):
+            log.note("too_many_topics", TOO_MANY, category=topics[0].category, topic=topics[0].text)
+            raise Refusal(Code.TOO_MANY_TOPICS, TOO_MANY)
+
+    def _displace(self, reader: Reader, count: int, now: float) -> bool:
+        """Refuse so many topics to the reader who has most of those that were never confirmed.
+
+        Return False, and refuse nothing, unless that reader keeps more of them than `reader` gets.
+        """
+        unconfirmed: dict[Reader, list[Audience]] = {}
+        for audience in self.audiences.values():
+            if not audience.is_confirmed and not audience.is_pinned:
+                for each in (*audience.waiting, *audience.owed, *audience.current):
+                    unconfirmed.setdefault(each, []).append(audience)
+        most = max(unconfirmed.values(), key=len, default=[])
+        if len(most) <= len(unconfirmed.get(reader, ())) + 2 * count:
+            return False
+        for audience in most[:count]:
+            self._refused(audience, Refusal(Code.TOO_MANY_TOPICS, TOO_MANY))
+            for request in list(audience.waiting.values()):
+                if request.not_before <= now:
+                    self._settle(request, now)
+        return True
+
+    def _open(self, topic: Topic, now: float) -> Audience:
+        audience = self.audiences[topic.group] = Audience(topic, next(self._number))
+        self._ask(audience)
+        known = self.categories[topic.category]
+        known.heard = known.heard or now  # from here on its silence counts
+        if known.state not in SERVED and known.unserved_since is None:
+            known.unserved_since = now
+        return audience
+
+    def pin(self, topics: Iterable[Topic], now: float) -> None:
+        """Keep these topics whether anybody reads them or not, and no others."""
+        pinned = {topic.group: topic for topic in topics}
+        for group, audience in list(self.audiences.items()):
+            if audience.is_pinned and group not in pinned:
+                audience.is_pinned = False
+                if not audience.is_wanted:
+                    self._close(audience)
+        for group, topic in pinned.items():
+            audience = self.audiences.get(group) or self._open(topic, now)
+            audience.is_pinned = True
+
+    def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
+        """Have a reader no longer follow a topic; nothing of it is sent from here on."""
+        audience = self.audiences.get(topic.group)
+        if audience is None:
+            return
+        request = audience.waiting.pop(reader, None)
+        if request is not None:
+            request.undecided.discard(topic)
+            if len(request.topics) == 1:
+                self._settle(request, now)
+            else:
+                del request.topics[topic]
+                if not request.undecided:
+                    self._schedule(request)
+        self._leave(audience, reader)
+
+    def leave(self, reader: Reader, topics: Iterable[Topic]) -> None:
+        """Forget a reader that is gone."""
+        for topic in topics:
+            audience = self.audiences.get(topic.group)
+            if audience is not None:
+                request = audience.waiting.get(reader)
+                if request is not None:
+                    request.is_settled = True
+                self._leave(audience, reader)
+
+    def is_waiting(self, reader: Reader, topic: Topic) -> bool:
+        """Whether the ack of a subscribe has not been sent yet."""
+        return reader in self.audiences[topic.group].waiting
+
+    def _leave(self, audience: Audience, reader: Reader) -> None:
+        audience.leave(reader)
+        if not audience.is_wanted:
+            self._close(audience)
+
+    def _close(self, audience: Audience) -> None:
+        topic = audience.topic
+        self.audiences.pop(topic.group, None)
+        self._dirty.pop(audience, None)
+        self._slow.pop(audience, None)
+        self._asked.get(topic.category, {}).pop(topic.text, None)
+        dropped = self._dropped.setdefault(topic.category, {})
+        if len(dropped) < conf.current().max_topics:  # else the next whole demand tells
+            dropped[topic.text] = None
+        self._on_demand()
+
+    # ---- requests ----
+
+    def _schedule(self, request: Request) -> None:
+        at = request.deadline if request.undecided else request.not_before
+        self.call_at(at, partial(self._settle, request))
+
+    def call_at(self, at: float, call: Callable[[float], None]) -> None:
+        """Have `tick` call back with the time: at a time, or in the next turn if that is past."""
+        heapq.heappush(self._calls, (at, next(self._number), call))
+        self._on_work()
+
+    def due_at(self) -> float | None:
+        """Return when `tick` is to be called; None if nothing is waiting for the time."""
+        return self._calls[0][0] if self._calls else None
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether a further request may be taken in this turn of the event loop.
+
+        Else it waits for the next one with `call_at`, so that many clients with costly requests
+        hold up nobody else's messages for longer than one request takes.
+        """
+        return self._taken < TURN
+
+    def use_turn(self, price: float) -> None:
+        """Count a request that is taken in this turn of the event loop."""
+        self._taken += price
+
+    def tick(self, now: float, read_until: float | None = None) -> None:
+        """Begin a turn: make the calls that are due, as many as fit into it.
+
+        It also looks after the silence of workers.
+
+        Args:
+            read_until: Everything that was sent before has been received; `now` by default.
+        """
+        self._taken = 0.0
+        while self._calls and self._calls[0][0] <= now and self.has_turn:
+            heapq.heappop(self._calls)[2](now)  # what is left is due in the next turn
+        for category, known in self.categories.items():
+            at = now if read_until is None else read_until
+            silent = known.heard is not None and at - known.heard > envelopes.SILENCE
+            if silent and known.state is not UpstreamState.DOWN:
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
+
+    def excuse(self, now: float) -> None:
+        """Note that nobody was listened to for a while: the silence of workers begins now."""
+        for known in self.categories.values():
+            known.heard = known.heard and now
+
+    def _settle(self, request: Request, now: float) -> None:
+        if request.is_settled:
+            return
+        request.is_settled = True
+        self.use_turn(len(request.topics) / SETTLED_AT_ONE_PRICE)
+        request.reader.settled(request, request.refusal)
+        for topic in request.topics:
+            audience = self.audiences[topic.group]
+            audience.waiting.pop(request.reader, None)
+            if request.refusal is not None:
+                self._leave(audience, request.reader)
+            elif topic.is_events and not request.reader.takes_notices:
+                audience.flush()  # what was traded before is not its business
+                audience.current[request.reader] = request.reader.outbound
+                if audience.withheld:
+                    self._touch(audience)
+            else:
+                audience.owed[request.reader] = None
+                self._touch(audience)
+
+    def _decide(self, audience: Audience, refusal: Refusal | None) -> None:
+        """Take the exchange's verdict on a topic to those who wait for it."""
+        for request in list(audience.waiting.values()):
+            if audience.topic not in request.undecided and refusal is None:
+                continue
+            request.undecided.discard(audience.topic)
+            if refusal is not None:
+                request.refusal = request.refusal or refusal
+                request.undecided.clear()
+            if not request.undecided:
+                self._schedule(request)
+
+    # ---- envelopes ----
+
+    def receive(self, envelope: Any, now: float) -> None:
+        """Take one envelope of a worker; ignore one that this version cannot read."""
+        self._intake(envelope, now)
+
+    def _take(self, envelope: Any, now: float) -> None:
+        kind = envelope["type"]
+        if kind == "upstream":
+            self._upstream(envelope, now)
+            return
+        if kind == "joined":
+            for group, number in envelope["audiences"].items():
+                audience = self.audiences.get(group)
+                if audience is not None and audience.number == number:
+                    audience.is_joined = True
+                    self._ask(audience)
+            return
+        audience = self.audiences.get(envelope["group"])
+        if audience is None or not audience.is_joined:
+            return  # on its way while the last reader left
+        if envelope["epoch"] < self.categories[audience.topic.category].epoch:
+            return  # of a worker that was replaced and does not know it
+        if kind == "publication":
+            messages = len(envelope["texts"])
+            audience.messages += messages
+            counters.messages_in += messages
+            self.oldest = self.oldest or envelope["at"]
+            audience.updated = now
+            closings = audience.replica.closings
+            step = audience.replica.publication(
+                envelope["epoch"], envelope["after"], envelope["texts"]
+            )
+            if step.forward:
+                audience.owe_closings(closings)
+            self._confirm(audience)
+            self._apply(audience, step)
+        elif kind == "base":
+            step = audience.replica.base(envelope["epoch"], envelope["offset"], envelope["texts"])
+            self._confirm(audience)
+            self._apply(audience, step)
+        elif kind == "stale":
+            self._apply(audience, audience.replica.stale(envelope["epoch"], envelope["after"]))
+        elif kind != "verdict":
+            raise UnknownEnvelope
+        elif envelope["code"]:
+            self._refused(audience, Refusal(Code(envelope["code"]), envelope["message"]))
+        else:
+            self._confirm(audience)
+
+    def _confirm(self, audience: Audience) -> None:
+        if not audience.is_confirmed:
+            audience.is_confirmed = True
+            self._decide(audience, None)
+
+    def _refused(self, audience: Audience, refusal: Refusal) -> None:
+        self._decide(audience, refusal)
+        audience.is_confirmed = False
+        for reader in [*audience.current, *audience.owed]:
+            reader.revoked(audience.topic, refusal)
+            self._leave(audience, reader)
+
+    def _apply(self, audience: Audience, step: Step) -> None:
+        if step.ask:
+            counters.holes += 1
+            self._ask(audience)
+        if step.lost:
+            audience.flush()
+            for reader in audience.current:
+                reader.missed_trades(audience.topic, step.lost, is_slow=False)
+        if step.restart:
+            audience.restart()
+        audience.fresh += step.forward
+        if audience.fresh or audience.owed or audience.withheld:
+            self._touch(audience)
+
+    def _upstream(self, envelope: Any, now: float) -> None:
+        category = Category(envelope["category"])
+        known = self.categories[category]
+        epoch = envelope["epoch"]
+        if epoch < known.epoch:
+            return  # of a worker that was replaced
+        known.heard = now
+        known.worker = envelope["worker"]
+        if epoch > known.epoch:
+            if known.state is UpstreamState.LIVE:  # what was sent until the new one listens is lost
+                self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
+            known.epoch = epoch
+            for audience in self._of(category):
+                audience.replica.expect(epoch)
+                self._ask(audience)
+        self._set_state(category, UpstreamState(envelope["state"]), envelope["since"], now)
+
+    def _set_state(self, category: Category, state: UpstreamState, since: int, now: float) -> None:
+        known = self.categories[category]
+        before = known.state
+        known.state, known.since = state, since
+        # A new worker is idle until it hears what is wanted; one that stays so has nothing to do.
+        if state in SERVED or state is before is UpstreamState.IDLE:
+            known.unserved_since = None
+        elif state is not UpstreamState.IDLE and known.unserved_since is None:
+            known.unserved_since = now
+        if before is state:
+            return
+        # Between "down" and "live" nothing is news: a new worker is idle first, and connecting,
+        # and perhaps down as well. A reader knows whether "live" is news to it: it may have been
+        # told "down" and followed nothing since.
+        is_news = state is UpstreamState.LIVE or (state.is_interrupted and not known.told_down)
+        if is_news or (state is UpstreamState.IDLE and not self._of(category)):
+            known.told_down = since if state.is_interrupted else 0
+        readers: dict[Reader, None] = {}
+        for audience in self._of(category):
+            if state is UpstreamState.DOWN:
+                for request in list(audience.waiting.values()):
+                    request.undecided.clear()  # nobody is there to decide
+                    self._schedule(request)
+            readers |= dict.fromkeys(audience.current) | audience.owed
+            self._touch(audience)  # what is owed can be paid, or not any more
+        if is_news:
+            for reader in readers:
+                reader.upstream_changed(category, state, since)
+
+    # ---- fan-out ----
+
+    def _touch(self, audience: Audience) -> None:
+        is_first = not self._dirty
+        self._dirty[audience] = None
+        if is_first:
+            self._on_work()
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether `flush` has anything to send."""
+        return bool(self._dirty)
+
+    @property
+    def has_slow(self) -> bool:
+        """Whether readers without room wait for `retry_slow`."""
+        return bool(self._slow)
+
+    def retry_slow(self) -> None:
+        """Look again at readers that had no room; call a few times a second."""
+        for audience in self._slow:
+            self._dirty[audience] = None
+        self._slow = {}
+
+    def flush(self) -> None:
+        """Send everything that waits, one batch a topic."""
+        dirty, self._dirty = self._dirty, {}
+        for audience in dirty:
+            audience.flush_some()
+            if audience.fresh:
+                self._touch(audience)
+            elif audience.owed or audience.withheld:
+                self._pay(audience)
+        for outbound in self.corked:
+            try:
+                outbound.uncork()
+            except Exception:
+                logger.exception("cannot send to a client; ending its connection")
+                outbound.abort()
+        self.corked.clear()
+
+    def _pay(self, audience: Audience) -> None:
+        is_down = self.categories[audience.topic.category].state is UpstreamState.DOWN
+        try:
+            audience.pay(is_down=is_down)
+        except ExchangeFault:
+            self._ask(audience)
+        if audience.has_slow and not is_down:
+            self._slow[audience] = None
+
+    # ---- demand ----
+
+    def _ask(self, audience: Audience) -> None:
+        """Have the worker told what is wanted, or else have the topic's group joined first.
+
+        An answer that is sent before the hub has joined never arrives.
+        """
+        if audience.is_joined:
+            topic = audience.topic
+            self._asked.setdefault(topic.category, {})[topic.text] = audience.replica.known
+            self._dropped.get(topic.category, {}).pop(topic.text, None)
+        self._on_demand()
+
+    def _of(self, category: Category) -> list[Audience]:
+        return [a for a in self.audiences.values() if a.topic.category is category]
+
+    def take_demand(self, category: Category) -> tuple[dict[str, Position | None], list[str]]:
+        """Return what is newly wanted, with positions, and what no longer is."""
+        asked, dropped = self._asked.pop(category, {}), self._dropped.pop(category, {})
+        return asked, list(dropped)
+
+    def unjoined(self) -> dict[str, int]:
+        """Return the audiences, by group, whose `joined` has not come back yet."""
+        return {
+            group: audience.number
+            for group, audience in self.audiences.items()
+            if not audience.is_joined
+        }
+
+    def interest(self, category: Category) -> dict[str, Position | None]:
+        """Return everything that is wanted of a category and has been joined, with positions."""
+        return {
+            audience.topic.text: audience.replica.known
+            for audience in self._of(category)
+            if audience.is_joined
+        }

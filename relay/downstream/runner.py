@@ -1,0 +1,259 @@
+"""Carries envelopes between the channel layer and the hub, and wakes it in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from relay.bybit.topics import Category
+from relay.downstream.hub import Hub
+from relay.layers.inbox import channel_in
+from relay.lib.clock import wall_ms
+from relay.lib.tasks import PATIENCE, end, repeat
+from relay.seam import envelopes
+from relay.seam.demand import RENEWAL
+from relay.seam.receiver import Position
+from relay.telemetry.counters import counters
+
+logger = logging.getLogger(__name__)
+
+ENVELOPES_PER_TURN = 200  # received before the event loop may do something else
+LONGEST_PAUSE = 0.02  # seconds between flushes under load
+PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half of the time
+BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
+PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
+SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
+STOPPED = 1.0  # seconds between those looks, after which this process was stopped and heard nobody
+LATE = 0.5  # seconds: a look so late finds less read than was sent; so does an overloaded hub
+
+
+class HubRunner:
+    """The hub of this process and the tasks that serve it.
+
+    Attributes:
+        hub: Made by `start`, with the event loop.
+        process: A name that no other process has, for leases.
+        name: Host and process id, for operators.
+        unreachable_since: When the channel layer was last reached, if it cannot be now.
+    """
+
+    def __init__(self) -> None:
+        self.process = uuid.uuid4().hex
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=wall_ms)
+        self._loop = asyncio.get_running_loop()
+        self._layer = get_channel_layer()
+        self._channel = ""
+        self._joined: dict[str, None] = {}  # groups of topics
+        self._wanted = asyncio.Event()  # there is demand to tell
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
+        self._flush_handle: asyncio.Handle | None = None
+        self._flushed_at = 0.0
+        self._flush_took = 0.0  # seconds
+        self._pressure = 0.0  # from 0, rest between flushes, to 1, none for a while
+        self._tasks: list[asyncio.Task[None]] = []
+        self.unreachable_since: float | None = None
+        self._looked_at = self._read_until = time.monotonic()
+        self._is_reading = False  # `_listen` has received something and may find more
+        self._failing: dict[str, float] = {}  # step -> since when it cannot reach the layer
+
+    def start(self) -> None:
+        """Start serving the hub; `stop` ends it."""
+        steps = {"listen": self._listen, "tell": self._tell, "watch": self._watch}
+        self._tasks = [
+            self._loop.create_task(repeat(step, f"hub: {name}"), name=f"hub {name}")
+            for name, step in steps.items()
+        ]
+
+    async def stop(self) -> None:
+        """End the tasks, and tell the workers that nothing is wanted here any more."""
+        await end(self._tasks)
+        for handle in (self._timer, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for category in Category:
+                    if self.hub.interest(category):
+                        await self._send(category, {}, whole=True)
+        except Exception:  # the lease will run out
+            logger.warning("could not take the demand back", exc_info=True)
+
+    # ---- the channel layer ----
+
+    async def _listen(self) -> None:
+        """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
+        async with channel_in(self._layer, envelopes.UPSTREAM_GROUP) as channel:
+            self._channel, self._joined = channel, {}
+            self._wanted.set()
+            received = 0
+            try:
+                while True:
+                    self._is_reading = False
+                    message: Any = await self._layer.receive(channel)
+                    self._is_reading = True
+                    self.hub.receive(message, time.monotonic())
+                    received += 1
+                    if received % ENVELOPES_PER_TURN == 0:
+                        await asyncio.sleep(0)
+            finally:
+                self._channel, self._is_reading = "", False
+                for group in list(self._joined):
+                    with contextlib.suppress(Exception):  # the layer may be away
+                        await self._layer.group_discard(group, channel)
+
+    async def _tell(self) -> None:
+        """Join the groups of new topics, then tell the workers; repeat the whole at intervals."""
+        next_renewal = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, next_renewal - time.monotonic())):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            if not self._channel:
+                continue
+            try:
+                await self._join()
+                is_renewal = time.monotonic() >= next_renewal
+                if is_renewal:
+                    next_renewal = time.monotonic() + RENEWAL
+                for category in Category:
+                    await self._tell_category(category, is_renewal=is_renewal)
+            except Exception:
+                self.note_layer("tell", is_failing=True)
+                raise
+            self.note_layer("tell", is_failing=False)
+
+    def note_layer(self, step: str, *, is_failing: bool) -> None:
+        """Remember whether a step reached the channel layer when it last tried."""
+        if is_failing:
+            self._failing.setdefault(step, time.monotonic())
+        else:
+            self._failing.pop(step, None)
+        self.unreachable_since = min(self._failing.values(), default=None)
+        self.hub.is_reachable = not self._failing
+
+    async def _join(self) -> None:
+        """Be a member of the groups of the hub's topics, and of no others."""
+        channel, joined = self._channel, self._joined  # `_listen` may make another meanwhile
+        for group in [group for group in joined if group not in self.hub.audiences]:
+            del joined[group]
+            await self._layer.group_discard(group, channel)
+        for group in [group for group in self.hub.audiences if group not in joined]:
+            await self._layer.group_add(group, channel)
+            joined[group] = None
+        unjoined = self.hub.unjoined()
+        if mine := {group: number for group, number in unjoined.items() if group in joined}:
+            await self._layer.send(channel, dict(envelopes.joined(mine)))
+
+    async def _tell_category(self, category: Category, *, is_renewal: bool) -> None:
+        asked, dropped = self.hub.take_demand(category)
+        if is_renewal:
+            whole = self.hub.interest(category)
+            if whole or dropped:
+                await self._send(category, whole, whole=True)
+        elif asked or dropped:
+            await self._send(category, asked, dropped)
+
+    async def _send(
+        self,
+        category: Category,
+        want: Mapping[str, Position | None],
+        drop: Sequence[str] = (),
+        *,
+        whole: bool = False,
+    ) -> None:
+        epoch = self.hub.categories[category].epoch
+        demand = envelopes.demand(
+            self.process, want, drop, epoch=epoch, whole=whole, behind=self._is_behind()
+        )
+        await self._layer.group_send(envelopes.demand_group(category), dict(demand))
+
+    async def _watch(self) -> None:
+        """Look after silent workers and slow readers."""
+        next_tick = 0.0
+        while True:
+            await asyncio.sleep(SLOW_RETRY)
+            now = self._look()
+            if now >= next_tick:
+                next_tick = now + 1
+                self.hub.tick(now, self._read_until)
+            if self.hub.has_slow:
+                self.hub.retry_slow()
+                self._work()
+
+    def _look(self) -> float:
+        """Return the time; what came while this process was stopped is read before it is judged."""
+        now = time.monotonic()
+        late = now - self._looked_at
+        if late > STOPPED:
+            self.hub.excuse(now)
+        if not self._is_reading and late < LATE:
+            self._read_until = now
+        self._looked_at = now
+        return now
+
+    def _is_behind(self) -> bool:
+        """Whether messages may wait to be read, so that the hub's positions show no loss."""
+        now = time.monotonic()
+        return now - self._looked_at > LATE or now - self._read_until > LATE
+
+    # ---- what the hub asks for ----
+
+    def _demand(self) -> None:
+        self._wanted.set()
+
+    def _work(self) -> None:
+        """Have the hub flush at the end of this turn, or after a pause if it does nothing else.
+
+        With rest between flushes there is no pause. When one follows another the pause grows
+        towards the time that the last one took: the loop has time for everything else, messages
+        share their writes, and writes grow instead of queues.
+        """
+        if self.hub.has_fresh and self._flush_handle is None:
+            now = self._loop.time()
+            is_busy = now - self._flushed_at < BUSY_WITHIN
+            self._pressure = min(1.0, self._pressure + PRESSURE_STEP) if is_busy else 0.0
+            pause = min(self._flush_took * PAUSE_SHARE * self._pressure, LONGEST_PAUSE)
+            if self._flushed_at + pause <= now:
+                self._flush_handle = self._loop.call_soon(self._flush)
+            else:
+                self._flush_handle = self._loop.call_at(self._flushed_at + pause, self._flush)
+        due_at = self.hub.due_at()
+        if due_at is not None and (self._timer is None or due_at < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due_at
+            self._timer = self._loop.call_at(due_at, self._tick)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        started = self._loop.time()
+        oldest, self.hub.oldest = self.hub.oldest, 0.0
+        try:
+            self.hub.flush()
+        finally:  # the event loop logs what is raised here; the rest goes on
+            if oldest:
+                counters.written.observe(time.time() - oldest)
+            self._flushed_at = self._loop.time()
+            self._flush_took = self._flushed_at - started
+            self._work()
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            self.hub.tick(self._look(), self._read_until)
+        finally:
+            self._work()

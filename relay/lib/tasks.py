@@ -1,0 +1,64 @@
+"""Work that goes on for ever, whatever happens to the channel layer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from relay.lib.backoff import Backoff
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.1  # seconds from a failure to the next try
+PATIENCE = 1.0  # seconds between tries while the channel layer is away
+INSISTENCE = 0.5  # seconds between cancels of what does not end
+STEADY = 10.0  # seconds after which a step that fails is told of anew
+LAYER_FAULTS = (RedisError, OSError, TimeoutError)
+
+
+async def repeat(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """Run a step that never ends by itself, and again when it failed.
+
+    The layer may have a new connection in no time, so the first pause is short; while it is away
+    pauses grow to `PATIENCE`.
+
+    A channel layer that is away is told in one line, once until the step has run for a while;
+    any other failure is a fault of the program, told each time and in full.
+    """
+    loop = asyncio.get_running_loop()
+    backoff = Backoff(FIRST_PAUSE, PATIENCE)
+    is_told = False
+    while True:
+        started = loop.time()
+        try:
+            await step()
+        except LAYER_FAULTS as fault:
+            if loop.time() - started > STEADY:
+                is_told = False
+            if not is_told:
+                words = str(fault) or type(fault).__name__
+                logger.warning("%s: the channel layer fails (%s); trying again", name, words)
+            is_told = True
+        except Exception:
+            logger.exception("%s failed; trying again", name)
+        if loop.time() - started > PATIENCE:
+            backoff.reset()
+        await asyncio.sleep(backoff.next(random.random()))
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended, whatever they raise.
+
+    Once is not enough: a client of Redis whose time-out coincides takes the cancel for its own.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=INSISTENCE)
+    await asyncio.gather(*tasks, return_exceptions=True)

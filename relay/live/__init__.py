@@ -1,1 +1,0 @@
-"""The live page of operators: what every process tells of itself, put together and shown."""

@@ -1,0 +1,1 @@
+"""What operators see and do: the overview of all processes, pins, actions, metrics."""

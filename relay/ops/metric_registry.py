@@ -1,0 +1,169 @@
+"""What a process shows to Prometheus: its upstream worker, its event loop, the process itself.
+
+Counts are plain ints (`relay.telemetry.counters`) that are read when somebody asks. No label names
+a client or a topic. `relay.web.metrics` adds what web processes have.
+
+Latencies are samples, so that they cost nothing: of messages that leave together the first is
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import prometheus_client
+from prometheus_client import exposition
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from relay import conf
+from relay.ops.metric_families import counts, gauges, histograms
+from relay.telemetry.counters import UpstreamCounters, counters
+from relay.upstream.worker import UpstreamWorker
+
+
+class LoopCollector(Collector):
+    """How late the event loop of this process is."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was measured."""
+        words = "How much later than due the event loop came, looked at 4 times a second."
+        yield histograms("loop_lag_seconds", words, (), [([], counters.loop_lag)])
+
+
+class WorkerCollector(Collector):
+    """What the upstream worker of this process does."""
+
+    def __init__(self, worker: Callable[[], UpstreamWorker | None]) -> None:
+        """Collect of whatever `worker` returns at the time."""
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield its counts, and how the categories are that it leads."""
+        worker = self._worker()
+        if worker is None:
+            return
+        served = [(category.value, counters.upstream[category]) for category in worker.categories]
+        for name, words, read in _UPSTREAM_COUNTS:
+            values = [(category, read(counted)) for category, counted in served]
+            yield counts(f"upstream_{name}", words, "category", values)
+        yield histograms(
+            "exchange_to_received_seconds",
+            "From the exchange's own time of a message (cts, or ts) until it was received.",
+            ("category",),
+            [([category], counted.received) for category, counted in served],
+        )
+        yield histograms(
+            "received_to_published_seconds",
+            "From a message's arrival until it was handed to the channel layer.",
+            ("category",),
+            [([category], counted.published) for category, counted in served],
+        )
+        yield from _led(worker)
+
+
+_UPSTREAM_COUNTS: Final[tuple[tuple[str, str, Callable[[UpstreamCounters], int]], ...]] = (
+    ("messages", "Market messages of subscribed topics.", lambda counted: counted.messages),
+    ("bytes", "Bytes of those messages.", lambda counted: counted.bytes),
+    (
+        "not_understood",
+        "Frames of the exchange that were ignored.",
+        lambda counted: counted.not_understood,
+    ),
+    (
+        "gaps",
+        "Breaks of a topic, withheld until its next snapshot.",
+        lambda counted: counted.gaps,
+    ),
+    ("resyncs", "Snapshots asked for again.", lambda counted: counted.resyncs),
+    (
+        "connection_failures",
+        "Connections to the exchange that broke or could not be made.",
+        lambda counted: counted.breaks,
+    ),
+    (
+        "reconnects",
+        "Connections opened in place of those.",
+        lambda counted: counted.reconnects,
+    ),
+    ("refused_topics", "Topics that the exchange refused.", lambda counted: counted.refusals),
+    (
+        "dropped_envelopes",
+        "Envelopes dropped because the channel layer was too slow.",
+        lambda counted: counted.dropped,
+    ),
+)
+
+
+def _led(worker: UpstreamWorker) -> Iterator[Metric]:
+    """Yield how the categories are that the worker leads."""
+    led = list(worker.supplies.items())
+    leading = {category for category, _ in led}
+    yield gauges(
+        "worker_leading",
+        "Whether this worker leads the category (1) or stands by (0).",
+        ("category",),
+        [((category.value,), float(category in leading)) for category in worker.categories],
+    )
+    by_category: list[tuple[str, str, list[float]]] = [
+        ("worker_epoch", "Number of the term in which it leads.", [s.epoch for _, s in led]),
+        (
+            "worker_topics",
+            "Topics wanted of the exchange.",
+            [len(supply.streams) for _, supply in led],
+        ),
+        (
+            "worker_topics_confirmed",
+            "Topics that the exchange has agreed to.",
+            [sum(s.is_confirmed for s in list(supply.streams.values())) for _, supply in led],
+        ),
+        (
+            "worker_connections",
+            "Connections to the exchange that there should be.",
+            [len(supply.lines) for _, supply in led],
+        ),
+        (
+            "worker_connections_open",
+            "Connections to the exchange that are open.",
+            [sum(line.ledger is not None for line in list(supply.lines)) for _, supply in led],
+        ),
+        (
+            "worker_waiting_bytes",
+            "Bytes that wait for the channel layer.",
+            [supply.waiting_bytes for _, supply in led],
+        ),
+    ]
+    for name, words, values in by_category:
+        pairs = [((c.value,), value) for (c, _), value in zip(led, values, strict=True)]
+        yield gauges(name, words, ("category",), pairs)
+
+
+def make_registry(worker: Callable[[], UpstreamWorker | None]) -> CollectorRegistry:
+    """Return a registry with everything that any process of the relay has."""
+    registry = CollectorRegistry()
+    prometheus_client.ProcessCollector(registry=registry)
+    prometheus_client.PlatformCollector(registry=registry)
+    prometheus_client.GCCollector(registry=registry)
+    registry.register(LoopCollector())
+    registry.register(WorkerCollector(worker))
+    return registry
+
+
+def as_text(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return everything as text, in the format that `accept` asks for, and its content type."""
+    encode, content_type = exposition.choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def serve(worker: UpstreamWorker) -> None:
+    """Show the worker's metrics at `RELAY_METRICS_ADDRESS`, if there is one, from a thread.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
+    address = conf.current().metrics_address
+    if address:
+        host, _, port = address.rpartition(":")
+        registry = make_registry(lambda: worker)
+        prometheus_client.start_http_server(int(port), host.strip("[]"), registry)

@@ -1,0 +1,345 @@
+"""What this process does for operators: it reports, keeps the picture of all, and takes orders.
+
+Everything here happens once a second or because somebody asked, on a channel of its own, so that
+it is never in the way of market data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django import db
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+
+from relay import conf
+from relay.downstream.runner import HubRunner
+from relay.downstream.session import CLOSE_SHUTTING_DOWN, Client
+from relay.downstream.wire import Batch
+from relay.layers.inbox import Intake, channel_in
+from relay.lib.clock import wall_ms
+from relay.lib.tasks import PATIENCE, end, repeat
+from relay.models import PinnedTopic
+from relay.ops import pins
+from relay.ops.overview import Known, Picture
+from relay.ops.rows import connection_rows, topic_rows
+from relay.ops.topic_table import Page
+from relay.ops.worker_watch import WorkerWatch
+from relay.seam.envelopes import REPORTS_GROUP, UnknownEnvelope, stamped
+from relay.telemetry.counters import counters
+from relay.telemetry.events import log
+from relay.telemetry.reports import (
+    REPORT_INTERVAL,
+    REPORT_LEASE,
+    WORKERS_GROUP,
+    Hello,
+    HubRows,
+    Left,
+    Report,
+    pack,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_WATCHERS = 100  # live pages open at once, in one process
+PINS_READ = 30.0  # seconds between looks at the pins, in case nobody tells of a change
+ANSWER_LIMIT = 3.0  # seconds the channel layer may take to carry an order
+
+
+class Watcher(Protocol):
+    """Somebody who looks at the live picture. Nothing here waits or raises."""
+
+    @property
+    def page(self) -> Page:
+        """Which topics it looks at."""
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it was sent what the totals were before."""
+
+    def is_ready(self, now: float) -> bool:
+        """Whether it has read all that it was sent; one that does not is closed in the end."""
+
+    def push(self, batch: Batch, *, with_history: bool) -> None:
+        """Send the picture."""
+
+    def close(self, code: int, word: str, message: str) -> None:
+        """Say goodbye."""
+
+
+class LiveService:
+    """Reports of this process, the picture of all, and what operators ask for.
+
+    Attributes:
+        picture: What all processes say.
+        watchers: Who is sent the picture each second.
+    """
+
+    def __init__(
+        self, runner: HubRunner, clients: Collection[Client], backlogged: Collection[Client]
+    ) -> None:
+        """Prepare to `start`, in the event loop of the process.
+
+        Args:
+            clients: All of this process, in the order in which they came.
+            backlogged: Those whose socket has not accepted everything.
+        """
+        self.picture = Picture()
+        self.watchers: set[Watcher] = set()
+        self._runner = runner
+        self._clients = clients
+        self._backlogged = backlogged
+        self._loop = asyncio.get_running_loop()
+        self._layer: Any = get_channel_layer()
+        self._started_at = wall_ms()
+        self._told = 0  # the last event that the others were told
+        self._due: set[Watcher] = set()  # to be sent the picture now
+        self._has_due = asyncio.Event()
+        self._pins_changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start; `stop` ends it."""
+        log.note("process", "a web process started")
+        for signal in (post_save, post_delete):
+            signal.connect(self._pin_saved, sender=PinnedTopic)
+        steps = {
+            "listen": self._listen,
+            "report": self._report,
+            "beat": self._beat,
+            "push": self._push,
+            "pins": self._keep_pins,
+        }
+        self._tasks = [
+            self._loop.create_task(repeat(step, f"live: {name}"), name=f"live {name}")
+            for name, step in steps.items()
+        ]
+
+    async def stop(self) -> None:
+        """End the tasks, and take this process out of the sums of the others."""
+        for signal in (post_save, post_delete):
+            signal.disconnect(self._pin_saved, sender=PinnedTopic)
+        await end(self._tasks)
+        for watcher in list(self.watchers):
+            watcher.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                left: Left = {"type": "left", "process": self._runner.process}
+                await self._layer.group_send(REPORTS_GROUP, stamped(left))
+        except Exception:  # the lease will run out
+            logger.warning("could not say that this process stops", exc_info=True)
+
+    def show(self, page: Page | None = None) -> dict[str, Any]:
+        """Return the live picture. Safe from any thread."""
+        [shown] = self._show_each([page])
+        return shown
+
+    def _show_each(self, pages: Iterable[Page | None]) -> list[dict[str, Any]]:
+        known = {
+            category: Known(at.state, at.since, at.epoch, at.worker)
+            for category, at in self._runner.hub.categories.items()
+        }
+        now = time.monotonic()
+        since = self._runner.unreachable_since
+        cut_off = None if since is None else wall_ms() - round((now - since) * 1000)
+        return self.picture.show_each(known, pages, now, layer_down_since=cut_off)
+
+    # ---- what others say ----
+
+    async def _listen(self) -> None:
+        intake = Intake("live: listen", self._take)
+        async with channel_in(self._layer, REPORTS_GROUP, WORKERS_GROUP) as channel:
+            hello: Hello = {"type": "hello", "process": self._runner.process}
+            for group in (REPORTS_GROUP, WORKERS_GROUP):
+                await self._layer.group_send(group, stamped(hello))
+            while True:
+                intake(await self._layer.receive(channel))
+
+    def _take(self, message: Any) -> None:
+        is_own = message["process"] == self._runner.process
+        match message["type"]:
+            case "report":
+                if not is_own:
+                    self.picture.take(message, time.monotonic())
+            case "worker_report":
+                self.picture.take_worker(message, time.monotonic())
+            case "left":
+                self.picture.forget(message["process"])
+            case "hello":
+                if not is_own:
+                    self._told = 0
+            case "pins_changed":
+                self._pins_changed.set()
+            case "disconnect":
+                if is_own:
+                    self._disconnect(message["client"])
+            case "carries":  # for the workers
+                pass
+            case _:
+                raise UnknownEnvelope
+
+    def _disconnect(self, number: str) -> None:
+        for client in self._clients:
+            if str(client.number) == number:
+                log.note("disconnect", f"an operator disconnected {client.address or 'a client'}")
+                client.disconnect()
+                return
+
+    # ---- what this process says ----
+
+    async def _report(self) -> None:
+        """Report each second; this process knows its own report without the channel layer."""
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            now = time.monotonic()
+            told = self._told
+            report = await self._make(now)
+            self.picture.take(report, now)
+            try:
+                await self._layer.group_send(REPORTS_GROUP, stamped(report))
+            except Exception:  # noticed here alone by a process that wants nothing
+                self._runner.note_layer("report", is_failing=True)
+                raise
+            self._runner.note_layer("report", is_failing=False)
+            if self._told == told:  # else somebody new wants to be told everything
+                self._told = max((event["number"] for event in report["events"]), default=told)
+
+    async def _beat(self) -> None:
+        """Once a second: keep the totals, and forget who is silent."""
+        watch = WorkerWatch(time.monotonic())
+        has_worker_inside = not conf.current().redis_urls
+        cut_off = -math.inf  # when this process last could not reach the channel layer
+        while True:
+            await asyncio.sleep(REPORT_INTERVAL)
+            now = time.monotonic()
+            if self._runner.unreachable_since is not None:
+                cut_off = now
+            could_hear = now - cut_off > REPORT_LEASE
+            silent = self.picture.beat(now, could_hear=could_hear)
+            is_first = self._runner.process == min(self.picture.processes(), default="")
+            # Whom this process could not hear is not silent.
+            for name in silent if is_first and could_hear else ():
+                log.note("silent", f"no report any more of {name}")
+            if could_hear and not has_worker_inside:
+                self._look_after_workers(watch, now)
+            if self.watchers:
+                self._due |= self.watchers
+                self._has_due.set()
+
+    def _look_after_workers(self, watch: WorkerWatch, now: float) -> None:
+        """Log when no upstream worker serves this process, and what to do."""
+        workers, led = self.picture.workers(now)
+        wanted = {audience.topic.category for audience in self._runner.hub.audiences.values()}
+        for is_fault, words in watch.look(workers, led, wanted, now):
+            logger.log(logging.ERROR if is_fault else logging.INFO, "%s", words)
+
+    async def _make(self, now: float) -> Report:
+        topics = topic_rows(self._runner.hub, now)
+        delay: float | None = getattr(self._layer, "delay", None)  # only the one over Redis has it
+        backlogged = list(self._backlogged)
+        unsent = {client: client.outbound.unsent() for client in backlogged}
+        rows = HubRows(topics, connection_rows(self._clients, unsent))
+        packed = await asyncio.to_thread(pack, rows)  # most of the time is zlib's, without the GIL
+        return {
+            "type": "report",
+            "process": self._runner.process,
+            "name": self._runner.name,
+            "started_at": self._started_at,
+            "at": now,
+            "clients": len(self._clients),
+            "subscriptions": sum(row.subscribers for row in topics),
+            "topics": len(topics),
+            "lagging": sum(client.is_lagging for client in backlogged),
+            "unsent": sum(unsent.values()),
+            "totals": {
+                "messages": counters.messages_in,
+                "deliveries": counters.deliveries,
+                "bytes": counters.bytes_out,
+            },
+            "redis_delay_ms": None if delay is None else round(delay * 1000, 1),
+            "packed": packed,
+            "origin": log.origin,
+            "events": log.since(self._told),
+        }
+
+    # ---- who looks ----
+
+    def wish(self, watcher: Watcher) -> None:
+        """Have the picture sent to a watcher now."""
+        self._due.add(watcher)
+        self._has_due.set()
+
+    async def _push(self) -> None:
+        """Send the picture to those who are due; those who look at the same are sent the same."""
+        while True:
+            await self._has_due.wait()
+            self._has_due.clear()
+            await self._push_due()  # a call of its own: its variables hold no page on
+
+    async def _push_due(self) -> None:
+        due, self._due = self._due & self.watchers, set()
+        now = time.monotonic()
+        asked = {w: (w.page, not w.has_history) for w in due if w.is_ready(now)}
+        if asked:
+            batches = await asyncio.to_thread(self._draw, set(asked.values()))
+            for watcher, wish in asked.items():
+                if watcher in self.watchers:
+                    watcher.push(batches[wish], with_history=wish[1])
+
+    def _draw(self, wishes: Iterable[tuple[Page, bool]]) -> dict[tuple[Page, bool], Batch]:
+        """Return the encoded picture for each page, with or without the history."""
+        wished = list(wishes)
+        pictures = self._show_each([page for page, _ in wished])
+        drawn = {}
+        for (page, with_history), shown in zip(wished, pictures, strict=True):
+            history = {"history": self.picture.history()} if with_history else {}
+            drawn[page, with_history] = Batch([msgspec.json.encode(shown | history)])
+        return drawn
+
+    # ---- what operators ask for ----
+
+    async def _keep_pins(self) -> None:
+        """Keep what is pinned in the hub: at the start, when it changes and at intervals."""
+        is_told = False
+        while True:
+            self._pins_changed.clear()
+            try:
+                pinned = await database_sync_to_async(pins.read)()
+            except db.Error as fault:
+                if not is_told:
+                    logger.warning("cannot read what is pinned: %s", fault)
+                is_told = True
+            else:
+                is_told = False
+                self._runner.hub.pin(pinned, time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PINS_READ):
+                    await self._pins_changed.wait()
+
+    def _pin_saved(self, **kwargs: Any) -> None:
+        """Have every web process read the pins again; called in the thread that changed one."""
+        transaction.on_commit(self._tell_of_pins)
+
+    def _tell_of_pins(self) -> None:
+        try:
+            self.order(REPORTS_GROUP, {"type": "pins_changed", "process": self._runner.process})
+        except Exception as fault:  # whatever the layer raises; the processes look by themselves
+            logger.warning("could not tell that the pins have changed: %s", fault)
+
+    def order(self, group: str, envelope: Mapping[str, Any]) -> None:
+        """Send an order to whoever can carry it out. For other threads than the event loop's.
+
+        Raises:
+            Exception: the channel layer is away.
+        """
+        sending = self._layer.group_send(group, stamped(envelope))
+        asyncio.run_coroutine_threadsafe(sending, self._loop).result(ANSWER_LIMIT)

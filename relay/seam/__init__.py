@@ -1,0 +1,1 @@
+"""What the upstream and the downstream half agree on: envelopes, streams, demand."""

@@ -1,0 +1,1 @@
+"""What every process emits: counters, events and reports."""

@@ -1,0 +1,1 @@
+"""One web process: its parts, its consumers, its metrics and its readiness."""

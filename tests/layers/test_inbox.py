@@ -1,0 +1,283 @@
+"""relay/layers/inbox.py: no channel outlives its step, and no envelope ends one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from channels.layers import channel_layers, get_channel_layer
+from redis.asyncio import Redis
+
+from relay.bybit.topics import Category
+from relay.downstream import runner as hub_runner
+from relay.downstream.runner import HubRunner
+from relay.layers import redis as redis_layer
+from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
+from relay.layers.local import LocalChannelLayer
+from relay.layers.redis import RedisChannelLayer
+from relay.lib import tasks as steps
+from relay.ops import service
+from relay.ops.service import LiveService
+from relay.seam import envelopes
+from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UnknownEnvelope, UpstreamState
+from relay.upstream import leadership
+from relay.upstream.worker import UpstreamWorker
+from tests.builders import topic
+from tests.downstream.test_hub import RecordingReader
+from tests.layers.test_channel_layers import MAKERS
+from tests.processes import PATIENCE, until
+from tests.redis_server import RedisServer
+
+BOOK = topic()
+CHANNELS = 7  # the hub's, the live picture's, one of the worker, and one of each category
+GROUPS = 7  # upstream, reports, workers, and the demand of each category
+
+
+def channels_of(layer: Any) -> int:
+    """Return how many channels a layer of any kind has."""
+    if isinstance(layer, LocalChannelLayer):
+        return len(layer._queues)
+    return len(layer._get_layer().channels)
+
+
+def groups_of(layer: Any) -> int:
+    """Return how many groups have members, whatever kind the layer is of."""
+    return len(layer._groups if isinstance(layer, LocalChannelLayer) else layer._get_layer().groups)
+
+
+# ---- channels ----
+
+
+@pytest.fixture(params=MAKERS)
+async def any_layer(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    url = "" if request.param == "local" else request.getfixturevalue("redis_url")
+    made = MAKERS[request.param](url)
+    yield made
+    await made.flush()
+
+
+@pytest.mark.parametrize("ending", [KeyError, asyncio.CancelledError])
+@pytest.mark.parametrize("waiting", [0, 3])
+async def test_a_channel_is_given_up_however_its_step_ends(
+    any_layer: Any,
+    ending: type[BaseException],
+    waiting: int,
+) -> None:
+
+    async def step() -> None:
+        async with channel_in(any_layer, "g", "h") as channel:
+            for number in range(waiting):
+                await any_layer.group_send("g", {"type": "test", "number": number})
+            if waiting:
+                await any_layer.receive(channel)
+            raise ending
+
+    with pytest.raises(ending):
+        await step()
+    assert (channels_of(any_layer), groups_of(any_layer)) == (0, 0)
+
+
+async def test_a_channel_that_could_not_join_is_given_up() -> None:
+    class Unwilling(LocalChannelLayer):
+        async def group_add(self, group: str, channel: str) -> None:
+            if group == "h":
+                raise OSError("away")
+            await super().group_add(group, channel)
+
+    unwilling = Unwilling()
+    with pytest.raises(OSError, match="away"):
+        async with channel_in(unwilling, "g", "h"):
+            raise AssertionError
+    assert (channels_of(unwilling), groups_of(unwilling)) == (0, 0)
+
+
+class Processes:
+    """A web process's tasks and a worker's, in one loop and over one layer."""
+
+    def __init__(self) -> None:
+        self.runner = HubRunner()
+        self.live = LiveService(self.runner, [], [])
+        self.serving = asyncio.create_task(UpstreamWorker().run())
+        self.runner.start()
+        self.live.start()
+
+    async def end(self) -> None:
+        self.serving.cancel()
+        await asyncio.gather(self.serving, return_exceptions=True)
+        await self.live.stop()
+        await self.runner.stop()
+
+
+@pytest.fixture
+async def processes(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> AsyncIterator[Any]:
+    """Return what starts them on a Redis that can be stopped before."""
+    settings.RELAY = {"redis_urls": [redis_server.url], "upstream_url": "ws://127.0.0.1:9"}
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "relay.layers.redis.RedisChannelLayer",
+            "CONFIG": {"hosts": [redis_server.url]},
+        }
+    }
+    channel_layers.backends.clear()
+    monkeypatch.setattr(service.pins, "read", list)
+    started: list[Processes] = []
+
+    def start() -> Processes:
+        started.append(Processes())
+        return started[0]
+
+    yield start
+    for one in started:
+        await one.end()
+    used = get_channel_layer()
+    assert isinstance(used, RedisChannelLayer)
+    await used.flush()
+    channel_layers.backends.clear()
+
+
+async def test_processes_that_wait_for_their_redis_leave_no_channel_behind(
+    processes: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in (
+        (steps, "FIRST_PAUSE"),
+        (steps, "PATIENCE"),
+        (redis_layer, "FIRST_RETRY"),
+        (redis_layer, "SLOWEST_RETRY"),
+        (leadership, "RETRY"),
+        (service, "REPORT_INTERVAL"),
+    ):
+        monkeypatch.setattr(module, name, 0.005)  # so that a second has as many tries as minutes
+    tries = 0
+    through = RedisChannelLayer.__getattr__
+
+    def counting(self: Any, name: str) -> Any:
+        nonlocal tries
+        tries += name == "group_send"
+        return through(self, name)
+
+    monkeypatch.setattr(RedisChannelLayer, "__getattr__", counting)
+    redis_server.stop()
+    processes()
+    await until(lambda: tries > 300, PATIENCE, "many tries have failed")
+    redis_server.start()
+    used: Any = get_channel_layer()
+    await until(lambda: channels_of(used) == CHANNELS, PATIENCE, "all have a channel")
+    async with Redis.from_url(redis_server.url) as redis:
+
+        async def subscribed() -> int:
+            return len(await redis.pubsub_channels())
+
+        async with asyncio.timeout(PATIENCE):
+            while await subscribed() != CHANNELS + GROUPS:  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0.02)
+        assert groups_of(used) == GROUPS
+        keys = sorted([key.decode() async for key in redis.scan_iter()])
+        assert keys == sorted(
+            f"marketfeed:{kind}:{category}" for kind in ("epoch", "leader") for category in Category
+        )
+
+
+# ---- envelopes ----
+
+
+def test_an_envelope_that_cannot_be_read_is_logged_once_a_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    taken: list[Any] = []
+
+    def take(envelope: Any, now: float) -> None:
+        match envelope["type"]:
+            case "known":
+                taken.append((envelope["value"], now))
+            case _:
+                raise UnknownEnvelope
+
+    intake = Intake("hub", take)
+    for _ in range(3):
+        intake({"type": "known", "v": VERSION + 1, "value": 1}, 1.0)
+        intake({"type": "new\nline"}, 1.0)
+        intake({"type": "known"}, 1.0)
+        intake([], 1.0)
+        intake({"type": "known", "v": VERSION, "value": 2}, 1.0)
+        intake({"type": "known", "value": 3}, 1.0)  # marketfeed 0.1 gave no version
+    assert taken == [(2, 1.0), (3, 1.0)] * 3
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.WARNING, "hub: ignoring envelopes of type 'known': version 2; this process has 1"),
+        (logging.WARNING, "hub: ignoring envelopes of type 'new\\nline': unknown to this version"),
+        (logging.ERROR, "hub: ignoring envelopes of type 'known': KeyError"),
+        (logging.ERROR, "hub: ignoring envelopes of type []: AttributeError"),
+    ]
+    for number in range(2 * KINDS_LOGGED):
+        intake({"type": str(number)}, 1.0)
+    assert len(caplog.records) == KINDS_LOGGED
+
+
+def novelties(category: Category = Category.LINEAR) -> list[Any]:
+    """Return what a process of a later version may say, in the groups of this one."""
+    group = BOOK.group
+    return [
+        {"type": "novelty", "group": group, "epoch": 1},
+        {"type": "novelty"},
+        {"type": "upstream", "category": "spread", "epoch": 1, "state": "live", "since": 0},
+        {"type": "upstream", "category": "linear", "epoch": 1, "state": "dreaming", "since": 0},
+        {"type": "publication", "group": group, "epoch": 1, "after": 0, "rows": []},
+        {"type": "verdict", "group": group, "epoch": 1, "code": "novel", "message": ""},
+        dict(envelopes.upstream(category, 10**18, UpstreamState.DOWN, 0, "w")) | {"v": VERSION + 1},
+        {},
+    ]
+
+
+async def test_a_hub_goes_on_whatever_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = LocalChannelLayer()
+    monkeypatch.setattr(hub_runner, "get_channel_layer", lambda: layer)
+    runner = HubRunner()
+    runner.start()
+    reader = RecordingReader()
+    try:
+        linear = runner.hub.categories[Category.LINEAR]
+        runner.hub.subscribe(reader, [BOOK], 7, asyncio.get_running_loop().time())
+        await until(lambda: not runner.hub.unjoined(), PATIENCE, "the hub has joined")
+        for epoch in (1, 2):
+            for envelope in novelties():
+                await layer.group_send(UPSTREAM_GROUP, envelope)
+                await layer.group_send(BOOK.group, envelope)
+            live = envelopes.upstream(Category.LINEAR, epoch, UpstreamState.LIVE, 0, "w")
+            await layer.group_send(UPSTREAM_GROUP, dict(live))
+            await until(lambda e=epoch: linear.epoch == e, PATIENCE, "what can be read is read")
+        assert linear.state is UpstreamState.LIVE
+        assert channels_of(layer) == 1
+        assert "failed; trying again" not in caplog.text
+    finally:
+        await runner.stop()
+    assert (channels_of(layer), groups_of(layer)) == (0, 0)
+
+
+async def test_processes_that_hear_what_they_cannot_read_hear_it_once_and_go_on(
+    processes: Any, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: Processes = processes()
+    used: Any = get_channel_layer()
+    await until(lambda: channels_of(used) == CHANNELS, PATIENCE, "all have a channel")
+    await until(lambda: len(used._get_layer().groups) == GROUPS, PATIENCE, "all have joined")
+    names = set(used._get_layer().channels)
+    async with Redis.from_url(redis_server.url) as redis:
+        for group in list(used._get_layer().groups):
+            await redis.publish(group, b"\xc1 this is not msgpack")
+            for envelope in [*novelties(), {"type": "carries", "process": "x", "topics": {"a": 1}}]:
+                await redis.publish(group, used.serialize(envelope))
+    known = started.live.picture
+    await until(lambda: bool(known.processes()), PATIENCE, "reports go on")
+    at = known._hubs[started.runner.process].report["at"]
+    await until(
+        lambda: known._hubs[started.runner.process].report["at"] > at + 1, PATIENCE, "and on"
+    )
+    assert set(used._get_layer().channels) == names
+    assert "failed; trying again" not in caplog.text
+    assert "not a message of this channel layer" in caplog.text

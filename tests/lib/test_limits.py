@@ -1,0 +1,112 @@
+"""relay/lib/limits.py: rates that hold however the time falls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.lib.limits import Buckets, Seldom, TokenBucket
+
+PAUSES = st.lists(st.floats(0, 5), min_size=1, max_size=60)
+
+
+def test_a_burst_is_allowed_at_once_and_then_the_rate() -> None:
+    bucket = TokenBucket(rate=2, burst=3, now=100)
+    assert [bucket.take(100) for _ in range(4)] == [True, True, True, False]
+    assert bucket.available_at(100) == 100.5
+    assert [bucket.take(time) for time in (100.4, 100.5, 100.5)] == [False, True, False]
+
+
+def test_a_long_rest_earns_one_burst_and_no_more() -> None:
+    bucket = TokenBucket(rate=2, burst=3, now=0)
+    assert [bucket.take(1_000_000) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_dear_event_is_owed_for_up_to_one_burst() -> None:
+    bucket = TokenBucket(rate=2, burst=4, now=0)
+    assert bucket.take(0, price=3)
+    assert bucket.take(0, price=3)
+    assert bucket.available_at(0) == 1.5
+    assert bucket.take(1.5, price=1_000)
+    assert bucket.available_at(1.5) == 3.5
+
+
+def test_an_event_that_is_given_back_can_be_used_again() -> None:
+    bucket = TokenBucket(rate=1, burst=1, now=0)
+    for _ in range(5):
+        assert bucket.take(0)
+        bucket.give_back()
+    bucket.give_back()
+    assert [bucket.take(0), bucket.take(0)] == [True, False]
+
+
+def test_asking_when_does_not_use_anything_up() -> None:
+    bucket = TokenBucket(rate=1, burst=1, now=0)
+    assert [bucket.available_at(0) for _ in range(5)] == [0] * 5
+    assert bucket.take(0)
+
+
+@given(PAUSES)
+def test_no_history_gets_more_out_of_a_bucket_than_rate_and_burst(pauses: list[float]) -> None:
+    bucket, now, taken = TokenBucket(rate=3, burst=5, now=0), 0.0, []
+    for pause in pauses:
+        now += pause
+        while bucket.take(now):
+            taken.append(now)
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= 5 + 3 * (taken[last] - taken[first]) + 1e-6
+
+
+@given(PAUSES, st.floats(0.1, 1_000))
+def test_who_waits_until_it_is_available_gets_it(pauses: list[float], rate: float) -> None:
+    bucket, now = TokenBucket(rate, burst=1, now=0), 0.0
+    for pause in pauses:
+        now = bucket.available_at(now + pause)
+        while not bucket.take(now):  # a rounding may be left
+            later = bucket.available_at(now)
+            assert 0 < later - now < 1e-9
+            now = later
+
+
+def test_each_key_has_a_bucket_of_its_own() -> None:
+    buckets = Buckets(rate=2, burst=2, keys=10)
+    assert [buckets.take("a", 1, 0) for _ in range(3)] == [0, 0, 0.5]
+    assert buckets.take("b", 1, 0) == 0
+    assert buckets.take("a", 1, 0.5) == 0
+
+
+def test_what_has_no_key_has_no_limit() -> None:
+    buckets = Buckets(rate=1, burst=1, keys=1)
+    assert [buckets.take(None, 1, 0) for _ in range(5)] == [0] * 5
+    assert len(buckets) == 0
+
+
+def test_the_key_longest_unused_is_forgotten_above_the_bound() -> None:
+    buckets = Buckets(rate=1, burst=1, keys=2)
+    assert buckets.take("old", 1, 0) == 0
+    assert buckets.take("used", 1, 0) == 0
+    assert buckets.take("old", 1, 0) == 1  # in use again
+    for number in range(1_000):
+        assert buckets.take("old", 1, 0) == 1
+        buckets.take(f"new {number}", 1, 0)
+        assert len(buckets) == 2
+
+
+def test_an_event_is_allowed_once_in_a_time() -> None:
+    seldom = Seldom(seconds=60, keys=10)
+    assert [seldom.is_due("a", now) for now in (0, 0, 59.9, 60, 61)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert seldom.is_due("b", 61)
+
+
+def test_no_more_events_are_allowed_in_a_time_than_there_may_be_keys() -> None:
+    seldom = Seldom(seconds=60, keys=3)
+    assert sum(seldom.is_due(f"{n}", now=0) for n in range(1_000)) == 3
+    assert sum(seldom.is_due(f"{n}", now=30) for n in range(1_000)) == 0
+    assert sum(seldom.is_due(f"{n}", now=60) for n in range(1_000)) == 3
