@@ -10,7 +10,7 @@
 | relay.E006 | a `RELAY_` variable cannot be used |
 | relay.W001 | a `RELAY_` variable that does not exist |
 
-With `--deploy` also, in `relay.deploy_checks`:
+With `--deploy` also, in `relay.ops.deploy_checks`:
 
 | id | says |
 |---|---|

@@ -77,7 +77,7 @@ def test_commands_of_django_never_end_in_a_traceback(command: tuple[str, ...]) -
 
 def test_the_table_of_ids_is_complete() -> None:
     table = sys.modules["relay.checks"].__doc__ or ""
-    checks_of = ("checks", "deploy_checks", "conf")
+    checks_of = ("checks", "ops.deploy_checks", "conf")
     sources = [Path(sys.modules[f"relay.{name}"].__file__ or "").read_text() for name in checks_of]
     used = set(re.findall(r"relay\.[EWI]\d{3}", "".join(sources)))
     assert used == set(re.findall(r"^\| (relay\.[EWI]\d{3}) ", table, re.MULTILINE))

@@ -17,13 +17,13 @@ from relay.bybit.errors import ExchangeFault, Refusal
 from relay.bybit.frames import decode_frame
 from relay.bybit.requests import decode_fields
 from relay.bybit.topics import Category
-from relay.downstream import native_dialect as short_dialect
+from relay.downstream import native_dialect
 from relay.ops.rows import topic_rows
 from relay.ops.topic_table import read_page
 from relay.telemetry.reports import HubRows, StreamRow, pack, unpack
 from relay.terminal.followed import Followed
 from relay.terminal.lines import lines
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 from tests.builders import (
     ack,
     command_response,
@@ -223,7 +223,7 @@ def test_an_answer_with_an_odd_value_ends_nothing(category: Category, text: byte
             market.frames(snapshot(5_000, of=book))
             if book in market.supply.streams:  # some are still the refusal that they were
                 assert [e["type"] for e in market.told(book)][-1] == "publication"
-            assert line.ledger is not None
+            assert line.subscriptions is not None
             pack(market.supply.rows())
 
 
@@ -235,11 +235,11 @@ def test_a_fault_of_the_program_costs_the_topic_whose_message_met_it(
     market.frames(snapshot(5_000), snapshot(5_000, of=BYSTANDER))
     market.told()
 
-    def failing(self: Supply, *args: Any) -> None:
+    def failing(self: CategoryUpstream, *args: Any) -> None:
         raise ZeroDivisionError("a fault, once")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Supply, "_publish", failing)
+        patched.setattr(CategoryUpstream, "_publish", failing)
         market.frames(delta(5_001))
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
@@ -274,9 +274,9 @@ def test_a_client_or_an_operator_may_send_any_value(odd: str) -> None:
             answers = BybitDialect(Category.LINEAR, "c")
             json.loads(answers.refused(bybit_dialect.read_id(fields), "words"))
             bybit_dialect.read_args(fields)
-            known = short_dialect.read_id(fields)
-            short_dialect.read_method(fields)
-            json.loads(short_dialect.agreed(known, short_dialect.read_topic(fields, None)))
+            known = native_dialect.read_id(fields)
+            native_dialect.read_method(fields)
+            json.loads(native_dialect.agreed(known, native_dialect.read_topic(fields, None)))
     for key in ("offset", "limit", "search", "sort", "descending"):
         for asked in (odd, json.dumps(odd)):  # as JSON, and as in the query of an address
             with suppress(ValueError):

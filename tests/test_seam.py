@@ -1,7 +1,7 @@
 """The seam between a snapshot and the updates that follow it, searched for holes.
 
-A small exchange, the real worker (`Supply`), a channel layer that loses and repeats, two real
-hubs and clients that check every message by an independent reference of Bybit's rules. Whatever
+A small exchange, the real worker (`CategoryUpstream`), a channel layer that loses and repeats,
+two real hubs, and clients that check every message by an independent reference. Whatever
 happens in between, in whatever order:
 
 - a client gets the ack, then one snapshot, then every message after it, each exactly once;
@@ -24,7 +24,7 @@ from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
 from relay.seam import envelopes
 from relay.seam.demand import LEASE, RENEWAL
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 
 LINGER = 10.0
 BOOK = "orderbook.50.BTCUSDT"
@@ -222,7 +222,7 @@ class Client:
     def has_room(self) -> bool:
         return not self.is_slow
 
-    def settled(self, request, refusal) -> None:  # type: ignore[no-untyped-def]
+    def on_subscribed(self, request, refusal) -> None:  # type: ignore[no-untyped-def]
         for topic in request.topics:
             assert topic.text in self.asked
             assert topic.text not in self.acked, "two acks"
@@ -232,17 +232,17 @@ class Client:
                 assert topic.text == REFUSED
                 self.asked.discard(topic.text)
 
-    def revoked(self, topic, refusal) -> None:  # type: ignore[no-untyped-def]
+    def on_revoked(self, topic, refusal) -> None:  # type: ignore[no-untyped-def]
         assert topic.text == REFUSED
         self.asked.discard(topic.text)
         self.acked.discard(topic.text)
 
-    def missed_trades(self, topic, dropped, *, is_slow) -> None:  # type: ignore[no-untyped-def]
+    def on_rows_lost(self, topic, dropped, *, is_slow) -> None:  # type: ignore[no-untyped-def]
         self.trades_dropped += dropped
         if not self.takes_notices:
             self.is_broken_off = True
 
-    def upstream_changed(self, category, state, since) -> None: ...  # type: ignore[no-untyped-def]
+    def on_upstream_changed(self, category, state, since) -> None: ...  # type: ignore[no-untyped-def]
 
     # what it makes of it
 
@@ -364,14 +364,16 @@ class World:
         self.supply = self._new_supply()
         self.demands: deque[envelopes.Demand] = deque()
         self.last_demand: envelopes.Demand | None = None
-        self.frozen: Supply | None = None  # a worker that was replaced and does not know it
+        self.frozen: CategoryUpstream | None = (
+            None  # a worker that was replaced and does not know it
+        )
         self.frozen_inbox: deque[bytes] = deque()
         self.processes = [Process(self, "a"), Process(self, "b")]
         self.next_beat = 0.0
         self.faults = 0
 
-    def _new_supply(self) -> Supply:
-        return Supply(
+    def _new_supply(self) -> CategoryUpstream:
+        return CategoryUpstream(
             Category.LINEAR,
             epoch=self.epoch,
             worker="w",
@@ -431,10 +433,10 @@ class World:
 
     def _connect(self) -> None:
         for line in self.supply.lines:
-            if line.ledger is None and self.exchange.is_open:
+            if line.subscriptions is None and self.exchange.is_open:
                 self.supply.opened(line, self.now)
-            if line.ledger is not None:
-                for request in line.ledger.requests(self.now):
+            if line.subscriptions is not None:
+                for request in line.subscriptions.requests(self.now):
                     self.exchange.request(request)
 
     def ingest(self, n: int) -> None:
@@ -448,7 +450,7 @@ class World:
     def publish(self, n: int = 0) -> None:
         self._send(self.supply)
 
-    def _send(self, supply: Supply) -> None:
+    def _send(self, supply: CategoryUpstream) -> None:
         for group, waiting in supply.take_envelopes(self.now, 0.0).items():
             for envelope in waiting:
                 for process in self.processes:

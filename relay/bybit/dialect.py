@@ -14,7 +14,7 @@ import msgspec
 
 from relay.bybit.errors import Refusal
 from relay.bybit.requests import Fields, decode_fields, decode_string, decode_strings, is_number
-from relay.bybit.topics import Category, Topic, shown
+from relay.bybit.topics import Category, Topic, truncate
 
 SPOT_ARGS = 10  # args in one spot request; more refuses the whole
 TOPICS_AT_ONE_PRICE = 10  # take the relay about as long as a request of one topic
@@ -36,7 +36,7 @@ def read_id(fields: Fields) -> BybitId:
     req_id = None
     if raw is not None:
         req_id = bytes(raw).decode().strip() if is_number(raw) else decode_string(raw)
-    return BybitId(shown(op or ""), req_id)
+    return BybitId(truncate(op or ""), req_id)
 
 
 def read_args(fields: Fields) -> list[str] | None:
@@ -94,8 +94,8 @@ class BybitDialect:
     def unknown(self, text: str) -> str:
         """Return Bybit's words for a topic that does not exist."""
         if self.category is Category.SPOT:
-            return f"Invalid symbol :[{shown(text)}]"
-        return f"error:handler not found,topic:{shown(text)}"
+            return f"Invalid symbol :[{truncate(text)}]"
+        return f"error:handler not found,topic:{truncate(text)}"
 
     def agreed(self, known: BybitId, args: Sequence[str]) -> bytes:
         """Return the ack of a subscribe or unsubscribe."""
@@ -118,7 +118,7 @@ class BybitDialect:
 
     def not_json(self, text: str | bytes) -> bytes:
         """Return the answer to something that is no JSON object."""
-        found = shown(text if isinstance(text, str) else text[:80].decode(errors="replace"))[:1]
+        found = truncate(text if isinstance(text, str) else text[:80].decode(errors="replace"))[:1]
         words = "Failed to decode incoming data:readObjectStart: expect { or n, but found "
         return self._reply(BybitId("", None), words + (found or "nothing"), success=False)
 

@@ -1,7 +1,7 @@
 """What one connection to the exchange is subscribed to, and what it has been asked for.
 
 Bybit refuses a whole request for one bad or already subscribed topic, its acks may come
-after the data, and on option they carry no request id. The ledger knows for each topic
+after the data, and on option they carry no request id. `Subscriptions` knows for each topic
 where it stands, writes the requests that are due, and reads the answers:
 
     IDLE --subscribe--> ASKED --ack or data--> CONFIRMED --unsubscribe--> LEAVING --ack--> IDLE
@@ -96,7 +96,7 @@ class Verdict:
 
     Attributes:
         words: The exchange's own if it refused.
-        is_asked_again: Whether the ledger asks for a refused topic again by itself.
+        is_asked_again: Whether the subscriptions asks for a refused topic again by itself.
     """
 
     topic: str
@@ -128,7 +128,7 @@ def _words_of(text: str) -> set[str]:
     return set(re.split(r"[\[\],:;\s\"']+", text))
 
 
-class Ledger:
+class Subscriptions:
     """The subscriptions of one connection, from its opening to its end."""
 
     def __init__(

@@ -99,7 +99,7 @@ class FeedSpec:
     def words(self, category: Category, parameter: str) -> str:
         """Say of a parameter, as it was written, that a category does not have it."""
         known = ", ".join(self.parameters.get(category, ()))
-        return f"bad {self.key}: {shown(parameter)}; {category} has {known}"
+        return f"bad {self.key}: {truncate(parameter)}; {category} has {known}"
 
 
 NO_PARAMETER = ("",)
@@ -152,7 +152,7 @@ _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", re.ASCII)
 _SHOWN = 80  # characters of what a client sent that are repeated to it or to a log
 
 
-def shown(text: str) -> str:
+def truncate(text: str) -> str:
     """Return what may be repeated of a client's words: at most 80 characters."""
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
@@ -179,7 +179,7 @@ class Topic:
 
     def __post_init__(self) -> None:
         if _SYMBOL.fullmatch(self.symbol) is None:
-            raise Refusal(Code.BAD_SYMBOL, f"bad symbol: {shown(self.symbol)}")
+            raise Refusal(Code.BAD_SYMBOL, f"bad symbol: {truncate(self.symbol)}")
         self.feed.check(self.category, self.parameter)
         parts = (self.feed.name, self.parameter, self.symbol)
         text = ".".join(part for part in parts if part)
@@ -224,7 +224,7 @@ class Topic:
         name, parameter, symbol = split_text(text)
         feed = FEEDS.get(name)
         if feed is None or symbol is None:
-            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(text)}")
+            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {truncate(text)}")
         feed.check(category, parameter)  # before the symbol, as the text is read
         return cls(category, feed, symbol, parameter)
 
@@ -273,4 +273,4 @@ def parse_category(text: str) -> Category:
     try:
         return Category(text)
     except ValueError:
-        raise Refusal(Code.BAD_CATEGORY, f"bad category: {shown(text)}") from None
+        raise Refusal(Code.BAD_CATEGORY, f"bad category: {truncate(text)}") from None

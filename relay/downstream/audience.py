@@ -17,7 +17,7 @@ from relay.bybit.frames import decode_frame, decode_rows
 from relay.bybit.topics import Category, Kind, Topic
 from relay.downstream.wire import Batch
 from relay.seam.envelopes import UpstreamState
-from relay.seam.receiver import Replica
+from relay.seam.receiver import StreamReceiver
 from relay.telemetry.counters import counters
 
 logger = logging.getLogger(__name__)
@@ -56,19 +56,19 @@ class Reader(Protocol):
     def has_room(self) -> bool:
         """Whether a snapshot may be sent."""
 
-    def settled(self, request: Request, refusal: Refusal | None) -> None:
+    def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         """A subscribe is decided: send the ack or the refusal."""
 
-    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+    def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
         """The exchange refused a topic after its ack had been sent."""
 
     def failed(self) -> None:
         """Log the exception that is being handled, and close the connection."""
 
-    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+    def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         """Trades were lost that nobody can bring back: on the way, or because it is slow."""
 
-    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+    def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         """The connection of the reader's category went down or is up, again or as before."""
 
 
@@ -117,7 +117,7 @@ class Audience:
     def __init__(self, topic: Topic, number: int) -> None:
         self.topic = topic
         self.number = number
-        self.replica = Replica(topic)
+        self.receiver = StreamReceiver(topic)
         self.is_joined = False
         self.is_confirmed = False
         self.is_pinned = False
@@ -148,7 +148,7 @@ class Audience:
     @property
     def has_slow(self) -> bool:
         """Whether readers wait for room, and for nothing else."""
-        return bool(self.withheld) or (bool(self.owed) and self.replica.is_live)
+        return bool(self.withheld) or (bool(self.owed) and self.receiver.is_live)
 
     def flush(self) -> None:
         """Send all that is fresh to those who are current."""
@@ -208,7 +208,7 @@ class Audience:
         self._count(batch, len(self.current) - len(refused))
         if refused:
             self._withhold(refused, texts)
-        self._closings_sent = self.replica.closings
+        self._closings_sent = self.receiver.closings
 
     def _log_failure(self) -> None:
         logger.exception("%s: cannot send to a client; it is owed a snapshot", self.topic.text)
@@ -233,7 +233,7 @@ class Audience:
             if reader.takes_notices:
                 self.withheld[reader] = self.withheld.get(reader, 0) + trades
             else:
-                reader.missed_trades(self.topic, trades, is_slow=True)
+                reader.on_rows_lost(self.topic, trades, is_slow=True)
 
     def _owe(self, reader: Reader) -> None:
         """Owe a snapshot to a reader that was current, and whatever closes from here on."""
@@ -254,7 +254,7 @@ class Audience:
     def _tell_withheld(self) -> None:
         for reader in list(self.withheld):
             if reader.has_room():
-                reader.missed_trades(self.topic, self.withheld.pop(reader), is_slow=True)
+                reader.on_rows_lost(self.topic, self.withheld.pop(reader), is_slow=True)
 
     def pay(self, *, is_down: bool) -> None:
         """Send what is owed to those who have room for it.
@@ -266,10 +266,10 @@ class Audience:
             ExchangeFault: The image turned out to be wrong; a base is needed.
         """
         self._tell_withheld()
-        if not self.owed or is_down or not self.replica.is_live:
+        if not self.owed or is_down or not self.receiver.is_live:
             return
-        greeting = self.replica.greeting()
-        self.owe_closings(self.replica.closings)
+        greeting = self.receiver.greeting()
+        self.owe_closings(self.receiver.closings)
         batch = None if greeting is None else Batch([greeting])
         late = self._late_batches(greeting)
         before = len(self.owed)
@@ -288,7 +288,7 @@ class Audience:
             del self.owed[reader]
             self.current[reader] = reader.outbound
             self._tell_late(reader)
-        self._closings_sent = self.replica.closings
+        self._closings_sent = self.receiver.closings
         self.crowded = len(self.owed)
         if batch is not None:
             self._count(batch, before - self.crowded)
@@ -301,7 +301,7 @@ class Audience:
         """
         batches = {}
         for closings in set(self.behind.values()):
-            texts = self.replica.closed_since(closings)[1]
+            texts = self.receiver.closed_since(closings)[1]
             if greeting is not None and texts[-1:] != [greeting]:
                 texts.append(greeting)
             if texts:
@@ -311,9 +311,9 @@ class Audience:
     def _tell_late(self, reader: Reader) -> None:
         """Tell a reader that has caught up of closing messages that were not kept long enough."""
         if reader in self.behind:
-            lost = self.replica.closed_since(self.behind.pop(reader))[0]
+            lost = self.receiver.closed_since(self.behind.pop(reader))[0]
             if lost:
-                reader.missed_trades(self.topic, lost, is_slow=True)
+                reader.on_rows_lost(self.topic, lost, is_slow=True)
 
     def restart(self) -> None:
         """Owe a snapshot to everybody: those who were current have missed something."""

@@ -135,7 +135,9 @@ class Hub:
             raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
         missing = len(self.audiences) + len(topics) - conf.current().max_topics
         if missing > 0 and not self._displace(reader, missing, now):
-            log.note("too_many_topics", TOO_MANY, category=topics[0].category, topic=topics[0].text)
+            log.record(
+                "too_many_topics", TOO_MANY, category=topics[0].category, topic=topics[0].text
+            )
             raise Refusal(Code.TOO_MANY_TOPICS, TOO_MANY)
 
     def _displace(self, reader: Reader, count: int, now: float) -> bool:
@@ -270,7 +272,7 @@ class Hub:
             if silent and known.state is not UpstreamState.DOWN:
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
 
-    def excuse(self, now: float) -> None:
+    def extend_leases(self, now: float) -> None:
         """Note that nobody was listened to for a while: the silence of workers begins now."""
         for known in self.categories.values():
             known.heard = known.heard and now
@@ -280,7 +282,7 @@ class Hub:
             return
         request.is_settled = True
         self.use_turn(len(request.topics) / SETTLED_AT_ONE_PRICE)
-        request.reader.settled(request, request.refusal)
+        request.reader.on_subscribed(request, request.refusal)
         for topic in request.topics:
             audience = self.audiences[topic.group]
             audience.waiting.pop(request.reader, None)
@@ -336,8 +338,8 @@ class Hub:
             counters.messages_in += messages
             self.oldest = self.oldest or envelope["at"]
             audience.updated = now
-            closings = audience.replica.closings
-            step = audience.replica.publication(
+            closings = audience.receiver.closings
+            step = audience.receiver.publication(
                 envelope["epoch"], envelope["after"], envelope["texts"]
             )
             if step.forward:
@@ -345,11 +347,11 @@ class Hub:
             self._confirm(audience)
             self._apply(audience, step)
         elif kind == "base":
-            step = audience.replica.base(envelope["epoch"], envelope["offset"], envelope["texts"])
+            step = audience.receiver.base(envelope["epoch"], envelope["offset"], envelope["texts"])
             self._confirm(audience)
             self._apply(audience, step)
         elif kind == "stale":
-            self._apply(audience, audience.replica.stale(envelope["epoch"], envelope["after"]))
+            self._apply(audience, audience.receiver.stale(envelope["epoch"], envelope["after"]))
         elif kind != "verdict":
             raise UnknownEnvelope
         elif envelope["code"]:
@@ -366,7 +368,7 @@ class Hub:
         self._decide(audience, refusal)
         audience.is_confirmed = False
         for reader in [*audience.current, *audience.owed]:
-            reader.revoked(audience.topic, refusal)
+            reader.on_revoked(audience.topic, refusal)
             self._leave(audience, reader)
 
     def _apply(self, audience: Audience, step: Step) -> None:
@@ -376,7 +378,7 @@ class Hub:
         if step.lost:
             audience.flush()
             for reader in audience.current:
-                reader.missed_trades(audience.topic, step.lost, is_slow=False)
+                reader.on_rows_lost(audience.topic, step.lost, is_slow=False)
         if step.restart:
             audience.restart()
         audience.fresh += step.forward
@@ -396,7 +398,7 @@ class Hub:
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
             known.epoch = epoch
             for audience in self._of(category):
-                audience.replica.expect(epoch)
+                audience.receiver.expect(epoch)
                 self._ask(audience)
         self._set_state(category, UpstreamState(envelope["state"]), envelope["since"], now)
 
@@ -427,7 +429,7 @@ class Hub:
             self._touch(audience)  # what is owed can be paid, or not any more
         if is_news:
             for reader in readers:
-                reader.upstream_changed(category, state, since)
+                reader.on_upstream_changed(category, state, since)
 
     # ---- fan-out ----
 
@@ -488,7 +490,7 @@ class Hub:
         """
         if audience.is_joined:
             topic = audience.topic
-            self._asked.setdefault(topic.category, {})[topic.text] = audience.replica.known
+            self._asked.setdefault(topic.category, {})[topic.text] = audience.receiver.known
             self._dropped.get(topic.category, {}).pop(topic.text, None)
         self._on_demand()
 
@@ -511,7 +513,7 @@ class Hub:
     def interest(self, category: Category) -> dict[str, Position | None]:
         """Return everything that is wanted of a category and has been joined, with positions."""
         return {
-            audience.topic.text: audience.replica.known
+            audience.topic.text: audience.receiver.known
             for audience in self._of(category)
             if audience.is_joined
         }

@@ -15,7 +15,7 @@ import msgspec
 
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import Fields, decode_integer, decode_string, is_number
-from relay.bybit.topics import FEEDS, TICKERS, Category, FeedSpec, Topic, parse_category, shown
+from relay.bybit.topics import FEEDS, TICKERS, Category, FeedSpec, Topic, parse_category, truncate
 
 MAX_ID = 64  # characters of a request's id
 _FEEDS = FEEDS | {"ticker": TICKERS}
@@ -41,7 +41,7 @@ class ShortId:
 def read_name(fields: Fields) -> ShortId:
     """Return the method of a request, as far as it can be repeated."""
     method = decode_string(fields["method"]) if "method" in fields else None
-    return ShortId(None if method is None else shown(method))
+    return ShortId(None if method is None else truncate(method))
 
 
 def read_id(fields: Fields) -> ShortId:
@@ -70,7 +70,7 @@ def read_method(fields: Fields) -> Method:
     try:
         return Method(name)
     except ValueError:
-        raise Refusal(Code.UNKNOWN_METHOD, f"unknown method: {shown(name)}") from None
+        raise Refusal(Code.UNKNOWN_METHOD, f"unknown method: {truncate(name)}") from None
 
 
 def read_topic(fields: Fields, category: Category | None) -> Topic:
@@ -86,7 +86,7 @@ def read_topic(fields: Fields, category: Category | None) -> Topic:
     feed = _FEEDS.get(named)
     if feed is None:
         if "." not in named or "symbol" in fields:
-            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {shown(named)}")
+            raise Refusal(Code.UNKNOWN_TOPIC, f"unknown topic: {truncate(named)}")
         return Topic.parse(_category(fields, category), named)  # Bybit's own text
     category = _category(fields, category)
     symbol = _string(fields, "symbol")

@@ -18,7 +18,7 @@ from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
 from relay.layers.inbox import channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, end, repeat
+from relay.lib.tasks import PATIENCE, cancel_all, run_forever
 from relay.seam import envelopes
 from relay.seam.demand import RENEWAL
 from relay.seam.receiver import Position
@@ -32,7 +32,9 @@ PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half 
 BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
 PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
 SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
-STOPPED = 1.0  # seconds between those looks, after which this process was stopped and heard nobody
+SUSPENDED_AFTER = (
+    1.0  # seconds between those looks, after which this process was stopped and heard nobody
+)
 LATE = 0.5  # seconds: a look so late finds less read than was sent; so does an overloaded hub
 
 
@@ -71,13 +73,13 @@ class HubRunner:
         """Start serving the hub; `stop` ends it."""
         steps = {"listen": self._listen, "tell": self._tell, "watch": self._watch}
         self._tasks = [
-            self._loop.create_task(repeat(step, f"hub: {name}"), name=f"hub {name}")
+            self._loop.create_task(run_forever(step, f"hub: {name}"), name=f"hub {name}")
             for name, step in steps.items()
         ]
 
     async def stop(self) -> None:
         """End the tasks, and tell the workers that nothing is wanted here any more."""
-        await end(self._tasks)
+        await cancel_all(self._tasks)
         for handle in (self._timer, self._flush_handle):
             if handle is not None:
                 handle.cancel()
@@ -198,8 +200,8 @@ class HubRunner:
         """Return the time; what came while this process was stopped is read before it is judged."""
         now = time.monotonic()
         late = now - self._looked_at
-        if late > STOPPED:
-            self.hub.excuse(now)
+        if late > SUSPENDED_AFTER:
+            self.hub.extend_leases(now)
         if not self._is_reading and late < LATE:
             self._read_until = now
         self._looked_at = now

@@ -18,7 +18,7 @@ from relay.bybit.dialect import BybitDialect, BybitId
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import Door, Fields, decode_fields
 from relay.bybit.topics import Category, Topic
-from relay.downstream import native_dialect as short_dialect
+from relay.downstream import native_dialect
 from relay.downstream.audience import Request
 from relay.downstream.hub import Hub
 from relay.downstream.intake import Intake, Message
@@ -61,7 +61,7 @@ class _Asked:
     id: ShortId | BybitId
 
 
-class Client:
+class ClientSession:
     """A client of this process.
 
     Attributes:
@@ -106,7 +106,7 @@ class Client:
         self._most_unsent = self._buffer_limit  # more while a snapshot that exceeds it leaves
         self._accepted = 0  # bytes, when last looked at
         self._progress_at = now  # when the socket last accepted any
-        self.backlogged_in: set[Client] | None = None
+        self.backlogged_in: set[ClientSession] | None = None
         self._max_topics = (
             settings.max_topics_per_connection
             if door is Door.SHORT
@@ -199,40 +199,40 @@ class Client:
     def _answer_unread(self, text: Message, refusal: Refusal) -> None:
         counters.refusals[refusal.code] += 1
         if self.takes_notices:
-            self._say(short_dialect.refused(ShortId(), refusal))
+            self._say(native_dialect.refused(ShortId(), refusal))
         else:
             self._say(self._dialect.not_json(text or b""))
 
     # ---- the short dialect ----
 
     def _short(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
-        known = short_dialect.read_name(fields)
+        known = native_dialect.read_name(fields)
         try:
-            known = short_dialect.read_id(fields)
+            known = native_dialect.read_id(fields)
             if not is_allowed:
                 raise _rate_limited()
-            match short_dialect.read_method(fields):
+            match native_dialect.read_method(fields):
                 case Method.PING:
-                    self._say(short_dialect.pong(known))
+                    self._say(native_dialect.pong(known))
                 case Method.LIST:
                     topics = [t for t in self.topics if not self._hub.is_waiting(self, t)]
-                    self._say(short_dialect.listing(known, self.category, topics))
+                    self._say(native_dialect.listing(known, self.category, topics))
                 case Method.SUBSCRIBE:
                     self._short_subscribe(known, fields, now)
                 case Method.UNSUBSCRIBE:
-                    topic = short_dialect.read_topic(fields, self.category)
+                    topic = native_dialect.read_topic(fields, self.category)
                     if topic not in self.topics:
                         raise Refusal(Code.NOT_SUBSCRIBED, f"not subscribed: {topic.text}")
                     self._unsubscribe(topic, now)
-                    self._say(short_dialect.agreed(known, topic))
+                    self._say(native_dialect.agreed(known, topic))
         except Refusal as refusal:
             counters.refusals[refusal.code] += 1
-            self._say(short_dialect.refused(known, refusal))
+            self._say(native_dialect.refused(known, refusal))
 
     def _short_subscribe(self, known: ShortId, fields: Fields, now: float) -> None:
-        topic = short_dialect.read_topic(fields, self.category)
+        topic = native_dialect.read_topic(fields, self.category)
         if topic in self.topics:
-            self._say(short_dialect.agreed(known, topic, already=True))
+            self._say(native_dialect.agreed(known, topic, already=True))
             return
         if len(self.topics) >= self._max_topics:
             raise Refusal(Code.TOO_MANY_TOPICS, f"a connection may have {self._max_topics} topics")
@@ -320,7 +320,7 @@ class Client:
             self.is_lagging = True
             counters.lagging += 1
             if self.takes_notices:
-                self._tell(short_dialect.lagging(unsent - size))
+                self._tell(native_dialect.lagging(unsent - size))
         if unsent > self._buffer_limit:
             return False
         self.outbound.write(batch)
@@ -357,7 +357,7 @@ class Client:
             self._progress_at = now - self._slow_timeout + ABORT_AFTER
         return True
 
-    def settled(self, request: Request, refusal: Refusal | None) -> None:
+    def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         known = request.id
         if refusal is not None:
             counters.refusals[refusal.code] += 1
@@ -371,13 +371,13 @@ class Client:
                 self._say(self._dialect.refused(known, _bybit_words(refusal), args))
         elif isinstance(known, ShortId):
             if refusal is None:
-                self._say(short_dialect.agreed(known, next(iter(request.topics))))
+                self._say(native_dialect.agreed(known, next(iter(request.topics))))
             else:
-                self._say(short_dialect.refused(known, refusal))
+                self._say(native_dialect.refused(known, refusal))
         if refusal is None and request.topics and self.category is not None:
             self._tell_upstream(self.category)
 
-    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+    def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
         asked = self.topics.get(topic)
         if asked is None:
             return
@@ -386,24 +386,24 @@ class Client:
         if isinstance(asked.id, BybitId):
             self._say(self._dialect.refused(asked.id, _bybit_words(refusal), [topic.text]))
         else:
-            self._say(short_dialect.refused(asked.id, refusal))
+            self._say(native_dialect.refused(asked.id, refusal))
 
-    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+    def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         counters.gaps += 1
         counters.trades_dropped += dropped
         if self.takes_notices:
-            self._tell(short_dialect.gap(topic, dropped))
+            self._tell(native_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
             code = CLOSE_SLOW if is_slow else CLOSE_DATA_LOST
             self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
 
-    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+    def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         if not state.is_interrupted and not self._down_since:
             return  # it was never told of an interruption
         self._down_since = since if state.is_interrupted else 0
         if self.takes_notices:
             word = UpstreamState.DOWN if state.is_interrupted else state
-            self._tell(short_dialect.status(category, word.value, since))
+            self._tell(native_dialect.status(category, word.value, since))
 
     def _tell_upstream(self, category: Category) -> None:
         """Tell a client that followed nothing what it has missed: upstream went down or came back.
@@ -413,9 +413,9 @@ class Client:
         known = self._hub.categories[category]
         if known.told_down:
             if known.told_down != self._down_since:
-                self.upstream_changed(category, UpstreamState.DOWN, known.told_down)
+                self.on_upstream_changed(category, UpstreamState.DOWN, known.told_down)
         elif known.state is UpstreamState.LIVE:
-            self.upstream_changed(category, UpstreamState.LIVE, known.since)
+            self.on_upstream_changed(category, UpstreamState.LIVE, known.since)
 
     # ---- the end ----
 
@@ -427,9 +427,9 @@ class Client:
         self._intake.clear()
         counters.closes[code] += 1
         if code in (CLOSE_SLOW, CLOSE_TOO_MANY_REQUESTS):
-            log.note("closed", f"{self.address or 'a client'}: {message}")
+            log.record("closed", f"{self.address or 'a client'}: {message}")
         if self.takes_notices:
-            self.outbound.write(Batch([short_dialect.bye(word, message)]))
+            self.outbound.write(Batch([native_dialect.bye(word, message)]))
         self.outbound.close(code, message)
         if not self._has_flooded:
             self.outbound.resume_reading()  # to read the client's own close frame

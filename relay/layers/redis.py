@@ -154,7 +154,7 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
         """Have subscriptions take effect before what is sent after them, whatever the shard."""
         if len(self.shards) > 1:
             for shard in self.shards:
-                await shard.settled()
+                await shard.on_subscribed()
 
 
 class _Waiting(Queue):
@@ -239,7 +239,7 @@ class _Shard:
             if (link := self._link) is not None:
                 self._expect(link.unsubscribe(channel))
 
-    async def settled(self) -> None:
+    async def on_subscribed(self) -> None:
         """Wait until the subscriptions have taken effect, if there is a connection."""
         if self._subscribing is not None and not self._subscribing.done():
             await asyncio.wait({self._subscribing})

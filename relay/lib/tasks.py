@@ -21,7 +21,7 @@ STEADY = 10.0  # seconds after which a step that fails is told of anew
 LAYER_FAULTS = (RedisError, OSError, TimeoutError)
 
 
-async def repeat(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+async def run_forever(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     """Run a step that never ends by itself, and again when it failed.
 
     The layer may have a new connection in no time, so the first pause is short; while it is away
@@ -51,7 +51,7 @@ async def repeat(step: Callable[[], Coroutine[Any, Any, None]], name: str) -> No
         await asyncio.sleep(backoff.next(random.random()))
 
 
-async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+async def cancel_all(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks until they have ended, whatever they raise.
 
     Once is not enough: a client of Redis whose time-out coincides takes the cancel for its own.

@@ -126,7 +126,10 @@ def _led(worker: UpstreamWorker) -> Iterator[Metric]:
         (
             "worker_connections_open",
             "Connections to the exchange that are open.",
-            [sum(line.ledger is not None for line in list(supply.lines)) for _, supply in led],
+            [
+                sum(line.subscriptions is not None for line in list(supply.lines))
+                for _, supply in led
+            ],
         ),
         (
             "worker_waiting_bytes",

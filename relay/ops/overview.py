@@ -40,7 +40,7 @@ class Known(msgspec.Struct, frozen=True):
     worker: str
 
 
-class Picture:
+class Overview:
     """Keeps the reports and puts them together.
 
     Reports are taken in the event loop; `show` may be called from any thread.
@@ -151,7 +151,7 @@ class Picture:
             },
             "processes": [_process(hub.report) for hub in hubs],
             "workers": [_worker(worker, leaders) for worker in workers],
-            "missing": [*self._worker_roll.shown(now), *self._web_roll.shown(now)],
+            "missing": [*self._worker_roll.truncate(now), *self._web_roll.truncate(now)],
             "states": table.states(),
             "connections": _connections(hubs),
             "events": self.log.newest_first(),
@@ -262,7 +262,7 @@ class _Roll:
         while len(self._missing) > MOST_MISSING:
             del self._missing[next(iter(self._missing))]
 
-    def shown(self, now: float) -> list[dict[str, Any]]:
+    def truncate(self, now: float) -> list[dict[str, Any]]:
         """Return who is missing, with `since` in Unix ms."""
         wall = wall_ms()
         return [

@@ -8,7 +8,7 @@ from itertools import islice
 
 from relay.downstream.audience import Audience
 from relay.downstream.hub import Hub
-from relay.downstream.session import Client
+from relay.downstream.session import ClientSession
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.reports import CONNECTIONS_TOLD, ConnectionRow, TopicRow
 
@@ -42,12 +42,14 @@ def state_of(audience: Audience, *, is_down: bool) -> str:
     """
     if is_down:
         return "stale"
-    if audience.replica.is_live:
+    if audience.receiver.is_live:
         return "live"
     return "stale" if audience.messages else "waiting"
 
 
-def connection_rows(clients: Iterable[Client], unsent: Mapping[Client, int]) -> list[ConnectionRow]:
+def connection_rows(
+    clients: Iterable[ClientSession], unsent: Mapping[ClientSession, int]
+) -> list[ConnectionRow]:
     """Return those with the most unsent bytes, then those that have been here longest."""
     worst = heapq.nlargest(CONNECTIONS_TOLD, unsent, key=unsent.__getitem__)
     others = (client for client in clients if client not in unsent)

@@ -23,14 +23,14 @@ from django.db.models.signals import post_delete, post_save
 
 from relay import conf
 from relay.downstream.runner import HubRunner
-from relay.downstream.session import CLOSE_SHUTTING_DOWN, Client
+from relay.downstream.session import CLOSE_SHUTTING_DOWN, ClientSession
 from relay.downstream.wire import Batch
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, end, repeat
+from relay.lib.tasks import PATIENCE, cancel_all, run_forever
 from relay.models import PinnedTopic
 from relay.ops import pins
-from relay.ops.overview import Known, Picture
+from relay.ops.overview import Known, Overview
 from relay.ops.rows import connection_rows, topic_rows
 from relay.ops.topic_table import Page
 from relay.ops.worker_watch import WorkerWatch
@@ -85,7 +85,10 @@ class LiveService:
     """
 
     def __init__(
-        self, runner: HubRunner, clients: Collection[Client], backlogged: Collection[Client]
+        self,
+        runner: HubRunner,
+        clients: Collection[ClientSession],
+        backlogged: Collection[ClientSession],
     ) -> None:
         """Prepare to `start`, in the event loop of the process.
 
@@ -93,7 +96,7 @@ class LiveService:
             clients: All of this process, in the order in which they came.
             backlogged: Those whose socket has not accepted everything.
         """
-        self.picture = Picture()
+        self.picture = Overview()
         self.watchers: set[Watcher] = set()
         self._runner = runner
         self._clients = clients
@@ -109,7 +112,7 @@ class LiveService:
 
     def start(self) -> None:
         """Start; `stop` ends it."""
-        log.note("process", "a web process started")
+        log.record("process", "a web process started")
         for signal in (post_save, post_delete):
             signal.connect(self._pin_saved, sender=PinnedTopic)
         steps = {
@@ -120,7 +123,7 @@ class LiveService:
             "pins": self._keep_pins,
         }
         self._tasks = [
-            self._loop.create_task(repeat(step, f"live: {name}"), name=f"live {name}")
+            self._loop.create_task(run_forever(step, f"live: {name}"), name=f"live {name}")
             for name, step in steps.items()
         ]
 
@@ -128,7 +131,7 @@ class LiveService:
         """End the tasks, and take this process out of the sums of the others."""
         for signal in (post_save, post_delete):
             signal.disconnect(self._pin_saved, sender=PinnedTopic)
-        await end(self._tasks)
+        await cancel_all(self._tasks)
         for watcher in list(self.watchers):
             watcher.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
         try:
@@ -190,7 +193,7 @@ class LiveService:
     def _disconnect(self, number: str) -> None:
         for client in self._clients:
             if str(client.number) == number:
-                log.note("disconnect", f"an operator disconnected {client.address or 'a client'}")
+                log.record("disconnect", f"an operator disconnected {client.address or 'a client'}")
                 client.disconnect()
                 return
 
@@ -228,7 +231,7 @@ class LiveService:
             is_first = self._runner.process == min(self.picture.processes(), default="")
             # Whom this process could not hear is not silent.
             for name in silent if is_first and could_hear else ():
-                log.note("silent", f"no report any more of {name}")
+                log.record("silent", f"no report any more of {name}")
             if could_hear and not has_worker_inside:
                 self._look_after_workers(watch, now)
             if self.watchers:

@@ -155,7 +155,7 @@ class LiveTopic:
     def pinned(self) -> bool:
         return any(row.pinned for _, row, _ in self._told)
 
-    def shown(self) -> dict[str, Any]:
+    def truncate(self) -> dict[str, Any]:
         """Return everything, as it is shown."""
         return {column: getattr(self, column) for column in COLUMNS}
 
@@ -186,7 +186,7 @@ class TopicTable:
 
     def all(self) -> list[dict[str, Any]]:
         """Return every topic."""
-        return [topic.shown() for topic in self._topics.values()]
+        return [topic.truncate() for topic in self._topics.values()]
 
     def page(self, page: Page) -> tuple[list[dict[str, Any]], int]:
         """Return the topics of a page, and how many match; equal ones in the order of names."""
@@ -206,7 +206,7 @@ class TopicTable:
         present.sort(key=lambda pair: pair[0], reverse=page.descending)
         ordered = present + [pair for pair in valued if pair[0] is None]
         seen = ordered[page.offset : page.offset + page.limit]
-        return [topic.shown() for _, topic in seen], len(matched)
+        return [topic.truncate() for _, topic in seen], len(matched)
 
 
 def _has(topic: LiveTopic, words: list[str]) -> bool:

@@ -12,7 +12,7 @@ RENEWAL = 2.0  # seconds between repetitions of a process's whole interest
 LEASE = 6.0  # seconds without a repetition until a process is forgotten: three were lost
 
 
-class Interest:
+class DemandLeases:
     """The topics of one category that are wanted, by text.
 
     A topic lingers for `linger` seconds after somebody last said to want it; a reader who
@@ -54,7 +54,7 @@ class Interest:
                 self._wanted_at[topic] = now
                 self._release(topic)
 
-    def excuse(self, now: float) -> None:
+    def extend_leases(self, now: float) -> None:
         """Begin every lease anew: what processes say could not be heard until now."""
         self._renewed = dict.fromkeys(self._renewed, now)
 

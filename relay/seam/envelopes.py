@@ -2,7 +2,7 @@
 
 Web processes and upstream workers know each other by these alone. Every envelope is a dict
 of plain values with a `type`, as Channels asks, and the version `v` of what it says; one of
-another version, or of an unknown type, is ignored (see `relay.inbox`).
+another version, or of an unknown type, is ignored (see `relay.layers.inbox`).
 
 | type | from, to | says |
 |---|---|---|

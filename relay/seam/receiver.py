@@ -35,7 +35,7 @@ class Step:
     lost: int = 0
 
 
-class Replica:
+class StreamReceiver:
     """The hub's side of one topic.
 
     Attributes:

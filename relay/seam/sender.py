@@ -41,7 +41,7 @@ class Outcome(Enum):
     BROKEN = auto()  # withheld: the topic needs a new snapshot
 
 
-class TopicStream:
+class StreamSender:
     """The worker's side of one topic.
 
     Attributes:

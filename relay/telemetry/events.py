@@ -44,7 +44,7 @@ class EventLog:
         self._last = 0
         self._second: dict[str, tuple[int, int]] = {}  # kind -> the second, events in it
 
-    def note(self, kind: str, words: str, *, category: str = "", topic: str = "") -> None:
+    def record(self, kind: str, words: str, *, category: str = "", topic: str = "") -> None:
         """Note that something happened.
 
         Args:

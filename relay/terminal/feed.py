@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from relay.bybit.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.bybit.frames import Frame, decode_frame
-from relay.bybit.topics import Category, Topic, shown
+from relay.bybit.topics import Category, Topic, truncate
 from relay.lib.backoff import Backoff
 from relay.lib.clock import wall_ms
 from relay.lib.limits import TokenBucket
@@ -200,7 +200,7 @@ class TopicFeed:
             if fault.rcvd is None:
                 return 0, self._bye or "connection lost"
             words = "there is no such path; a relay has /ws" if fault.rcvd.code == NO_PATH else ""
-            return fault.rcvd.code, shown(
+            return fault.rcvd.code, truncate(
                 self._bye or fault.rcvd.reason or words or "closed by the relay"
             )
         except InvalidStatus as fault:
@@ -211,7 +211,7 @@ class TopicFeed:
         except TimeoutError:
             return 0, "no answer"
         except (OSError, EOFError, InvalidHandshake) as fault:
-            return 0, shown(_why(fault))
+            return 0, truncate(_why(fault))
 
     async def _follow(self, socket: ClientConnection) -> None:
         """Take what comes; return when every topic has been refused."""
@@ -280,7 +280,7 @@ class TopicFeed:
                 self._heard(_word.decode(text))
                 return
         except (BadFrame, msgspec.DecodeError) as fault:
-            logger.warning("%s: not understood: %s", self.category, shown(str(fault)))
+            logger.warning("%s: not understood: %s", self.category, truncate(str(fault)))
             return
         followed = self.topics.get(frame.topic)
         if followed is None:
@@ -300,7 +300,7 @@ class TopicFeed:
             return
         self._had_exchange = True
         if self.state is FeedState.STALE and time.monotonic() - self._stale_at < UNDER_WAY:
-            followed.upstream_changed(is_down=True)
+            followed.on_upstream_changed(is_down=True)
         self._is_held = True
         try:
             await self._on_message(followed, frame, trades)
@@ -339,7 +339,7 @@ class TopicFeed:
             is_down = word.upstream != "live"
             self._stale_at = time.monotonic()
             for followed in self.topics.values():
-                followed.upstream_changed(is_down=is_down)
+                followed.on_upstream_changed(is_down=is_down)
             self._had_exchange = self._had_exchange or not is_down
             verb = "has lost" if self._had_exchange else "is not connected to"
             self.reason = f"the relay {verb} the exchange" if is_down else ""
@@ -363,7 +363,7 @@ class TopicFeed:
         elif word.error is not None and word.error.code in MOMENTARY:
             self._ask_later(followed, MOMENTARY_RETRY)
         else:
-            words = shown(word.error.message if word.error else "refused")
+            words = truncate(word.error.message if word.error else "refused")
             followed.refuse(words)
             logger.warning("%s was refused: %s", followed.topic, words)
         self._on_change()

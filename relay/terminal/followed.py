@@ -195,7 +195,7 @@ class Followed:
         if self.state is State.LIVE:
             self.state = State.STALE
 
-    def upstream_changed(self, *, is_down: bool) -> None:
+    def on_upstream_changed(self, *, is_down: bool) -> None:
         """Take the word that the relay has lost the exchange, or has it again.
 
         The image stays: where the sequence went on, the next message proves it.

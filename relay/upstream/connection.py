@@ -25,7 +25,7 @@ from websockets.frames import Frame as WireFrame
 from websockets.protocol import Event
 
 from relay.bybit.frames import encode_ping
-from relay.bybit.subscriptions import Ledger
+from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
 from relay.lib.backoff import Backoff
 from relay.lib.proxies import proxy_for, without_secrets
@@ -84,7 +84,7 @@ class _Socket(ClientConnection):
 
 
 class Receiver(Protocol):
-    """What takes the frames of connections: `Supply`, or a recorder."""
+    """What takes the frames of connections: `CategoryUpstream`, or a recorder."""
 
     category: Category
 
@@ -92,7 +92,7 @@ class Receiver(Protocol):
     def is_crowded(self) -> bool:
         """Whether reading should pause."""
 
-    def opened(self, line: Line, now: float) -> Ledger:
+    def opened(self, line: Line, now: float) -> Subscriptions:
         """Note that the connection is open; return what it is to ask for."""
 
     def closed(self, line: Line) -> None:
@@ -195,12 +195,12 @@ class Connection:
         self._ping_interval = ping_interval
         self._door = door
         self._on_envelopes = on_envelopes
-        self._wanted = asyncio.Event()  # the ledger may have requests to send
+        self._wanted = asyncio.Event()  # the subscriptions may have requests to send
         self._last_pong = 0.0
         self._resuming: asyncio.TimerHandle | None = None  # set while the hubs keep up badly
 
     def wake(self) -> None:
-        """Say that the ledger may have something to send."""
+        """Say that the subscriptions may have something to send."""
         self._wanted.set()
 
     async def run(self) -> None:
@@ -246,12 +246,12 @@ class Connection:
     async def _live(self, socket: _Socket) -> bool:
         """Serve an open connection; return whether it was given up for silence."""
         async with socket:
-            ledger = self._supply.opened(self._line, time.monotonic())
+            subscriptions = self._supply.opened(self._line, time.monotonic())
             self._on_envelopes()
             self._last_pong = time.monotonic()
             socket.on_binary = self._supply.binary
-            socket.on_text = functools.partial(self._take, socket, ledger)
-            speaking = asyncio.create_task(self._speak(socket, ledger))
+            socket.on_text = functools.partial(self._take, socket, subscriptions)
+            speaking = asyncio.create_task(self._speak(socket, subscriptions))
             try:
                 await socket.wait_closed()
                 return speaking.done() and not speaking.cancelled() and speaking.result()
@@ -262,7 +262,7 @@ class Connection:
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
 
-    def _take(self, socket: ClientConnection, ledger: Ledger, text: bytes) -> None:
+    def _take(self, socket: ClientConnection, subscriptions: Subscriptions, text: bytes) -> None:
         """Take one message of the exchange."""
         try:
             if self._supply.frame(self._line, text, time.monotonic()):
@@ -271,7 +271,7 @@ class Connection:
             logger.exception("%s: a message could not be handled", self._supply.category)
             socket.transport.abort()
             return
-        if ledger.has_work:
+        if subscriptions.has_work:
             self._wanted.set()
         self._on_envelopes()
         if self._supply.is_crowded and socket.transport.is_reading():
@@ -289,7 +289,7 @@ class Connection:
 
         self._resuming = asyncio.get_running_loop().call_later(CROWDED_PAUSE, resume)
 
-    async def _speak(self, socket: ClientConnection, ledger: Ledger) -> bool:
+    async def _speak(self, socket: ClientConnection, subscriptions: Subscriptions) -> bool:
         """Send pings and requests; return True when the exchange has fallen silent.
 
         The connection is aborted then, and also when this fails.
@@ -303,13 +303,13 @@ class Connection:
                     return True
                 if now >= next_ping:
                     next_ping = now + self._ping_interval
-                    await socket.send(encode_ping(ledger.next_request_id()), text=True)
-                for request in ledger.requests(now):
+                    await socket.send(encode_ping(subscriptions.next_request_id()), text=True)
+                for request in subscriptions.requests(now):
                     logger.debug("%s: %s", self._supply.category, request)
                     await socket.send(request, text=True)
                 self._wanted.clear()
                 dead_at = self._last_pong + UNANSWERED_PINGS * self._ping_interval
-                due_at = ledger.due_at(time.monotonic())
+                due_at = subscriptions.due_at(time.monotonic())
                 wake_at = min(next_ping, dead_at, due_at if due_at is not None else next_ping)
                 try:
                     async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):

@@ -27,8 +27,8 @@ from relay.bybit.frames import (
     argument_length,
     decode_frame,
 )
-from relay.bybit.subscriptions import Ledger
-from relay.bybit.topics import Category, Topic, shown
+from relay.bybit.subscriptions import Subscriptions
+from relay.bybit.topics import Category, Topic, truncate
 from relay.lib.clock import wall_ms
 from relay.upstream.supply import Line
 
@@ -195,18 +195,18 @@ class CategoryRecorder:
     @property
     def is_live(self) -> bool:
         """Whether all its connections are open."""
-        return all(line.ledger is not None for line in self.lines)
+        return all(line.subscriptions is not None for line in self.lines)
 
-    def opened(self, line: Line, now: float) -> Ledger:
-        """Note that a connection is open; return its ledger, which wants all its topics."""
+    def opened(self, line: Line, now: float) -> Subscriptions:
+        """Note that a connection is open; return its subscriptions, which want all its topics."""
         topics = [text for text in line.topics if text not in self.refused]
-        line.ledger = Ledger(self.category, topics, now, known=self._confirmed)
+        line.subscriptions = Subscriptions(self.category, topics, now, known=self._confirmed)
         logger.info("%s: connection %d is open", self.category, line.number)
-        return line.ledger
+        return line.subscriptions
 
     def closed(self, line: Line) -> None:
         """Note that a connection broke or could not be made."""
-        line.ledger = None
+        line.subscriptions = None
 
     def frame(self, line: Line, text: bytes, now: float) -> bool:
         """Keep one frame of the exchange as it is; return whether it was a pong."""
@@ -222,17 +222,17 @@ class CategoryRecorder:
         if frame.topic is not None:
             self.messages += 1
             self.size += len(text)
-            if line.ledger is not None:
-                line.ledger.data(frame.topic)
+            if line.subscriptions is not None:
+                line.subscriptions.data(frame.topic)
                 self._confirmed.add(frame.topic)
         elif frame.is_pong:
             return True
-        elif frame.is_ack and line.ledger is not None:
-            for verdict in line.ledger.reply(frame, now, random.random()):
+        elif frame.is_ack and line.subscriptions is not None:
+            for verdict in line.subscriptions.reply(frame, now, random.random()):
                 if verdict.is_confirmed:
                     self._confirmed.add(verdict.topic)
                     continue
-                words = shown(verdict.words)
+                words = truncate(verdict.words)
                 if verdict.is_asked_again:
                     words += "; asking again"
                 elif verdict.topic not in self._confirmed:
@@ -246,7 +246,7 @@ class CategoryRecorder:
 
     def _leave_out(self, why: str, text: bytes) -> None:
         beginning = text[:80].decode(errors="replace")
-        logger.warning("%s: a frame was left out: %s: %r", self.category, shown(why), beginning)
+        logger.warning("%s: a frame was left out: %s: %r", self.category, truncate(why), beginning)
 
 
 class Recorder:

@@ -28,7 +28,7 @@ from relay.telemetry.reports import (
     WorkerReport,
     pack,
 )
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 
 REST = 0.02  # seconds between two words on how many topics are carried
 
@@ -37,7 +37,10 @@ class Reporting:
     """The reports of one worker, and what the others carry."""
 
     def __init__(
-        self, name: str, categories: Iterable[Category], supplies: Mapping[Category, Supply]
+        self,
+        name: str,
+        categories: Iterable[Category],
+        supplies: Mapping[Category, CategoryUpstream],
     ) -> None:
         """Prepare; `listen` and `tell` are to be run.
 

@@ -19,12 +19,12 @@ from relay.bybit.frames import (
     decode_frame,
     decode_topic,
 )
-from relay.bybit.subscriptions import Data, Ledger, Verdict, says_no_such_topic
-from relay.bybit.topics import Category, Topic, shown
+from relay.bybit.subscriptions import Data, Subscriptions, Verdict, says_no_such_topic
+from relay.bybit.topics import Category, Topic, truncate
 from relay.seam import envelopes
-from relay.seam.demand import Interest
+from relay.seam.demand import DemandLeases
 from relay.seam.envelopes import Demand, Envelope, UpstreamState
-from relay.seam.sender import Outcome, TopicStream
+from relay.seam.sender import Outcome, StreamSender
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
 from relay.telemetry.reports import CategoryReport, LineReport, StreamRow
@@ -47,7 +47,7 @@ class Line:
     """One connection of the category and the topics that were given to it.
 
     Attributes:
-        ledger: What the open connection is subscribed to; None while it is not open.
+        subscriptions: What the open connection is subscribed to; None while it is not open.
         characters: What its topics count towards Bybit's limit.
         empty_since: When its last topic left; None while it has any.
         has_failed: Whether the last try to connect failed or the connection broke.
@@ -57,7 +57,7 @@ class Line:
 
     number: int
     topics: dict[str, None] = field(default_factory=dict)
-    ledger: Ledger | None = None
+    subscriptions: Subscriptions | None = None
     characters: int = 0
     empty_since: float | None = None
     has_failed: bool = False
@@ -65,7 +65,7 @@ class Line:
     error: str = ""
 
 
-class Supply:
+class CategoryUpstream:
     """The upstream side of one category.
 
     Attributes:
@@ -85,7 +85,7 @@ class Supply:
         worker: str,
         linger: float,
         max_topics: Callable[[], int],
-        peers: Callable[[], Iterable[Supply]] | None = None,
+        peers: Callable[[], Iterable[CategoryUpstream]] | None = None,
         wall_ms: Callable[[], int],
         random: Callable[[], float],
     ) -> None:
@@ -104,7 +104,7 @@ class Supply:
         self.epoch = epoch
         self.state = UpstreamState.IDLE
         self.since = wall_ms()
-        self.streams: dict[str, TopicStream] = {}
+        self.streams: dict[str, StreamSender] = {}
         self.lines: list[Line] = []
         self.counted = counters.upstream[category]
         self._worker = worker
@@ -113,7 +113,7 @@ class Supply:
         self._peers = peers or (lambda: (self,))
         self._wall_ms = wall_ms
         self._random = random
-        self._interest = Interest()
+        self._leases = DemandLeases()
         self._line_of: dict[str, Line] = {}
         # Topics that the exchange has never confirmed, and the process that asked for each first.
         self._asked_by: dict[str, str] = {}
@@ -138,15 +138,15 @@ class Supply:
         # First what needs no room, and what makes some.
         carried = [text for text in want if text in self.streams]
         if envelope["whole"]:
-            self._interest.renew(process, carried, now)
+            self._leases.renew(process, carried, now)
         else:
-            self._interest.add(process, carried, now)
-            self._interest.drop(process, envelope["drop"], now)
+            self._leases.add(process, carried, now)
+            self._leases.drop(process, envelope["drop"], now)
         for text, position in want.items():
             if text not in self.streams:
                 if not self._admit(text, process, now):
                     continue
-                self._interest.add(process, [text], now)
+                self._leases.add(process, [text], now)
             if position is None or not envelope.get("behind"):
                 self._answer(self.streams[text], position, now)
 
@@ -167,14 +167,14 @@ class Supply:
                 return False
         was_confirmed = text in self._left_at
         offset = self._left_at.pop(text, self._first_offset)
-        self.streams[text] = TopicStream(topic, offset, was_confirmed=was_confirmed)
+        self.streams[text] = StreamSender(topic, offset, was_confirmed=was_confirmed)
         line = self._line_for(text)
         line.topics[text] = None
         line.empty_since = None
         line.characters += argument_length(text)
         self._line_of[text] = line
-        if line.ledger is not None:
-            line.ledger.want(text, is_known=was_confirmed)
+        if line.subscriptions is not None:
+            line.subscriptions.want(text, is_known=was_confirmed)
         if not was_confirmed:
             self._asked_by[text] = process
             self._unconfirmed.setdefault(process, {})[text] = now
@@ -192,11 +192,11 @@ class Supply:
         lingering = [
             (*found, peer)
             for peer in peers
-            if (found := peer._interest.longest_lingering()) is not None
+            if (found := peer._leases.longest_lingering()) is not None
         ]
         if lingering:
             _, text, peer = min(lingering, key=lambda each: each[0])
-            peer._interest.let_go(text)
+            peer._leases.let_go(text)
             peer._release(text, now)
             return True
         asked = [
@@ -216,7 +216,7 @@ class Supply:
     def _turn_away(self, topic: Topic) -> None:
         """Tell the hubs that there is no room for a topic."""
         words = "the relay carries as many topics as it may"
-        log.note("too_many_topics", words, category=self.category, topic=topic.text)
+        log.record("too_many_topics", words, category=self.category, topic=topic.text)
         self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
 
     def _settle_asker(self, text: str) -> None:
@@ -239,7 +239,7 @@ class Supply:
         self.lines.append(line)
         return line
 
-    def _answer(self, stream: TopicStream, position: list[int] | None, now: float) -> None:
+    def _answer(self, stream: StreamSender, position: list[int] | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""
         due = stream.settled
         if not stream.topic.is_events:  # what it has of an earlier stream of the topic is stale
@@ -257,7 +257,7 @@ class Supply:
         elif position is None and stream.is_confirmed:
             self._put(envelopes.confirmed(stream.topic.group, self.epoch))
 
-    def _put_base(self, stream: TopicStream) -> None:
+    def _put_base(self, stream: StreamSender) -> None:
         """Send the state to the hubs, at once or when a crossed book has healed."""
         stream.owes_base = stream.is_crossed
         if stream.owes_base:
@@ -269,26 +269,26 @@ class Supply:
 
     # ---- the exchange ----
 
-    def opened(self, line: Line, now: float) -> Ledger:
-        """Note that a connection is open; return its ledger, which wants all its topics."""
+    def opened(self, line: Line, now: float) -> Subscriptions:
+        """Note that a connection is open; return its subscriptions, which want all its topics."""
         known = {text for text in line.topics if self.streams[text].was_confirmed}
-        line.ledger = Ledger(self.category, line.topics, now, known=known)
+        line.subscriptions = Subscriptions(self.category, line.topics, now, known=known)
         self.counted.reconnects += line.has_failed
         if line.has_failed:
             self._refused.clear()  # what was refused just before may have been the exchange's fault
         line.has_failed = False
         line.since = self._wall_ms()
-        log.note("connection", f"connection {line.number} opened", category=self.category)
+        log.record("connection", f"connection {line.number} opened", category=self.category)
         self._refresh_state()
-        return line.ledger
+        return line.subscriptions
 
     def closed(self, line: Line) -> None:
         """Note that a connection broke or could not be made; its topics are stale."""
-        if line.ledger is not None or not line.has_failed:
+        if line.subscriptions is not None or not line.has_failed:
             line.since = self._wall_ms()
             words = f"connection {line.number} broke: {line.error}"
-            log.note("connection", words, category=self.category)
-        line.ledger = None
+            log.record("connection", words, category=self.category)
+        line.subscriptions = None
         line.has_failed = True
         self.counted.breaks += 1
         if not line.topics and line in self.lines:
@@ -312,8 +312,8 @@ class Supply:
             return False
         if frame.is_pong:
             return True
-        if frame.is_ack and line.ledger is not None:
-            self._decide(line.ledger.reply(frame, now, self._random()), now)
+        if frame.is_ack and line.subscriptions is not None:
+            self._decide(line.subscriptions.reply(frame, now, self._random()), now)
         else:
             self._ignore(text, "neither a topic nor an answer")
         return False
@@ -324,13 +324,13 @@ class Supply:
 
     def _message(self, line: Line, frame: Frame, text: bytes, now: float) -> None:
         name = frame.topic or ""
-        stream, ledger = self.streams.get(name), line.ledger
-        if stream is None or ledger is None or self._line_of[name] is not line:
+        stream, subscriptions = self.streams.get(name), line.subscriptions
+        if stream is None or subscriptions is None or self._line_of[name] is not line:
             # Data on its way while a topic is being unsubscribed, or moves, is no fault.
-            if ledger is None or name not in ledger:
-                self._ignore(text, f"a topic that was not asked for: {shown(name)}")
+            if subscriptions is None or name not in subscriptions:
+                self._ignore(text, f"a topic that was not asked for: {truncate(name)}")
             return
-        data = ledger.data(name)
+        data = subscriptions.data(name)
         if data is Data.OUTDATED:
             return  # what follows it will be missing: the stream goes on from the next ack
         if data is Data.CONFIRMING:
@@ -354,11 +354,11 @@ class Supply:
         elif outcome is Outcome.BROKEN:
             self._broke(stream, was_live=was_live)
 
-    def _broke(self, stream: TopicStream, *, was_live: bool) -> None:
+    def _broke(self, stream: StreamSender, *, was_live: bool) -> None:
         """Tell that a topic needs a new snapshot."""
         self.counted.gaps += 1
-        logger.warning("%s needs a new snapshot: %s", stream.topic, shown(stream.fault))
-        log.note("gap", stream.fault, category=self.category, topic=stream.topic.text)
+        logger.warning("%s needs a new snapshot: %s", stream.topic, truncate(stream.fault))
+        log.record("gap", stream.fault, category=self.category, topic=stream.topic.text)
         if was_live:
             self._put_stale(stream)
 
@@ -402,9 +402,9 @@ class Supply:
                 self.category,
                 len(put_off),
                 text,
-                shown(words),
+                truncate(words),
             )
-            log.note(
+            log.record(
                 "refused", f"for now: {words[:WORDS_KEPT]}", category=self.category, topic=text
             )
         for verdict in verdicts:
@@ -415,7 +415,7 @@ class Supply:
             else:
                 self._refuse(verdict.topic, verdict.words, now)
 
-    def _interrupt(self, stream: TopicStream | None) -> None:
+    def _interrupt(self, stream: StreamSender | None) -> None:
         """Note that the exchange sends nothing of a topic until it is subscribed anew."""
         if stream is not None:
             was_live = stream.is_live
@@ -426,8 +426,8 @@ class Supply:
     def _refuse(self, text: str, words: str, now: float) -> None:
         words = words[:WORDS_KEPT]
         self.counted.refusals += 1
-        logger.warning("the exchange refused %s:%s: %r", self.category, text, shown(words))
-        log.note("refused", words, category=self.category, topic=text)
+        logger.warning("the exchange refused %s:%s: %r", self.category, text, truncate(words))
+        log.record("refused", words, category=self.category, topic=text)
         stream = self.streams.get(text)
         was_confirmed = text in self._left_at if stream is None else stream.was_confirmed
         if says_no_such_topic(words) and not was_confirmed:
@@ -456,20 +456,20 @@ class Supply:
             "%d frames of %s were not understood, the last: %s: %r",
             self.counted.not_understood,
             self.category,
-            shown(words),
+            truncate(words),
             text[:80].decode(errors="replace"),
             exc_info=fault,
         )
 
     # ---- time ----
 
-    def excuse(self, now: float) -> None:
+    def extend_leases(self, now: float) -> None:
         """Note that demand cannot be heard: what was wanted last is kept."""
-        self._interest.excuse(now)
+        self._leases.extend_leases(now)
 
     def tick(self, now: float) -> None:
         """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
-        for text in self._interest.expire(now, self._linger):
+        for text in self._leases.expire(now, self._linger):
             self._release(text, now)
         for line in list(self.lines):
             if line.empty_since is not None and now - line.empty_since >= LINE_LINGER:
@@ -481,10 +481,10 @@ class Supply:
         for text, stream in self.streams.items():
             if stream.stays_crossed(now):
                 self._broke(stream, was_live=True)
-            ledger = self._line_of[text].ledger
-            if ledger is not None and stream.is_resync_due(now):
+            subscriptions = self._line_of[text].subscriptions
+            if subscriptions is not None and stream.is_resync_due(now):
                 self.counted.resyncs += 1
-                ledger.resync(text)
+                subscriptions.resync(text)
                 stream.resynced(now, self._random())
 
     def resync(self, text: str, now: float) -> None:
@@ -497,7 +497,7 @@ class Supply:
             return
         was_live = stream.is_live
         if stream.ask_anew(now):
-            log.note("resync", "asked for by an operator", category=self.category, topic=text)
+            log.record("resync", "asked for by an operator", category=self.category, topic=text)
             if was_live:
                 self._put_stale(stream)
 
@@ -509,7 +509,7 @@ class Supply:
                 "state": _state_of(line),
                 "since": line.since,
                 "topics": len(line.topics),
-                "confirmed": 0 if line.ledger is None else line.ledger.confirmed(),
+                "confirmed": 0 if line.subscriptions is None else line.subscriptions.confirmed(),
                 "error": line.error,
             }
             for line in self.lines
@@ -520,7 +520,7 @@ class Supply:
             "state": self.state.value,
             "since": self.since,
             "topics": len(self.streams),
-            "wanted": self._interest.wanted(),
+            "wanted": self._leases.wanted(),
             "confirmed": sum(line["confirmed"] for line in connections),
             "messages": self.counted.messages,
             "connections": connections,
@@ -557,9 +557,9 @@ class Supply:
         line = self._line_of.pop(text)
         line.topics.pop(text, None)
         line.characters -= argument_length(text)
-        if line.ledger is not None:
-            line.ledger.unwant(text)
-        if not line.topics and line.ledger is None:
+        if line.subscriptions is not None:
+            line.subscriptions.unwant(text)
+        if not line.topics and line.subscriptions is None:
             self.lines.remove(line)  # a connection that nobody wants is not opened
         elif not line.topics:
             line.empty_since = now
@@ -574,10 +574,10 @@ class Supply:
     def _refresh_state(self) -> None:
         if not self.streams:
             state = UpstreamState.IDLE
-        elif all(line.ledger is not None for line in self.lines):
+        elif all(line.subscriptions is not None for line in self.lines):
             state = UpstreamState.LIVE
         elif any(line.has_failed for line in self.lines):
-            is_any_open = any(line.ledger is not None for line in self.lines)
+            is_any_open = any(line.subscriptions is not None for line in self.lines)
             state = UpstreamState.PARTIAL if is_any_open else UpstreamState.DOWN
         elif self.state is UpstreamState.LIVE:
             return  # a further connection is being opened; the others work
@@ -617,7 +617,7 @@ class Supply:
         """Whether `take_envelopes` would return anything."""
         return bool(self._outbox)
 
-    def _publish(self, stream: TopicStream, after: int, text: bytes) -> None:
+    def _publish(self, stream: StreamSender, after: int, text: bytes) -> None:
         group = stream.topic.group
         waiting = self._outbox.get(group)
         if (
@@ -631,7 +631,7 @@ class Supply:
         else:
             self._put(envelopes.publication(group, self.epoch, after, text), len(text))
 
-    def _put_stale(self, stream: TopicStream) -> None:
+    def _put_stale(self, stream: StreamSender) -> None:
         self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset))
         stream.mark_stale()
 
@@ -662,6 +662,6 @@ class Supply:
 
 
 def _state_of(line: Line) -> str:
-    if line.ledger is not None:
+    if line.subscriptions is not None:
         return "live"
     return "down" if line.has_failed else "connecting"

@@ -1,7 +1,8 @@
 """The upstream worker: carries demand, frames and envelopes for the categories it leads.
 
-It decides nothing: `Supply` does, and `leadership` says who serves. It runs as a process of its
-own (`run_upstream`), any number of times, or inside the web process where there is no Redis.
+It decides nothing: `CategoryUpstream` does, and `leadership` says who serves. It runs as a
+process of its own (`run_upstream`), any number of times, or inside the web process where there
+is no Redis.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from relay import conf
 from relay.bybit.topics import Category
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, end, repeat
+from relay.lib.tasks import PATIENCE, cancel_all, run_forever
 from relay.seam import envelopes
 from relay.seam.envelopes import UnknownEnvelope, UpstreamState
 from relay.telemetry.events import log
@@ -31,19 +32,23 @@ from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
 from relay.upstream.reporting import Reporting
-from relay.upstream.supply import Line, Supply
+from relay.upstream.supply import CategoryUpstream, Line
 
 logger = logging.getLogger(__name__)
 
 TICK = 0.1  # seconds between looks at what is due
-STOPPED = 1.0  # seconds between ticks, after which this process was stopped and heard nobody
+SUSPENDED_AFTER = (
+    1.0  # seconds between ticks, after which this process was stopped and heard nobody
+)
 DEAF_LIMIT = 60.0  # seconds without Redis for which topics are kept, demand or not
 
 
 class _Term:
     """One category for as long as this worker leads it: its supply and the tasks that serve it."""
 
-    def __init__(self, worker: UpstreamWorker, supply: Supply, leadership: Leadership) -> None:
+    def __init__(
+        self, worker: UpstreamWorker, supply: CategoryUpstream, leadership: Leadership
+    ) -> None:
         settings = conf.current()
         self.supply = supply
         self._url = f"{settings.upstream_url}/{supply.category}"
@@ -63,17 +68,17 @@ class _Term:
         steps = {"listen": self._listen, "publish": self._publish, "tick": self._tick}
         async with self._group:
             tasks = [
-                self._start(repeat(step, f"{self.supply.category}: {name}"), name)
+                self._start(run_forever(step, f"{self.supply.category}: {name}"), name)
                 for name, step in steps.items()
             ]
             try:
                 words = await self._leadership.keep()
                 logger.warning("%s: stands by, for %s", self.supply.category, words)
                 words = f"{self._worker.name} stands by, for {words}"
-                log.note("leader", words, category=self.supply.category)
+                log.record("leader", words, category=self.supply.category)
             finally:
-                await end(tasks)  # first: they are what makes connections
-                await end([task for _, task in self._connections.values()])
+                await cancel_all(tasks)  # first: they are what makes connections
+                await cancel_all([task for _, task in self._connections.values()])
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self._group.create_task(work, name=f"upstream {self.supply.category} {name}")
@@ -118,13 +123,13 @@ class _Term:
         next_beat = sure_at = ticked_at = time.monotonic()
         while True:
             now = time.monotonic()
-            was_stopped, ticked_at = now - ticked_at > STOPPED, now
+            was_stopped, ticked_at = now - ticked_at > SUSPENDED_AFTER, now
             if was_stopped:
-                self.supply.excuse(now)
+                self.supply.extend_leases(now)
             if not self._leadership.is_in_doubt:
                 sure_at = now
             elif now - sure_at < DEAF_LIMIT:
-                self.supply.excuse(now)
+                self.supply.extend_leases(now)
             self.supply.tick(now)
             if now >= next_beat:
                 next_beat = now + envelopes.BEAT
@@ -190,7 +195,7 @@ class UpstreamWorker:
         self.layer = get_channel_layer()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.categories = tuple(categories)
-        self.supplies: dict[Category, Supply] = {}
+        self.supplies: dict[Category, CategoryUpstream] = {}
         self.connects = Connects(conf.current().upstream_url)
         self._reporting = Reporting(self.name, self.categories, self.supplies)
 
@@ -208,7 +213,9 @@ class UpstreamWorker:
             async with asyncio.TaskGroup() as group:
                 steps = {"hear": self._reporting.listen, "report": self._reporting.tell}
                 for name, step in steps.items():
-                    group.create_task(repeat(step, f"upstream: {name}"), name=f"upstream {name}")
+                    group.create_task(
+                        run_forever(step, f"upstream: {name}"), name=f"upstream {name}"
+                    )
                 for category in self.categories:
                     lead: Leadership = (
                         AloneLeadership(wall_ms)
@@ -229,8 +236,8 @@ class UpstreamWorker:
         while True:
             epoch = await lead.win()
             logger.info("%s: leads, epoch %d", category, epoch)
-            log.note("leader", f"{self.name} leads, epoch {epoch}", category=category)
-            supply = self.supplies[category] = Supply(
+            log.record("leader", f"{self.name} leads, epoch {epoch}", category=category)
+            supply = self.supplies[category] = CategoryUpstream(
                 category,
                 epoch=epoch,
                 worker=self.name,

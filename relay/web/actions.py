@@ -86,7 +86,7 @@ class Action:
             change_message=message,
         )
         topic = {} if target.topic is None else target.fields
-        log.note("operator", f"{user.get_username()}: {message}", **topic)
+        log.record("operator", f"{user.get_username()}: {message}", **topic)
         return message
 
 

@@ -1,6 +1,6 @@
 """The WebSocket consumers: Channels' side of a client.
 
-They translate and nothing more: a message of Channels becomes a call of `Client`. They take
+They translate and nothing more: a message of Channels becomes a call of `ClientSession`. They take
 no channel of their own (the hub is the one member of each group) and read their messages in
 a plain loop, because the stock dispatch starts a task and asks for a thread per message.
 """
@@ -28,7 +28,7 @@ from relay.downstream.session import (
     CLOSE_FULL,
     CLOSE_NOT_FOUND,
     CLOSE_SHUTTING_DOWN,
-    Client,
+    ClientSession,
 )
 from relay.telemetry.counters import counters
 from relay.web import process as web_process
@@ -55,7 +55,9 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         headers = dict(scope["headers"])
         address = client_address(scope, headers)
         user_agent = sys.intern(headers.get(b"user-agent", b"")[:USER_AGENT_KEPT].decode("latin1"))
-        client = Client(process.runner.hub, self.door, address=address, user_agent=user_agent)
+        client = ClientSession(
+            process.runner.hub, self.door, address=address, user_agent=user_agent
+        )
         outbound = make_outbound(
             send,
             client,
@@ -85,7 +87,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 client.gone()
 
     def _welcome(
-        self, process: WebProcess, client: Client, scope: Any, headers: dict[bytes, bytes]
+        self, process: WebProcess, client: ClientSession, scope: Any, headers: dict[bytes, bytes]
     ) -> None:
         """Let a client in, or close it and say why."""
         if not is_welcome(headers):
@@ -104,7 +106,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 process.add(client)
                 counters.connections[self.door.value] += 1
 
-    async def _read(self, client: Client, receive: Any) -> None:
+    async def _read(self, client: ClientSession, receive: Any) -> None:
         """Take messages until the end; past Daphne they come another way, and only the end here."""
         while True:
             message = await receive()

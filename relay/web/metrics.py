@@ -54,7 +54,7 @@ def _counted() -> Iterator[Metric]:
     )
     yield counts(
         "closes",
-        "Client connections that ended, by close code; 0: a code that clients made up.",
+        "ClientSession connections that ended, by close code; 0: a code that clients made up.",
         "code",
         [(code, known.closes[code]) for code in sorted({*CLOSE_CODES, *list(known.closes)})],
     )

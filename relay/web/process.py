@@ -19,8 +19,8 @@ from collections import Counter
 from relay import conf
 from relay.downstream.outbound import daphne_connections, trial
 from relay.downstream.runner import HubRunner
-from relay.downstream.session import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, Client
-from relay.lib.tasks import end, repeat
+from relay.downstream.session import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, ClientSession
+from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
 from relay.telemetry.loop_lag import watch_loop
 from relay.upstream.worker import UpstreamWorker
@@ -61,18 +61,18 @@ class WebProcess:
     """
 
     def __init__(self) -> None:
-        self.clients: dict[Client, None] = {}  # in the order in which they came
+        self.clients: dict[ClientSession, None] = {}  # in the order in which they came
         self.runner = HubRunner()
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
-        self._backlogged: set[Client] = set()
+        self._backlogged: set[ClientSession] = set()
         self.ways: Counter[tuple[str, str]] = Counter()
         self.live = LiveService(self.runner, self.clients, self._backlogged)
         self._addresses: Counter[str] = Counter()
         self._unfrozen = 0  # clients
         self._last_frozen = 0  # the number of the last client that was frozen
-        self._gone: weakref.WeakSet[Client] = weakref.WeakSet()
-        self._gone_before: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._gone: weakref.WeakSet[ClientSession] = weakref.WeakSet()
+        self._gone_before: weakref.WeakSet[ClientSession] = weakref.WeakSet()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -92,7 +92,7 @@ class WebProcess:
             warn_of_siblings(conf.current().upstream_url)
             steps["embedded worker"] = self.worker.run
         self._tasks += [
-            loop.create_task(repeat(step, name), name=name) for name, step in steps.items()
+            loop.create_task(run_forever(step, name), name=name) for name, step in steps.items()
         ]
 
     def has_place(self, address: str | None) -> bool:
@@ -104,11 +104,11 @@ class WebProcess:
             return True
         return self._addresses[counted_as(address)] < settings.max_connections_per_address
 
-    def backlogged(self) -> list[Client]:
+    def backlogged(self) -> list[ClientSession]:
         """Return the clients whose sockets have not accepted everything. Safe from any thread."""
         return list(self._backlogged)
 
-    def add(self, client: Client) -> None:
+    def add(self, client: ClientSession) -> None:
         """Count a client in."""
         self.clients[client] = None
         client.backlogged_in = self._backlogged
@@ -119,7 +119,7 @@ class WebProcess:
         if self._unfrozen >= FREEZE_AFTER:
             self._freeze(client.number)
 
-    def remove(self, client: Client) -> None:
+    def remove(self, client: ClientSession) -> None:
         """Count a client out, once."""
         if client not in self.clients:
             return
@@ -165,7 +165,7 @@ class WebProcess:
         """Say goodbye to the clients and end everything, within four seconds."""
         self.refuse_newcomers()
         await self._say_goodbye()
-        await end(self._tasks)
+        await cancel_all(self._tasks)
         await self.live.stop()
         await self.runner.stop()
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from relay.ops.last_reports import TopicKey
-from relay.ops.overview import Picture
+from relay.ops.overview import Overview
 from relay.ops.topic_table import Page
 from relay.web import process as web_process
 
@@ -19,7 +19,7 @@ def picture(page: Page | None = None) -> dict[str, Any]:
     """
     process = web_process.existing()
     if process is None:
-        return Picture().show({}, page, 0.0)
+        return Overview().show({}, page, 0.0)
     return process.live.show(page)
 
 
@@ -30,6 +30,6 @@ def live_readers() -> dict[TopicKey, int]:
 
 
 def history() -> dict[str, list[float]]:
-    """Return the totals of the last minutes (see `Picture.history`). Safe from any thread."""
+    """Return the totals of the last minutes (see `Overview.history`). Safe from any thread."""
     process = web_process.existing()
     return {} if process is None else process.live.picture.history()

@@ -23,7 +23,7 @@ from relay.bybit.subscriptions import (
     REQUESTS_IN_FLIGHT,
     REQUESTS_PER_SECOND,
     Data,
-    Ledger,
+    Subscriptions,
     Verdict,
     says_no_such_topic,
 )
@@ -40,19 +40,19 @@ from tests.builders import (
 Asked = tuple[str, str, list[str]]
 
 
-def ledger_of(*topics: str, category: Category = Category.LINEAR) -> Ledger:
-    return Ledger(category, topics, 0.0)
+def ledger_of(*topics: str, category: Category = Category.LINEAR) -> Subscriptions:
+    return Subscriptions(category, topics, 0.0)
 
 
-def asked(ledger: Ledger, now: float = 0.0) -> list[Asked]:
+def asked(subscriptions: Subscriptions, now: float = 0.0) -> list[Asked]:
     """Return the requests that are due, as (id, op, args)."""
-    bodies = [json.loads(request) for request in ledger.requests(now)]
+    bodies = [json.loads(request) for request in subscriptions.requests(now)]
     return [(body["req_id"], body["op"], body["args"]) for body in bodies]
 
 
-def told(ledger: Ledger, text: bytes, now: float = 0.0) -> list[Verdict]:
-    """Have the ledger read an answer."""
-    return ledger.reply(frame(text), now, 0.0)
+def told(subscriptions: Subscriptions, text: bytes, now: float = 0.0) -> list[Verdict]:
+    """Have the subscriptions read an answer."""
+    return subscriptions.reply(frame(text), now, 0.0)
 
 
 def confirmed(*topics: str) -> list[Verdict]:
@@ -63,25 +63,25 @@ def refused(topic: str, words: str, *, is_asked_again: bool = False) -> Verdict:
     return Verdict(topic, is_confirmed=False, words=words, is_asked_again=is_asked_again)
 
 
-def settled(*topics: str) -> Ledger:
-    """Return a ledger whose topics the exchange has confirmed."""
-    ledger = ledger_of(*topics)
-    assert asked(ledger) == [("1", "subscribe", list(topics))]
-    assert told(ledger, ack("1")) == confirmed(*topics)
-    assert asked(ledger) == []
-    return ledger
+def settled(*topics: str) -> Subscriptions:
+    """Return a subscriptions whose topics the exchange has confirmed."""
+    subscriptions = ledger_of(*topics)
+    assert asked(subscriptions) == [("1", "subscribe", list(topics))]
+    assert told(subscriptions, ack("1")) == confirmed(*topics)
+    assert asked(subscriptions) == []
+    return subscriptions
 
 
 # ---- what is asked for ----
 
 
 def test_a_new_connection_subscribes_everything_wanted() -> None:
-    ledger = ledger_of("a", "b")
-    assert asked(ledger) == [("1", "subscribe", ["a", "b"])]
-    assert ledger.confirmed() == 0
-    assert told(ledger, ack("1")) == confirmed("a", "b")
-    assert (ledger.confirmed(), asked(ledger)) == (2, [])
-    assert (ledger.has_work, ledger.due_at(0)) == (False, None)
+    subscriptions = ledger_of("a", "b")
+    assert asked(subscriptions) == [("1", "subscribe", ["a", "b"])]
+    assert subscriptions.confirmed() == 0
+    assert told(subscriptions, ack("1")) == confirmed("a", "b")
+    assert (subscriptions.confirmed(), asked(subscriptions)) == (2, [])
+    assert (subscriptions.has_work, subscriptions.due_at(0)) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -101,113 +101,113 @@ def test_batches_respect_the_limit_of_the_category(category: Category, limit: in
 
 
 def test_request_ids_count_up_and_pings_share_them() -> None:
-    ledger = settled("a")
-    ledger.want("b")
-    assert ledger.next_request_id() == "2"
-    assert asked(ledger) == [("3", "subscribe", ["b"])]
+    subscriptions = settled("a")
+    subscriptions.want("b")
+    assert subscriptions.next_request_id() == "2"
+    assert asked(subscriptions) == [("3", "subscribe", ["b"])]
 
 
 def test_an_unwanted_topic_is_unsubscribed_once() -> None:
-    ledger = settled("a", "b")
-    ledger.unwant("a")
-    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
-    ledger.unwant("a")
-    assert asked(ledger) == []
-    assert told(ledger, ack("2", "unsubscribe")) == []
-    assert (asked(ledger), ledger.confirmed()) == ([], 1)
+    subscriptions = settled("a", "b")
+    subscriptions.unwant("a")
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a"])]
+    subscriptions.unwant("a")
+    assert asked(subscriptions) == []
+    assert told(subscriptions, ack("2", "unsubscribe")) == []
+    assert (asked(subscriptions), subscriptions.confirmed()) == ([], 1)
 
 
 def test_a_topic_that_was_not_yet_asked_for_is_dropped_without_a_word() -> None:
-    ledger = ledger_of("a")
-    ledger.unwant("a")
-    assert (asked(ledger), ledger.due_at(0)) == ([], None)
-    ledger.unwant("stranger")
-    assert asked(ledger) == []
+    subscriptions = ledger_of("a")
+    subscriptions.unwant("a")
+    assert (asked(subscriptions), subscriptions.due_at(0)) == ([], None)
+    subscriptions.unwant("stranger")
+    assert asked(subscriptions) == []
 
 
 def test_a_topic_unwanted_while_its_ack_is_pending_leaves_after_the_ack() -> None:
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    ledger.unwant("a")
-    assert asked(ledger) == []
-    told(ledger, ack("1"))
-    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    subscriptions.unwant("a")
+    assert asked(subscriptions) == []
+    told(subscriptions, ack("1"))
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a"])]
 
 
 def test_a_topic_wanted_again_while_it_leaves_is_subscribed_again() -> None:
-    ledger = settled("a")
-    ledger.unwant("a")
-    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
-    ledger.want("a")
-    assert asked(ledger) == []
-    told(ledger, ack("2", "unsubscribe"))
-    assert asked(ledger) == [("3", "subscribe", ["a"])]
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a"])]
+    subscriptions.want("a")
+    assert asked(subscriptions) == []
+    told(subscriptions, ack("2", "unsubscribe"))
+    assert asked(subscriptions) == [("3", "subscribe", ["a"])]
 
 
 def test_a_topic_wanted_again_before_it_could_leave_is_subscribed_anew() -> None:
     """Whoever wants it now has seen no snapshot, and only a new subscription sends one."""
-    ledger = settled("a")
-    ledger.unwant("a")
-    ledger.want("a")
-    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
-    told(ledger, ack("2", "unsubscribe"))
-    assert asked(ledger) == [("3", "subscribe", ["a"])]
-    assert told(ledger, ack("3")) == confirmed("a")
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    subscriptions.want("a")
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a"])]
+    told(subscriptions, ack("2", "unsubscribe"))
+    assert asked(subscriptions) == [("3", "subscribe", ["a"])]
+    assert told(subscriptions, ack("3")) == confirmed("a")
 
 
 def test_wanting_twice_asks_once() -> None:
-    ledger = settled("a")
-    ledger.want("a")
-    assert asked(ledger) == []
+    subscriptions = settled("a")
+    subscriptions.want("a")
+    assert asked(subscriptions) == []
 
 
 def test_a_resync_unsubscribes_and_subscribes() -> None:
-    ledger = settled("a", "b")
-    ledger.resync("a")
-    ledger.resync("a")
-    ledger.resync("stranger")
-    assert asked(ledger) == [("2", "unsubscribe", ["a"])]
-    assert told(ledger, ack("2", "unsubscribe")) == []
-    assert asked(ledger) == [("3", "subscribe", ["a"])]
-    assert told(ledger, ack("3")) == confirmed("a")
-    assert asked(ledger) == []
+    subscriptions = settled("a", "b")
+    subscriptions.resync("a")
+    subscriptions.resync("a")
+    subscriptions.resync("stranger")
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a"])]
+    assert told(subscriptions, ack("2", "unsubscribe")) == []
+    assert asked(subscriptions) == [("3", "subscribe", ["a"])]
+    assert told(subscriptions, ack("3")) == confirmed("a")
+    assert asked(subscriptions) == []
 
 
 def test_a_topic_that_is_not_yet_subscribed_needs_no_resync() -> None:
-    ledger = ledger_of("a")
-    assert asked(ledger) == [("1", "subscribe", ["a"])]
-    ledger.resync("a")
-    told(ledger, ack("1"))
-    assert asked(ledger) == []
+    subscriptions = ledger_of("a")
+    assert asked(subscriptions) == [("1", "subscribe", ["a"])]
+    subscriptions.resync("a")
+    told(subscriptions, ack("1"))
+    assert asked(subscriptions) == []
 
 
 # ---- what is answered ----
 
 
 def test_data_before_the_ack_confirms_its_topic_and_the_ack_the_others() -> None:
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    assert [ledger.data(topic) for topic in ("a", "a", "stranger")] == [
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    assert [subscriptions.data(topic) for topic in ("a", "a", "stranger")] == [
         Data.CONFIRMING,
         Data.EXPECTED,
         Data.EXPECTED,
     ]
-    assert told(ledger, ack("1")) == confirmed("b")
+    assert told(subscriptions, ack("1")) == confirmed("b")
 
 
 def test_a_confirmation_that_nobody_wants_any_more_is_not_told() -> None:
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    ledger.unwant("a")
-    assert told(ledger, ack("1")) == confirmed("b")
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    subscriptions.unwant("a")
+    assert told(subscriptions, ack("1")) == confirmed("b")
 
 
 def test_those_before_the_named_topic_are_asked_for_together_and_those_after_it_in_halves() -> None:
-    ledger = ledger_of("a", "b", "bad", "c", "d", "e")
-    asked(ledger)
+    subscriptions = ledger_of("a", "b", "bad", "c", "d", "e")
+    asked(subscriptions)
     words = unknown_topic("bad")
-    assert told(ledger, refusal("1", words)) == [refused("bad", words)]
-    assert sorted(asked(ledger)) == [
+    assert told(subscriptions, refusal("1", words)) == [refused("bad", words)]
+    assert sorted(asked(subscriptions)) == [
         ("2", "subscribe", ["a", "b"]),
         ("3", "subscribe", ["c", "d"]),
         ("4", "subscribe", ["e"]),
@@ -223,18 +223,18 @@ def test_those_before_the_named_topic_are_asked_for_together_and_those_after_it_
     ],
 )
 def test_the_words_of_every_category_name_the_topic(words: str) -> None:
-    ledger = ledger_of("x", "bad", "bad2", "ba")
-    asked(ledger)
-    assert [verdict.topic for verdict in told(ledger, refusal("1", words))] == ["bad"]
+    subscriptions = ledger_of("x", "bad", "bad2", "ba")
+    asked(subscriptions)
+    assert [verdict.topic for verdict in told(subscriptions, refusal("1", words))] == ["bad"]
 
 
 def test_a_refusal_that_names_nobody_is_narrowed_down_to_the_one_to_blame() -> None:
-    ledger, verdicts, requests = ledger_of(*"abcdefgh"), [], 0
-    while due := asked(ledger):
+    subscriptions, verdicts, requests = ledger_of(*"abcdefgh"), [], 0
+    while due := asked(subscriptions):
         for request_id, _, args in due:
             requests += 1
             text = refusal(request_id, "no") if "f" in args else ack(request_id)
-            verdicts += told(ledger, text)
+            verdicts += told(subscriptions, text)
     assert sorted(verdicts, key=lambda verdict: verdict.topic) == [
         refused("f", "no") if topic == "f" else Verdict(topic, is_confirmed=True)
         for topic in "abcdefgh"
@@ -243,81 +243,83 @@ def test_a_refusal_that_names_nobody_is_narrowed_down_to_the_one_to_blame() -> N
 
 
 def test_an_already_subscribed_topic_counts_as_confirmed() -> None:
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    assert told(ledger, refusal("1", already_subscribed("b"))) == confirmed("b")
-    assert asked(ledger) == [("2", "subscribe", ["a"])]
-    assert told(ledger, refusal("2", already_subscribed("a"))) == confirmed("a")
-    assert asked(ledger) == []
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    assert told(subscriptions, refusal("1", already_subscribed("b"))) == confirmed("b")
+    assert asked(subscriptions) == [("2", "subscribe", ["a"])]
+    assert told(subscriptions, refusal("2", already_subscribed("a"))) == confirmed("a")
+    assert asked(subscriptions) == []
 
 
 def test_a_single_topic_that_is_already_subscribed_is_confirmed_without_being_named() -> None:
-    ledger = ledger_of("a")
-    asked(ledger)
-    assert told(ledger, refusal("1", "error:already subscribed")) == confirmed("a")
-    assert asked(ledger) == []
+    subscriptions = ledger_of("a")
+    asked(subscriptions)
+    assert told(subscriptions, refusal("1", "error:already subscribed")) == confirmed("a")
+    assert asked(subscriptions) == []
 
 
 def test_an_unsubscribe_refused_because_there_is_nothing_to_end_ends_the_subscription() -> None:
-    ledger = settled("a")
-    ledger.unwant("a")
-    asked(ledger)
-    assert told(ledger, refusal("2", "error:not subscribed", "unsubscribe")) == []
-    assert (asked(ledger), ledger.due_at(0)) == ([], None)
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    asked(subscriptions)
+    assert told(subscriptions, refusal("2", "error:not subscribed", "unsubscribe")) == []
+    assert (asked(subscriptions), subscriptions.due_at(0)) == ([], None)
 
 
 def test_spot_refusals_without_an_id_are_matched_by_the_topic_they_name() -> None:
     topics = [f"t{number}" for number in range(12)]
-    ledger = ledger_of(*topics, category=Category.SPOT)
-    assert [args for _, _, args in asked(ledger)] == [topics[:10], topics[10:]]
+    subscriptions = ledger_of(*topics, category=Category.SPOT)
+    assert [args for _, _, args in asked(subscriptions)] == [topics[:10], topics[10:]]
     words = "Invalid symbol :[t11]"
-    assert told(ledger, refusal(None, words)) == [refused("t11", words)]
+    assert told(subscriptions, refusal(None, words)) == [refused("t11", words)]
 
 
 def test_a_refusal_without_an_id_and_a_name_is_taken_for_the_oldest_request() -> None:
-    ledger = ledger_of(*[f"t{number}" for number in range(11)], category=Category.SPOT)
-    asked(ledger)
-    assert told(ledger, refusal(None, "args size >10")) == []
-    assert [len(args) for _, _, args in asked(ledger)] == [5, 5]
-    assert told(ledger, ack("2")) == confirmed("t10")
+    subscriptions = ledger_of(*[f"t{number}" for number in range(11)], category=Category.SPOT)
+    asked(subscriptions)
+    assert told(subscriptions, refusal(None, "args size >10")) == []
+    assert [len(args) for _, _, args in asked(subscriptions)] == [5, 5]
+    assert told(subscriptions, ack("2")) == confirmed("t10")
 
 
 def test_option_acks_are_matched_by_their_topics() -> None:
     topics = [f"t{number}" for number in range(201)]
-    ledger = ledger_of(*topics, category=Category.OPTION)
-    asked(ledger)
-    assert told(ledger, command_response(topics[200:])) == confirmed("t200")
-    assert told(ledger, command_response(topics[:200])) == confirmed(*topics[:200])
+    subscriptions = ledger_of(*topics, category=Category.OPTION)
+    asked(subscriptions)
+    assert told(subscriptions, command_response(topics[200:])) == confirmed("t200")
+    assert told(subscriptions, command_response(topics[:200])) == confirmed(*topics[:200])
 
 
 def test_an_option_ack_may_refuse_some_of_its_topics() -> None:
-    ledger = ledger_of("a", "b", category=Category.OPTION)
-    asked(ledger)
+    subscriptions = ledger_of("a", "b", category=Category.OPTION)
+    asked(subscriptions)
     text = command_response(["a"], ["b"]).replace(b'"success":false', b'"success":true')
-    assert told(ledger, text) == [*confirmed("a"), refused("b", "refused: b")]
-    assert asked(ledger) == []
+    assert told(subscriptions, text) == [*confirmed("a"), refused("b", "refused: b")]
+    assert asked(subscriptions) == []
 
 
 def test_an_option_refusal_names_the_topics_that_failed() -> None:
-    ledger = ledger_of("a", "b", "c", category=Category.OPTION)
-    asked(ledger)
-    assert told(ledger, command_response([], ["b"])) == [refused("b", "refused without words")]
-    assert sorted(args for _, _, args in asked(ledger)) == [["a"], ["c"]]
+    subscriptions = ledger_of("a", "b", "c", category=Category.OPTION)
+    asked(subscriptions)
+    assert told(subscriptions, command_response([], ["b"])) == [
+        refused("b", "refused without words")
+    ]
+    assert sorted(args for _, _, args in asked(subscriptions)) == [["a"], ["c"]]
 
 
 @pytest.mark.parametrize("text", [ack("99"), refusal("99", unknown_topic("a")), ack("")])
 def test_an_answer_to_no_request_decides_nothing(text: bytes) -> None:
-    ledger = settled("a")
-    assert told(ledger, text) == []
-    assert (ledger.confirmed(), asked(ledger)) == (1, [])
+    subscriptions = settled("a")
+    assert told(subscriptions, text) == []
+    assert (subscriptions.confirmed(), asked(subscriptions)) == (1, [])
 
 
 def test_a_request_is_answered_once() -> None:
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    told(ledger, ack("1"))
-    assert told(ledger, refusal("1", unknown_topic("a"))) == []
-    assert ledger.confirmed() == 2
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    told(subscriptions, ack("1"))
+    assert told(subscriptions, refusal("1", unknown_topic("a"))) == []
+    assert subscriptions.confirmed() == 2
 
 
 # ---- refusals that are no verdict ----
@@ -329,9 +331,9 @@ BUSY = "Internal Server error"
 class Refusing:
     """An exchange that has topics and refuses them for a while."""
 
-    def __init__(self, ledger: Ledger, words: Callable[[list[str]], str]) -> None:
+    def __init__(self, subscriptions: Subscriptions, words: Callable[[list[str]], str]) -> None:
         """Connect; `words` refuses a batch unless it returns nothing."""
-        self.ledger = ledger
+        self.subscriptions = subscriptions
         self.words = words
         self.now = 0.0
         self.subscribed: dict[str, float] = {}
@@ -343,12 +345,12 @@ class Refusing:
         """Let time pass; the exchange answers after 10 ms."""
         end = self.now + seconds
         while self.now < end:
-            for request_id, op, args in asked(self.ledger, self.now):
+            for request_id, op, args in asked(self.subscriptions, self.now):
                 assert op == "subscribe"
                 self.sent.append(self.now)
                 words = self.words(args)
                 text = refusal(request_id, words) if words else ack(request_id)
-                for verdict in told(self.ledger, text, self.now):
+                for verdict in told(self.subscriptions, text, self.now):
                     if verdict.is_confirmed:
                         self.subscribed[verdict.topic] = self.now
                     elif verdict.is_asked_again:
@@ -379,7 +381,7 @@ def test_topics_that_were_live_are_back_soon_after_the_exchange_accepts_topics_a
     """Refused once or for a while, with any words: none of them says that they are gone."""
     topics = names(count)
     exchange = Refusing(
-        Ledger(Category.LINEAR, topics, 0.0, known=set(topics)),
+        Subscriptions(Category.LINEAR, topics, 0.0, known=set(topics)),
         lambda args: refusal_words(args) if exchange.now <= outage else "",
     )
     exchange.run(outage + LONGEST_PAUSE + 1)
@@ -401,7 +403,7 @@ def test_topics_that_were_live_are_back_soon_after_the_exchange_accepts_topics_a
 def test_words_about_the_moment_are_no_verdict_on_a_new_topic(words: str) -> None:
     topics = names(20)
     exchange = Refusing(
-        Ledger(Category.LINEAR, topics, 0.0), lambda args: words if exchange.now < 1 else ""
+        Subscriptions(Category.LINEAR, topics, 0.0), lambda args: words if exchange.now < 1 else ""
     )
     exchange.run(5)
     assert (set(exchange.subscribed), exchange.refused) == (set(topics), {})
@@ -409,9 +411,11 @@ def test_words_about_the_moment_are_no_verdict_on_a_new_topic(words: str) -> Non
 
 @pytest.mark.parametrize("words", [unknown_topic("a.b"), "Invalid symbol :[a.b]", "no", ""])
 def test_other_words_are_a_verdict_on_a_new_topic(words: str) -> None:
-    ledger = ledger_of("a.b")
-    asked(ledger)
-    assert told(ledger, refusal("1", words)) == [refused("a.b", words or "refused without words")]
+    subscriptions = ledger_of("a.b")
+    asked(subscriptions)
+    assert told(subscriptions, refusal("1", words)) == [
+        refused("a.b", words or "refused without words")
+    ]
 
 
 @pytest.mark.parametrize("refusal_words", [of_the_moment, naming_the_first])
@@ -419,13 +423,15 @@ def test_what_is_refused_for_a_minute_is_given_up(
     refusal_words: Callable[[list[str]], str],
 ) -> None:
     topics = names(200)
-    exchange = Refusing(Ledger(Category.LINEAR, topics, 0.0, known=set(topics)), refusal_words)
+    exchange = Refusing(
+        Subscriptions(Category.LINEAR, topics, 0.0, known=set(topics)), refusal_words
+    )
     exchange.run(REFUSED_LASTINGLY - 1)
     assert exchange.refused == {}
     exchange.run(2 * LONGEST_PAUSE + 2)
     assert set(exchange.refused) == set(topics)
     assert len(exchange.sent) < 60
-    assert exchange.ledger.due_at(exchange.now) is None
+    assert exchange.subscriptions.due_at(exchange.now) is None
 
 
 @pytest.mark.parametrize("bad", [0, 7, 150, 199])
@@ -436,12 +442,12 @@ def test_one_topic_that_is_refused_for_long_does_not_keep_the_others_waiting(
     topics = names(200)
     words = unknown_topic(topics[bad]) if is_named else BUSY
     exchange = Refusing(
-        Ledger(Category.LINEAR, topics, 0.0, known=set(topics)),
+        Subscriptions(Category.LINEAR, topics, 0.0, known=set(topics)),
         lambda args: words if topics[bad] in args else "",
     )
     exchange.run(10)
     assert set(exchange.subscribed) == {*topics} - {topics[bad]}
-    exchange.ledger.want("orderbook.50.NEW")
+    exchange.subscriptions.want("orderbook.50.NEW")
     exchange.run(0.1)
     assert "orderbook.50.NEW" in exchange.subscribed
     assert exchange.refused == {}
@@ -450,59 +456,61 @@ def test_one_topic_that_is_refused_for_long_does_not_keep_the_others_waiting(
 
 
 def test_a_topic_refused_on_its_way_back_from_a_resync_is_asked_for_again() -> None:
-    ledger = settled("a", "b")
-    ledger.resync("a")
-    asked(ledger)
-    told(ledger, ack("2", "unsubscribe"))
-    assert asked(ledger) == [("3", "subscribe", ["a"])]
+    subscriptions = settled("a", "b")
+    subscriptions.resync("a")
+    asked(subscriptions)
+    told(subscriptions, ack("2", "unsubscribe"))
+    assert asked(subscriptions) == [("3", "subscribe", ["a"])]
     words = unknown_topic("a")
-    assert told(ledger, refusal("3", words)) == [refused("a", words, is_asked_again=True)]
-    assert ledger.due_at(0) == FIRST_PAUSE
-    assert asked(ledger, FIRST_PAUSE) == [("4", "subscribe", ["a"])]
-    assert told(ledger, ack("4")) == confirmed("a")
+    assert told(subscriptions, refusal("3", words)) == [refused("a", words, is_asked_again=True)]
+    assert subscriptions.due_at(0) == FIRST_PAUSE
+    assert asked(subscriptions, FIRST_PAUSE) == [("4", "subscribe", ["a"])]
+    assert told(subscriptions, ack("4")) == confirmed("a")
 
 
 def test_the_name_that_a_client_invented_is_not_read_as_a_reason() -> None:
     text = "orderbook.50.RETRY-LATER"
     for words in (f"what is {text}", f"Invalid symbol :[{text}]", unknown_topic(text)):
-        ledger = ledger_of(text)
-        asked(ledger)
-        assert told(ledger, refusal("1", words)) == [refused(text, words)]
+        subscriptions = ledger_of(text)
+        asked(subscriptions)
+        assert told(subscriptions, refusal("1", words)) == [refused(text, words)]
     assert not says_no_such_topic("no good: orderbook.50.INVALIDSYMBOL")
 
 
 def test_a_refusal_of_what_was_confirmed_by_data_is_told() -> None:
     """Whatever that data was, nothing follows it."""
-    ledger = ledger_of("a", "b")
-    asked(ledger)
-    assert ledger.data("a") is Data.CONFIRMING
-    assert told(ledger, refusal("1", BUSY)) == [
+    subscriptions = ledger_of("a", "b")
+    asked(subscriptions)
+    assert subscriptions.data("a") is Data.CONFIRMING
+    assert told(subscriptions, refusal("1", BUSY)) == [
         refused(topic, BUSY, is_asked_again=True) for topic in "ab"
     ]
-    assert asked(ledger, FIRST_PAUSE) == [("2", "subscribe", ["a"])]
+    assert asked(subscriptions, FIRST_PAUSE) == [("2", "subscribe", ["a"])]
 
 
 def test_a_refused_unsubscribe_is_tried_again_each_topic_alone() -> None:
-    ledger = settled("a", "b", "c")
-    ledger.unwant("a")
-    ledger.resync("b")
-    assert asked(ledger) == [("2", "unsubscribe", ["a", "b"])]
-    assert told(ledger, refusal("2", BUSY, "unsubscribe")) == []
-    assert asked(ledger, FIRST_PAUSE / 2) == []
-    assert ledger.data("b") is Data.OUTDATED
-    assert sorted(asked(ledger, FIRST_PAUSE)) == [
+    subscriptions = settled("a", "b", "c")
+    subscriptions.unwant("a")
+    subscriptions.resync("b")
+    assert asked(subscriptions) == [("2", "unsubscribe", ["a", "b"])]
+    assert told(subscriptions, refusal("2", BUSY, "unsubscribe")) == []
+    assert asked(subscriptions, FIRST_PAUSE / 2) == []
+    assert subscriptions.data("b") is Data.OUTDATED
+    assert sorted(asked(subscriptions, FIRST_PAUSE)) == [
         ("3", "unsubscribe", ["a"]),
         ("4", "unsubscribe", ["b"]),
     ]
-    told(ledger, refusal("3", "error:not subscribed,topic:a", "unsubscribe"))
-    told(ledger, ack("4", "unsubscribe"))
-    assert asked(ledger, FIRST_PAUSE) == [("5", "subscribe", ["b"])]
-    assert "a" not in ledger
+    told(subscriptions, refusal("3", "error:not subscribed,topic:a", "unsubscribe"))
+    told(subscriptions, ack("4", "unsubscribe"))
+    assert asked(subscriptions, FIRST_PAUSE) == [("5", "subscribe", ["b"])]
+    assert "a" not in subscriptions
 
 
 def test_what_was_known_is_asked_for_first_and_not_together_with_the_unknown() -> None:
-    ledger = Ledger(Category.LINEAR, ["new", "a", "newer", "b"], 0.0, known={"a", "b"})
-    assert [args for _, _, args in asked(ledger)] == [["a", "b"], ["new", "newer"]]
+    subscriptions = Subscriptions(
+        Category.LINEAR, ["new", "a", "newer", "b"], 0.0, known={"a", "b"}
+    )
+    assert [args for _, _, args in asked(subscriptions)] == [["a", "b"], ["new", "newer"]]
 
 
 @pytest.mark.parametrize("position", [0, 475, 950])
@@ -525,91 +533,91 @@ def test_a_good_topic_among_many_invented_ones_is_up_in_a_few_seconds(position: 
 
 
 def test_a_request_without_an_ack_is_written_off_and_asked_again() -> None:
-    ledger = ledger_of("a")
-    asked(ledger)
-    assert ledger.due_at(1) == ACK_PATIENCE
-    assert asked(ledger, ACK_PATIENCE - 0.1) == []
-    assert asked(ledger, ACK_PATIENCE) == [("2", "subscribe", ["a"])]
-    assert told(ledger, ack("1")) == []
-    assert told(ledger, ack("2")) == confirmed("a")
+    subscriptions = ledger_of("a")
+    asked(subscriptions)
+    assert subscriptions.due_at(1) == ACK_PATIENCE
+    assert asked(subscriptions, ACK_PATIENCE - 0.1) == []
+    assert asked(subscriptions, ACK_PATIENCE) == [("2", "subscribe", ["a"])]
+    assert told(subscriptions, ack("1")) == []
+    assert told(subscriptions, ack("2")) == confirmed("a")
 
 
 @given(st.floats(0, 1e6))
 def test_a_request_is_written_off_at_the_very_moment_that_was_told(sent_at: float) -> None:
-    ledger = ledger_of("a")
-    assert asked(ledger, sent_at) == [("1", "subscribe", ["a"])]
-    due_at = ledger.due_at(sent_at)
+    subscriptions = ledger_of("a")
+    assert asked(subscriptions, sent_at) == [("1", "subscribe", ["a"])]
+    due_at = subscriptions.due_at(sent_at)
     assert due_at is not None
-    assert asked(ledger, due_at) == [("2", "subscribe", ["a"])]
+    assert asked(subscriptions, due_at) == [("2", "subscribe", ["a"])]
 
 
 def test_an_unsubscribe_without_an_ack_is_repeated_and_at_last_taken_for_done() -> None:
-    ledger = settled("a")
-    ledger.unwant("a")
-    sent = [asked(ledger, tries * ACK_PATIENCE) for tries in range(MAX_TRIES)]
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    sent = [asked(subscriptions, tries * ACK_PATIENCE) for tries in range(MAX_TRIES)]
     assert sent == [[(str(2 + tries), "unsubscribe", ["a"])] for tries in range(MAX_TRIES)]
-    assert asked(ledger, MAX_TRIES * ACK_PATIENCE) == []
-    assert ledger.due_at(MAX_TRIES * ACK_PATIENCE) is None
-    assert "a" not in ledger
+    assert asked(subscriptions, MAX_TRIES * ACK_PATIENCE) == []
+    assert subscriptions.due_at(MAX_TRIES * ACK_PATIENCE) is None
+    assert "a" not in subscriptions
 
 
 def test_a_topic_whose_unsubscribe_was_lost_may_be_wanted_again() -> None:
-    ledger = settled("a")
-    ledger.unwant("a")
-    asked(ledger)
-    ledger.want("a")
-    assert asked(ledger, ACK_PATIENCE) == [("3", "subscribe", ["a"])]
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    asked(subscriptions)
+    subscriptions.want("a")
+    assert asked(subscriptions, ACK_PATIENCE) == [("3", "subscribe", ["a"])]
 
 
 def test_a_topic_unwanted_while_its_ack_is_lost_is_unsubscribed_all_the_same() -> None:
-    ledger = ledger_of("a")
-    asked(ledger)
-    ledger.unwant("a")
-    assert asked(ledger, ACK_PATIENCE) == [("2", "unsubscribe", ["a"])]
-    told(ledger, ack("2", "unsubscribe"))
-    assert ledger.due_at(ACK_PATIENCE) is None
+    subscriptions = ledger_of("a")
+    asked(subscriptions)
+    subscriptions.unwant("a")
+    assert asked(subscriptions, ACK_PATIENCE) == [("2", "unsubscribe", ["a"])]
+    told(subscriptions, ack("2", "unsubscribe"))
+    assert subscriptions.due_at(ACK_PATIENCE) is None
 
 
 def test_an_exchange_that_never_acknowledges_is_not_asked_for_ever() -> None:
-    ledger = ledger_of("a")
-    assert sum(len(asked(ledger, step * ACK_PATIENCE)) for step in range(50)) == 5
-    assert ledger.confirmed() == 1
+    subscriptions = ledger_of("a")
+    assert sum(len(asked(subscriptions, step * ACK_PATIENCE)) for step in range(50)) == 5
+    assert subscriptions.confirmed() == 1
 
 
 def test_no_more_requests_are_in_flight_than_may_be() -> None:
     topics = [f"t{number}" for number in range(500)]
-    ledger = ledger_of(*topics, category=Category.SPOT)
-    assert len(asked(ledger)) == REQUESTS_IN_FLIGHT
-    told(ledger, ack("3"))
-    assert [request_id for request_id, _, _ in asked(ledger)] == ["21"]
+    subscriptions = ledger_of(*topics, category=Category.SPOT)
+    assert len(asked(subscriptions)) == REQUESTS_IN_FLIGHT
+    told(subscriptions, ack("3"))
+    assert [request_id for request_id, _, _ in asked(subscriptions)] == ["21"]
 
 
 def test_topics_keep_their_turn_while_the_rate_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_BURST", 50.0)
-    ledger, sent, number = ledger_of(), [], 0
+    subscriptions, sent, number = ledger_of(), [], 0
     for step in range(300):  # one new topic each 10 ms; requests may go out each 40 ms
         now = step / 100
         if step < 200:
-            ledger.want(f"t{step:03}")
-        for request_id, _, args in asked(ledger, now):
+            subscriptions.want(f"t{step:03}")
+        for request_id, _, args in asked(subscriptions, now):
             number += 1
             sent += args
-            told(ledger, ack(request_id))
+            told(subscriptions, ack(request_id))
     assert sent == [f"t{step:03}" for step in range(200)]
     assert number < 50 + 3 * REQUESTS_PER_SECOND
 
 
 def test_the_ledger_says_when_the_rate_allows_more() -> None:
-    ledger = ledger_of()
+    subscriptions = ledger_of()
     for step in range(int(REQUEST_BURST)):
-        ledger.want(f"t{step}")
-        [(request_id, _, _)] = asked(ledger)
-        told(ledger, ack(request_id))
-    ledger.want("late")
-    assert asked(ledger) == []
-    due_at = ledger.due_at(0.0)
+        subscriptions.want(f"t{step}")
+        [(request_id, _, _)] = asked(subscriptions)
+        told(subscriptions, ack(request_id))
+    subscriptions.want("late")
+    assert asked(subscriptions) == []
+    due_at = subscriptions.due_at(0.0)
     assert due_at == pytest.approx(1 / REQUESTS_PER_SECOND)
-    assert [args for _, _, args in asked(ledger, due_at)] == [["late"]]
+    assert [args for _, _, args in asked(subscriptions, due_at)] == [["late"]]
 
 
 # ---- against a model of the exchange ----
@@ -672,11 +680,11 @@ class Exchange:
 
 
 class Conversation:
-    """A ledger, its exchange, and a worker that stops wanting what was refused."""
+    """A subscriptions, its exchange, and a worker that stops wanting what was refused."""
 
     def __init__(self, category: Category, good: Sequence[str], bad: Sequence[str]) -> None:
         self.exchange = Exchange(category, bad)
-        self.ledger = Ledger(category, [], 0.0)
+        self.subscriptions = Subscriptions(category, [], 0.0)
         self.good, self.bad = good, bad
         self.wanted: set[str] = set()
         self.refusals: Counter[str] = Counter()
@@ -685,14 +693,14 @@ class Conversation:
     def want(self, topic: str) -> None:
         if not self.refusals[topic]:  # a worker remembers what was refused
             self.wanted.add(topic)
-            self.ledger.want(topic)
+            self.subscriptions.want(topic)
 
     def unwant(self, topic: str) -> None:
         self.wanted.discard(topic)
-        self.ledger.unwant(topic)
+        self.subscriptions.unwant(topic)
 
     def send(self) -> None:
-        for text in self.ledger.requests(self.now):
+        for text in self.subscriptions.requests(self.now):
             self.exchange.request(text, self.now)
 
     def deliver(self) -> None:
@@ -700,9 +708,9 @@ class Conversation:
             return
         kind, content = self.exchange.wire.popleft()
         if kind == "data":
-            self.ledger.data(content)
+            self.subscriptions.data(content)
             return
-        for verdict in self.ledger.reply(frame(content), self.now, 0.0):
+        for verdict in self.subscriptions.reply(frame(content), self.now, 0.0):
             if verdict.is_confirmed:
                 assert verdict.topic in self.wanted, "told of what nobody wants"
             else:
@@ -724,11 +732,11 @@ class Conversation:
             self.send()
             while self.exchange.wire:
                 self.deliver()
-            due_at = self.ledger.due_at(self.now)
+            due_at = self.subscriptions.due_at(self.now)
             if due_at is None:
                 return
             self.now = max(self.now, due_at)
-        raise AssertionError("the ledger never settles")
+        raise AssertionError("the subscriptions never settles")
 
 
 STEPS = st.lists(
@@ -761,7 +769,7 @@ def test_after_any_history_exactly_the_wanted_good_topics_are_subscribed(
         [topics[number] for number in range(40) if number not in bad],
         [topics[number] for number in sorted(bad)],
     )
-    exchange, ledger = conversation.exchange, conversation.ledger
+    exchange, subscriptions = conversation.exchange, conversation.subscriptions
     for step, number in steps:
         match step:
             case "want":
@@ -772,7 +780,7 @@ def test_after_any_history_exactly_the_wanted_good_topics_are_subscribed(
             case "unwant":
                 conversation.unwant(topics[number])
             case "resync":
-                ledger.resync(topics[number])
+                subscriptions.resync(topics[number])
             case "data":
                 exchange.push(topics[number])
             case "send":
@@ -789,7 +797,7 @@ def test_after_any_history_exactly_the_wanted_good_topics_are_subscribed(
 
     assert exchange.subscribed == conversation.wanted
     assert not conversation.wanted & set(conversation.bad)
-    assert ledger.confirmed() == len(conversation.wanted)
+    assert subscriptions.confirmed() == len(conversation.wanted)
     assert not set(conversation.refusals) - set(conversation.bad)
     assert set(conversation.refusals.values()) <= {1}
     sent_at = exchange.sent_at

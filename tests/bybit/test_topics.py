@@ -17,7 +17,7 @@ from relay.bybit.topics import (
     Category,
     Topic,
     parse_category,
-    shown,
+    truncate,
 )
 
 SYMBOLS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,59}", fullmatch=True)
@@ -221,5 +221,5 @@ def test_another_category_is_refused(name: str) -> None:
 
 
 def test_no_more_than_80_characters_of_a_client_are_repeated() -> None:
-    assert shown("a" * 80) == "a" * 80
-    assert shown("a" * 81) == "a" * 79 + "…"
+    assert truncate("a" * 80) == "a" * 80
+    assert truncate("a" * 81) == "a" * 79 + "…"

@@ -45,6 +45,8 @@ async def test_without_a_private_name_clients_are_served_the_portable_way(
             assert value(samples, "clients", door="ws", outbound="portable") == 1
             await socket.send("x" * 10_000)  # too long
             await socket.wait_closed()
-    told = [line for line in program.output.splitlines() if "relay.outbound.trial" in line]
+    told = [
+        line for line in program.output.splitlines() if "relay.downstream.outbound.trial" in line
+    ]
     assert len(told) == 1, told
     assert "'_tempDataLen'" in told[0]

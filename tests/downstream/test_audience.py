@@ -139,7 +139,7 @@ def test_a_delivery_that_raises_is_logged_and_costs_the_other_readers_nothing(
     assert (b'"type":"snapshot"' in made_up, b'"u":5001' in made_up) == (True, True)
     assert (after, failing.failures) == (delta(5_002), [])
     [record] = caplog.records
-    assert (record.levelno, record.name) == (logging.ERROR, "relay.audience")
+    assert (record.levelno, record.name) == (logging.ERROR, "relay.downstream.audience")
     assert "a private name that is gone" in caplog.text
 
 
@@ -189,7 +189,7 @@ async def test_a_burst_leaves_no_client_with_more_than_its_budget(make_line: Any
     hub = line.hub
     line.client.heard(b'{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
     hub.receive(dict(envelopes.joined(hub.unjoined())), time.monotonic())
-    hub.receive(dict(envelopes.base(BOOK.group, 1, 1, snapshot())), time.monotonic())
+    hub.receive(dict(envelopes.base(BOOK.group, 1, 1, [snapshot()])), time.monotonic())
     hub.tick(time.monotonic() + 1)
     hub.flush()
     envelope: Any = dict(envelopes.publication(BOOK.group, 1, 1, delta(5_001)))

@@ -52,16 +52,16 @@ class RecordingReader:
     def has_room(self) -> bool:
         return not self.is_full
 
-    def settled(self, request: Request, refusal: Refusal | None) -> None:
+    def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         self.heard.append(("ack", request.id) if refusal is None else (refusal.code, request.id))
 
-    def revoked(self, topic: Topic, refusal: Refusal) -> None:
+    def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
         self.heard.append(("revoked", topic.text, refusal.message))
 
-    def missed_trades(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
+    def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
         self.heard.append(("missed", topic.text, dropped))
 
-    def upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
+    def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         self.heard.append((category.value, state.value, since))
 
 
@@ -727,7 +727,7 @@ def test_the_silence_of_workers_begins_anew_when_nobody_was_listened_to(
     town.follow(reader, BOOK, (10, snapshot()))
     reader.taken()
     town.now += 60
-    town.hub.excuse(town.now)
+    town.hub.extend_leases(town.now)
     town.pass_time(SILENCE - 0.1)
     assert reader.heard == []
     town.pass_time(0.2)
@@ -1000,7 +1000,7 @@ def test_readers_of_a_pinned_topic_come_and_go_and_its_image_stays_current(
     town.hub.leave(reader, [BOOK])
     assert list(town.hub.audiences) == [BOOK.group]
     town.publish(BOOK, 11, delta(5_002))
-    assert town.hub.audiences[BOOK.group].replica.is_live
+    assert town.hub.audiences[BOOK.group].receiver.is_live
 
 
 def test_a_topic_that_is_unpinned_stays_for_its_readers(

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import decode_fields
 from relay.bybit.topics import Category, Topic
-from relay.downstream import native_dialect as short_dialect
+from relay.downstream import native_dialect
 from relay.downstream.native_dialect import Method, ShortId
 from tests.builders import body_of, compact, topic
 
 
 def read_topic(fixed: Category | None = None, /, **fields: Any) -> Topic:
-    return short_dialect.read_topic(decode_fields(compact(fields)), fixed)
+    return native_dialect.read_topic(decode_fields(compact(fields)), fixed)
 
 
 def code_of(fixed: Category | None = None, /, **fields: Any) -> Code:
@@ -107,8 +107,8 @@ def test_a_connection_keeps_its_category() -> None:
     ["7", "-1.50", "1e3", "0", '"seven"', '""', '"\\u0041"', '"🙂"', f'"{"x" * 64}"', "9" * 64],
 )
 def test_an_id_is_given_back_as_it_was_written(written: str) -> None:
-    known = short_dialect.read_id(decode_fields(f'{{"method":"ping","id":  {written} }}'))
-    answer = short_dialect.pong(known)
+    known = native_dialect.read_id(decode_fields(f'{{"method":"ping","id":  {written} }}'))
+    answer = native_dialect.pong(known)
     assert answer == f'{{"method":"pong","id":{written}}}'.encode()
 
 
@@ -118,26 +118,26 @@ def test_an_id_is_given_back_as_it_was_written(written: str) -> None:
 def test_an_id_of_another_kind_is_refused(written: str) -> None:
     fields = decode_fields(f'{{"method":"ping","id":{written}}}')
     with pytest.raises(Refusal) as caught:
-        short_dialect.read_id(fields)
+        native_dialect.read_id(fields)
     assert caught.value.code is Code.BAD_REQUEST
-    assert short_dialect.read_name(fields) == ShortId("ping")
+    assert native_dialect.read_name(fields) == ShortId("ping")
 
 
 @given(st.text(max_size=100))
 def test_a_method_is_one_of_four(name: str) -> None:
     fields = decode_fields(compact({"method": name}))
     if name in [*Method]:
-        assert short_dialect.read_method(fields) == name
+        assert native_dialect.read_method(fields) == name
         return
     with pytest.raises(Refusal) as caught:
-        short_dialect.read_method(fields)
+        native_dialect.read_method(fields)
     assert caught.value.code is Code.UNKNOWN_METHOD
 
 
 @pytest.mark.parametrize("fields", [{}, {"method": 5}, {"method": None}])
 def test_a_request_without_a_method_is_a_bad_one(fields: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as caught:
-        short_dialect.read_method(decode_fields(compact(fields)))
+        native_dialect.read_method(decode_fields(compact(fields)))
     assert caught.value.code is Code.BAD_REQUEST
 
 
@@ -148,45 +148,45 @@ KNOWN = ShortId("subscribe", msgspec.Raw(b"7"))
     ("text", "expected"),
     [
         (
-            short_dialect.agreed(KNOWN, topic()),
+            native_dialect.agreed(KNOWN, topic()),
             {"method": "subscribe", "success": True, "topic": "orderbook.50.BTCUSDT",
              "category": "linear", "id": 7},
         ),
         (
-            short_dialect.agreed(ShortId("subscribe"), topic(), already=True),
+            native_dialect.agreed(ShortId("subscribe"), topic(), already=True),
             {"method": "subscribe", "success": True, "topic": "orderbook.50.BTCUSDT",
              "category": "linear", "already": True},
         ),
         (
-            short_dialect.refused(KNOWN, Refusal(Code.UNKNOWN_TOPIC, "unknown topic: candles")),
+            native_dialect.refused(KNOWN, Refusal(Code.UNKNOWN_TOPIC, "unknown topic: candles")),
             {"method": "subscribe", "success": False, "id": 7,
              "error": {"code": "unknown_topic", "message": "unknown topic: candles"}},
         ),
         (
-            short_dialect.refused(ShortId(), Refusal(Code.BAD_JSON, "not JSON")),
+            native_dialect.refused(ShortId(), Refusal(Code.BAD_JSON, "not JSON")),
             {"success": False, "error": {"code": "bad_json", "message": "not JSON"}},
         ),
-        (short_dialect.pong(ShortId("ping")), {"method": "pong"}),
+        (native_dialect.pong(ShortId("ping")), {"method": "pong"}),
         (
-            short_dialect.listing(ShortId("list"), None, []),
+            native_dialect.listing(ShortId("list"), None, []),
             {"method": "list", "success": True, "category": "linear", "topics": []},
         ),
         (
-            short_dialect.listing(ShortId("list"), Category.SPOT, [topic()]),
+            native_dialect.listing(ShortId("list"), Category.SPOT, [topic()]),
             {"method": "list", "success": True, "category": "spot",
              "topics": ["orderbook.50.BTCUSDT"]},
         ),
         (
-            short_dialect.status(Category.LINEAR, "down", 1_700),
+            native_dialect.status(Category.LINEAR, "down", 1_700),
             {"type": "status", "category": "linear", "upstream": "down", "since": 1_700},
         ),
-        (short_dialect.lagging(70_000), {"type": "lagging", "unsent": 70_000}),
+        (native_dialect.lagging(70_000), {"type": "lagging", "unsent": 70_000}),
         (
-            short_dialect.gap(topic("publicTrade.BTCUSDT"), 12),
+            native_dialect.gap(topic("publicTrade.BTCUSDT"), 12),
             {"type": "gap", "topic": "publicTrade.BTCUSDT", "dropped": 12},
         ),
         (
-            short_dialect.bye("slow", "too slow"),
+            native_dialect.bye("slow", "too slow"),
             {"type": "bye", "code": "slow", "message": "too slow"},
         ),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay.bybit.topics import Category
-from relay.downstream import runner as hub_runner
+from relay.downstream import runner as runner_module
 from relay.downstream.hub import Hub
 from relay.downstream.runner import HubRunner
 from relay.layers.local import LocalChannelLayer
@@ -46,7 +46,7 @@ class Layer(LocalChannelLayer):
 @pytest.fixture
 def layer(monkeypatch: pytest.MonkeyPatch) -> Layer:
     made = Layer()
-    monkeypatch.setattr(hub_runner, "get_channel_layer", lambda: made)
+    monkeypatch.setattr(runner_module, "get_channel_layer", lambda: made)
     return made
 
 
@@ -85,7 +85,7 @@ async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(envelopes, "SILENCE", 0.3)
-    monkeypatch.setattr(hub_runner, "ENVELOPES_PER_TURN", 20)
+    monkeypatch.setattr(runner_module, "ENVELOPES_PER_TURN", 20)
     states: list[UpstreamState] = []
     take, judge = Hub.receive, Hub._set_state
 
@@ -117,7 +117,7 @@ async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
 async def test_a_hub_that_has_not_read_everything_says_so_with_its_positions(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_runner, "RENEWAL", 0.05)
+    monkeypatch.setattr(runner_module, "RENEWAL", 0.05)
     take = Hub.receive
     delay = 0.0
 

@@ -19,7 +19,7 @@ from relay.bybit.requests import Door
 from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
 from relay.downstream.outbound import Outbound
-from relay.downstream.session import CLOSE_DATA_LOST, CLOSE_TOO_MANY_REQUESTS, Client
+from relay.downstream.session import CLOSE_DATA_LOST, CLOSE_TOO_MANY_REQUESTS, ClientSession
 from relay.downstream.wire import Batch
 from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
@@ -96,7 +96,7 @@ class Call:
     ) -> None:
         self.clock = clock
         self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700)
-        self.client = Client(self.hub, door)
+        self.client = ClientSession(self.hub, door)
         self.client.category = category
         self.outbound = RecordingOutbound()
         self.client.attach(self.outbound)

@@ -12,13 +12,13 @@ from channels.layers import channel_layers, get_channel_layer
 from redis.asyncio import Redis
 
 from relay.bybit.topics import Category
-from relay.downstream import runner as hub_runner
+from relay.downstream import runner as runner_module
 from relay.downstream.runner import HubRunner
 from relay.layers import redis as redis_layer
 from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
 from relay.layers.local import LocalChannelLayer
 from relay.layers.redis import RedisChannelLayer
-from relay.lib import tasks as steps
+from relay.lib import tasks
 from relay.ops import service
 from relay.ops.service import LiveService
 from relay.seam import envelopes
@@ -144,8 +144,8 @@ async def test_processes_that_wait_for_their_redis_leave_no_channel_behind(
     processes: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in (
-        (steps, "FIRST_PAUSE"),
-        (steps, "PATIENCE"),
+        (tasks, "FIRST_PAUSE"),
+        (tasks, "PATIENCE"),
         (redis_layer, "FIRST_RETRY"),
         (redis_layer, "SLOWEST_RETRY"),
         (leadership, "RETRY"),
@@ -236,7 +236,7 @@ async def test_a_hub_goes_on_whatever_it_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     layer = LocalChannelLayer()
-    monkeypatch.setattr(hub_runner, "get_channel_layer", lambda: layer)
+    monkeypatch.setattr(runner_module, "get_channel_layer", lambda: layer)
     runner = HubRunner()
     runner.start()
     reader = RecordingReader()

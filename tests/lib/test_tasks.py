@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from relay.lib import tasks as steps
+from relay.lib import tasks as tasks_module
 from tests.processes import PATIENCE
 
 
 async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(steps, "PATIENCE", 0.01)
+    monkeypatch.setattr(tasks_module, "PATIENCE", 0.01)
     faults: list[Exception] = [OSError("away"), OSError("away"), ValueError("wrong")]
     is_back = asyncio.Event()
 
@@ -23,7 +23,7 @@ async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
         is_back.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(steps.repeat(step, "publish"))
+    task = asyncio.create_task(tasks_module.run_forever(step, "publish"))
     async with asyncio.timeout(PATIENCE):
         await is_back.wait()
     task.cancel()
@@ -36,8 +36,8 @@ async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
 async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(steps, "PATIENCE", 1.0)  # longer than a machine is likely to stand
-    monkeypatch.setattr(steps, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(tasks_module, "PATIENCE", 1.0)  # longer than a machine is likely to stand
+    monkeypatch.setattr(tasks_module, "FIRST_PAUSE", 0.05)
     sleep, pauses, is_back = asyncio.sleep, list[float](), asyncio.Event()
     durations = iter([0, 0, 0, 0, 0, 0, 0, 0, 0, 1.1])
 
@@ -55,7 +55,7 @@ async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", pause)
-    task = asyncio.create_task(steps.repeat(step, "publish"))
+    task = asyncio.create_task(tasks_module.run_forever(step, "publish"))
     async with asyncio.timeout(PATIENCE):
         await is_back.wait()
     task.cancel()
@@ -64,7 +64,7 @@ async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
 
 
 async def test_who_swallows_a_cancel_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "INSISTENCE", 0.01)
+    monkeypatch.setattr(tasks_module, "INSISTENCE", 0.01)
     swallowed = 0
 
     async def deaf() -> None:
@@ -85,6 +85,6 @@ async def test_who_swallows_a_cancel_is_ended_all_the_same(monkeypatch: pytest.M
     tasks = [asyncio.create_task(work()) for work in (deaf, failing)]
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE):
-        await steps.end(tasks)
+        await tasks_module.cancel_all(tasks)
     assert swallowed == 3
     assert all(task.done() for task in tasks)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay.bybit.topics import Category
-from relay.ops.overview import MOST_MISSING, Known, Picture
+from relay.ops.overview import MOST_MISSING, Known, Overview
 from relay.ops.topic_table import COLUMNS, Page, read_page
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
@@ -56,7 +56,7 @@ def topic(name: str, state: str = "live", age_ms: int | None = None) -> TopicRow
 
 
 def test_readers_of_live_topics_are_summed_over_the_processes_in_which_they_are_live() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take(hub(0.0, topic("a"), topic("b"), topic("c", "stale")), 100.0)
     picture.take(hub(0.0, topic("b"), topic("a", "waiting")) | {"process": "p2"}, 100.0)
     assert picture.live_readers(100.0) == {("linear", "a"): 1, ("linear", "b"): 2}
@@ -64,7 +64,7 @@ def test_readers_of_live_topics_are_summed_over_the_processes_in_which_they_are_
 
 
 def test_states_are_counted_over_all_topics() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take(hub(0.0, topic("a"), topic("b"), topic("c", "stale")), 100.0)
     assert picture.show({}, None, 100.0)["states"] == {"live": 2, "stale": 1}
 
@@ -73,13 +73,13 @@ def test_states_are_counted_over_all_topics() -> None:
 def test_a_topic_is_as_old_as_its_last_report_says_until_the_next_one_is_late(
     passed: float, age: int
 ) -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take(hub(0.0, topic("a", age_ms=40)), 100.0)
     assert picture.show({}, None, 100.0 + passed)["topics"][0]["age_ms"] == age
 
 
 def test_the_history_has_the_rate_of_every_category_each_second() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.beat(99.0)
     picture.take_worker(worker(0.0, 10), 100.0)
     picture.beat(100.0)
@@ -92,7 +92,7 @@ def test_the_history_has_the_rate_of_every_category_each_second() -> None:
 
 
 def test_a_page_is_searched_filtered_ordered_and_cut() -> None:
-    picture = Picture()
+    picture = Overview()
     rows = [
         topic("tickers.A", age_ms=5),
         topic("tickers.B", "stale"),
@@ -118,7 +118,7 @@ def test_a_page_is_searched_filtered_ordered_and_cut() -> None:
 
 @pytest.mark.parametrize("sort", COLUMNS)
 def test_every_column_can_be_ordered_by(sort: str) -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take(hub(0.0, topic("a"), topic("b", age_ms=1)), 100.0)
     assert len(picture.show({}, read_page({"sort": sort}), 100.0)["topics"]) == 2
 
@@ -133,7 +133,7 @@ def test_a_page_is_read_from_json_and_from_an_address() -> None:
 
 
 def test_a_silent_process_is_forgotten_with_its_lease_and_named() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take(hub(0.0, topic("a")), 100.0)
     assert picture.beat(100.0 + REPORT_LEASE) == []
     assert picture.show({}, None, 100.1 + REPORT_LEASE)["totals"]["clients"] == 0
@@ -146,7 +146,7 @@ def known(worker: str = "up-1") -> dict[Category, Known]:
 
 
 def test_a_worker_that_reports_no_more_is_not_named_as_leader() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take_worker(worker(0.0, 10), 100.0)
     linear = picture.show(known(), None, 100.0)["upstream"]["linear"]
     assert (linear["worker"], linear["epoch"]) == ("up-1", 1)
@@ -158,7 +158,7 @@ def reports(name: str, at: float) -> Any:
     return worker(at, 0) | {"process": f"process of {name}", "name": name, "origin": name}
 
 
-def missing(picture: Picture, now: float) -> list[str]:
+def missing(picture: Overview, now: float) -> list[str]:
     return [one["name"] for one in picture.show({}, None, now)["missing"]]
 
 
@@ -168,7 +168,7 @@ LATE = REPORT_LEASE + 0.1
 def test_a_process_that_fell_silent_is_missing_until_it_returns_or_another_takes_its_place() -> (
     None
 ):
-    picture = Picture()
+    picture = Overview()
     for name in ("up-1", "up-2"):
         picture.take_worker(reports(name, 0.0), 100.0)
     for second in range(1, 4_000):
@@ -188,7 +188,7 @@ def test_a_process_that_fell_silent_is_missing_until_it_returns_or_another_takes
 
 
 def test_a_process_that_was_replaced_before_it_was_missed_is_not_missing() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take_worker(reports("up-1", 0.0), 100.0)
     picture.take_worker(reports("up-2", 0.0), 101.0)  # restarted, before the lease has run out
     picture.take_worker(reports("up-2", 5.0), 106.0)
@@ -199,7 +199,7 @@ def test_a_process_that_was_replaced_before_it_was_missed_is_not_missing() -> No
 
 
 def test_a_process_that_said_goodbye_is_not_missing_and_the_list_is_bounded() -> None:
-    picture = Picture()
+    picture = Overview()
     picture.take_worker(reports("up-1", 0.0), 100.0)
     picture.forget("process of up-1")
     picture.beat(100.0 + LATE)
@@ -211,7 +211,7 @@ def test_a_process_that_said_goodbye_is_not_missing_and_the_list_is_bounded() ->
 
 
 def test_after_a_time_without_redis_those_that_do_not_return_are_missing() -> None:
-    picture = Picture()
+    picture = Overview()
     for name in ("up-1", "up-2"):
         picture.take_worker(reports(name, 0.0), 100.0)
     picture.beat(100.0 + LATE, could_hear=False)
@@ -224,7 +224,7 @@ def test_after_a_time_without_redis_those_that_do_not_return_are_missing() -> No
 
 
 def test_of_two_that_say_they_lead_the_newer_counts() -> None:
-    picture = Picture()
+    picture = Overview()
     old, new = worker(0.0, 10), worker(0.0, 20)
     new["process"], new["name"] = "w2", "up-2"
     new["categories"]["linear"] |= {"epoch": 2, "topics": 7}
@@ -235,7 +235,7 @@ def test_of_two_that_say_they_lead_the_newer_counts() -> None:
 
 
 def test_the_history_is_five_minutes() -> None:
-    picture = Picture()
+    picture = Overview()
     for second in range(400):
         picture.beat(float(second))
     assert {len(values) for values in picture.history().values()} == {300}

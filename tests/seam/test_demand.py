@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.seam.demand import LEASE, RENEWAL, Interest
+from relay.seam.demand import LEASE, RENEWAL, DemandLeases
 
 LINGER = 10.0
 
 
-def wanted(interest: Interest) -> set[str]:
+def wanted(interest: DemandLeases) -> set[str]:
     return {topic for topic in "abc" if topic in interest}
 
 
 def test_a_topic_lingers_after_its_last_process_dropped_it() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.drop("p", ["a"], 3)
     assert (interest.holders("a"), "a" in interest) == (0, True)
@@ -26,7 +26,7 @@ def test_a_topic_lingers_after_its_last_process_dropped_it() -> None:
 
 
 def test_the_longest_lingering_topic_is_the_first_to_be_let_go() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a", "b", "c"], 0)
     interest.drop("p", ["b"], 1)
     interest.drop("p", ["a", "c"], 2)
@@ -41,14 +41,14 @@ def test_the_longest_lingering_topic_is_the_first_to_be_let_go() -> None:
 
 
 def test_what_is_wanted_is_not_let_go() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.let_go("a")
     assert (interest.longest_lingering(), interest.holders("a"), "a" in interest) == (None, 1, True)
 
 
 def test_without_linger_a_dropped_topic_goes_at_once() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     assert interest.expire(0, 0.0) == []
     interest.drop("p", ["a"], 3)
@@ -56,7 +56,7 @@ def test_without_linger_a_dropped_topic_goes_at_once() -> None:
 
 
 def test_who_comes_back_within_the_linger_costs_nothing() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.drop("p", ["a"], 1)
     interest.add("q", ["a"], 10)
@@ -67,17 +67,17 @@ def test_who_comes_back_within_the_linger_costs_nothing() -> None:
 
 
 def test_a_lease_does_not_run_out_while_nobody_could_be_heard() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.add("q", ["b"], 0)
-    interest.excuse(LEASE)
+    interest.extend_leases(LEASE)
     interest.renew("q", ["b"], LEASE + 1)
     assert interest.expire(2 * LEASE, 0.0) == []
     assert interest.expire(2 * LEASE + 0.1, 0.0) == ["a"]
 
 
 def test_a_topic_of_two_processes_stays_until_both_have_gone() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.add("q", ["a"], 0)
     assert interest.holders("a") == 2
@@ -91,7 +91,7 @@ def test_a_topic_of_two_processes_stays_until_both_have_gone() -> None:
 
 
 def test_a_silent_process_is_forgotten_after_its_lease_and_its_topics_after_the_linger() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.renew("p", ["a"], 100)
     assert interest.expire(100 + LEASE, 0.0) == []
     assert interest.holders("a") == 1
@@ -102,13 +102,13 @@ def test_a_silent_process_is_forgotten_after_its_lease_and_its_topics_after_the_
 
 def test_three_lost_renewals_are_survived() -> None:
     assert LEASE >= 3 * RENEWAL
-    interest = Interest()
+    interest = DemandLeases()
     interest.renew("p", ["a"], 0)
     assert interest.expire(3 * RENEWAL, 0.0) == []
 
 
 def test_a_renewal_takes_back_what_it_leaves_out() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a", "b"], 0)
     interest.renew("p", ["b", "c"], 1)
     assert [interest.holders(topic) for topic in "abc"] == [0, 1, 1]
@@ -116,7 +116,7 @@ def test_a_renewal_takes_back_what_it_leaves_out() -> None:
 
 
 def test_what_a_process_does_not_want_it_cannot_drop() -> None:
-    interest = Interest()
+    interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.drop("stranger", ["a"], 1)
     interest.drop("p", ["b"], 1)
@@ -126,7 +126,7 @@ def test_what_a_process_does_not_want_it_cannot_drop() -> None:
 
 @pytest.mark.parametrize("times", [1, 5])
 def test_saying_it_twice_does_not_count_twice(times: int) -> None:
-    interest = Interest()
+    interest = DemandLeases()
     for _ in range(times):
         interest.add("p", ["a", "a"], 0)
     interest.drop("p", ["a"], 0)
@@ -149,7 +149,7 @@ def test_after_any_history_demand_is_what_was_last_said_and_ends_in_time(
     steps: list[tuple[str, str, set[str], float]], linger: float
 ) -> None:
     """Against a table of who said what, and when."""
-    interest, now = Interest(), 0.0
+    interest, now = DemandLeases(), 0.0
     said: dict[str, tuple[float, set[str]]] = {}
     gone: list[str] = []
     for step, process, topics, pause in steps:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.bybit.errors import SequenceGap
-from relay.seam.receiver import Replica, Step
+from relay.seam.receiver import Step, StreamReceiver
 from tests.builders import (
     body_of,
     delta,
@@ -22,24 +22,24 @@ EPOCH = 100
 START = snapshot(5_000)
 
 
-def live_book() -> Replica:
-    replica = Replica(topic())
+def live_book() -> StreamReceiver:
+    replica = StreamReceiver(topic())
     assert replica.base(EPOCH, 10, [START]) == Step(restart=True)
     return replica
 
 
-def live_trades(count: int = 5) -> Replica:
-    replica = Replica(topic("publicTrade.BTCUSDT"))
+def live_trades(count: int = 5) -> StreamReceiver:
+    replica = StreamReceiver(topic("publicTrade.BTCUSDT"))
     assert replica.base(EPOCH, count, [trades(range(count))]) == Step()
     return replica
 
 
-def state(replica: Replica) -> tuple[tuple[int, int], bool, bytes | None]:
+def state(replica: StreamReceiver) -> tuple[tuple[int, int], bool, bytes | None]:
     return replica.position, replica.is_live, replica.greeting() if replica.is_live else None
 
 
 def test_a_new_replica_knows_nothing_and_greets_nobody() -> None:
-    replica = Replica(topic())
+    replica = StreamReceiver(topic())
     assert (state(replica), replica.known) == (((0, 0), False, None), None)
 
 
@@ -57,7 +57,7 @@ def test_what_follows_is_forwarded_byte_for_byte() -> None:
 
 
 def test_a_stream_can_be_followed_from_its_first_message() -> None:
-    replica = Replica(topic())
+    replica = StreamReceiver(topic())
     texts = [START, delta(5_001)]
     assert replica.publication(EPOCH, 0, texts) == Step(forward=texts)
     assert replica.position == (EPOCH, 2)
@@ -174,7 +174,7 @@ def test_many_messages_with_one_that_is_no_right_step_are_a_hole() -> None:
 
 
 def test_a_base_that_is_no_message_is_asked_for_again() -> None:
-    replica = Replica(topic())
+    replica = StreamReceiver(topic())
     assert replica.base(EPOCH, 10, [b"garbage"]) == Step(restart=True)
     assert (replica.is_live, replica.known) == (False, None)
     assert replica.base(EPOCH, 10, [START]) == Step(restart=True)
@@ -207,13 +207,13 @@ def test_trades_that_nobody_has_any_more_are_counted() -> None:
 
 
 def test_trades_before_a_replica_began_are_not_missed() -> None:
-    replica = Replica(topic("publicTrade.BTCUSDT"))
+    replica = StreamReceiver(topic("publicTrade.BTCUSDT"))
     assert replica.base(EPOCH, 500, [trades(range(450, 500))]) == Step()
     assert trade_numbers(replica.greeting()) == list(range(450, 500))
 
 
 def test_a_quiet_market_is_live_without_a_trade() -> None:
-    replica = Replica(topic("publicTrade.BTCUSDT"))
+    replica = StreamReceiver(topic("publicTrade.BTCUSDT"))
     assert replica.base(EPOCH, 0, []) == Step()
     assert state(replica) == ((EPOCH, 0), True, None)
     assert replica.publication(EPOCH, 0, [trades([0])]) == Step(forward=[trades([0])])
@@ -240,7 +240,7 @@ def test_no_history_makes_a_greeting_that_is_not_the_worker_s_state(steps: str) 
     Whenever the replica claims to be live and has been told everything, it has the state of
     the worker; what it forwards to an up-to-date reader never skips a number.
     """
-    replica = Replica(TICKERS)
+    replica = StreamReceiver(TICKERS)
     epoch, offset, value, reader, is_live = EPOCH, 0, 0, None, False
     sent: list[tuple[int, int, list[bytes]]] = []
     reached = (0, 0)

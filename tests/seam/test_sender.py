@@ -18,7 +18,7 @@ from relay.seam.sender import (
     RESYNC_CEILING,
     SNAPSHOT_PATIENCE,
     Outcome,
-    TopicStream,
+    StreamSender,
 )
 from tests.builders import compact, delta, frame, snapshot, ticker, topic, trades
 
@@ -30,18 +30,18 @@ def frame_u(text: bytes) -> int:
     return decode_book(frame(text)).u
 
 
-def received(stream: TopicStream, *texts: bytes, now: float = 0.0) -> list[Outcome]:
+def received(stream: StreamSender, *texts: bytes, now: float = 0.0) -> list[Outcome]:
     return [stream.receive(text, frame(text), now) for text in texts]
 
 
-def live(now: float = 0.0) -> TopicStream:
-    stream = TopicStream(topic())
+def live(now: float = 0.0) -> StreamSender:
+    stream = StreamSender(topic())
     stream.confirm(now)
     assert received(stream, snapshot(5_000), now=now) == [Outcome.PUBLISH]
     return stream
 
 
-def resyncs(stream: TopicStream, start: float, end: float, text: bytes) -> list[float]:
+def resyncs(stream: StreamSender, start: float, end: float, text: bytes) -> list[float]:
     """Answer every resync with `text` at once; return when they came, looked for each 0.1 s."""
     times = []
     for tenth in range(int(start * 10), int(end * 10)):
@@ -62,13 +62,13 @@ def test_messages_take_one_position_each() -> None:
 
 
 def test_trades_take_one_position_each_trade() -> None:
-    stream = TopicStream(topic("publicTrade.BTCUSDT"))
+    stream = StreamSender(topic("publicTrade.BTCUSDT"))
     assert received(stream, trades(range(3)), trades(range(3, 10))) == [Outcome.PUBLISH] * 2
     assert (stream.offset, stream.messages) == (10, 2)
 
 
 def test_a_delta_before_the_snapshot_is_ignored_and_no_fault() -> None:
-    stream = TopicStream(topic())
+    stream = StreamSender(topic())
     assert received(stream, delta(7)) == [Outcome.IGNORE]
     assert (stream.offset, stream.gaps, stream.is_resync_due(1e9)) == (0, 0, False)
 
@@ -175,7 +175,7 @@ def test_a_topic_that_was_right_is_asked_for_in_time_however_long_it_sent_no_sna
 
 def test_a_topic_that_is_always_crossed_is_asked_for_ever_more_rarely() -> None:
     crossed = snapshot(5_000, [("10.05", "1")], [("10.04", "1")])
-    stream = TopicStream(topic())
+    stream = StreamSender(topic())
     stream.confirm(0)
     received(stream, crossed)
     times = []
@@ -225,21 +225,21 @@ def test_gaps_that_come_again_each_half_minute_are_resynced_at_once() -> None:
 
 
 def test_a_confirmed_topic_that_stays_silent_is_asked_for_again() -> None:
-    stream = TopicStream(topic("tickers.BTCUSDT"))
+    stream = StreamSender(topic("tickers.BTCUSDT"))
     stream.confirm(50)
     assert not stream.is_resync_due(50 + SNAPSHOT_PATIENCE - 0.1)
     assert stream.is_resync_due(50 + SNAPSHOT_PATIENCE)
 
 
 def test_silent_trades_are_live_from_their_confirmation() -> None:
-    stream = TopicStream(topic("publicTrade.BTCUSDT"))
+    stream = StreamSender(topic("publicTrade.BTCUSDT"))
     assert not stream.is_live
     stream.confirm(0)
     assert (stream.is_live, stream.base(), stream.is_resync_due(1e9)) == (True, [], False)
 
 
 def test_data_before_the_ack_needs_no_second_snapshot() -> None:
-    stream = TopicStream(topic())
+    stream = StreamSender(topic())
     received(stream, snapshot(5_000))
     stream.confirm(0)
     assert (stream.is_confirmed, stream.is_live, stream.is_resync_due(1e9)) == (True, True, False)
@@ -263,7 +263,7 @@ def test_the_notice_of_staleness_takes_a_position_but_for_trades() -> None:
     stream = live()
     stream.mark_stale()
     assert stream.offset == 2
-    quiet = TopicStream(topic("publicTrade.BTCUSDT"))
+    quiet = StreamSender(topic("publicTrade.BTCUSDT"))
     quiet.mark_stale()
     assert quiet.offset == 0
 
@@ -286,7 +286,7 @@ def test_what_is_published_is_always_a_whole_book_and_offsets_have_no_hole(
     kinds: list[str],
 ) -> None:
     """A reader who applies what is published, and nothing else, never sees a wrong step."""
-    stream, update_id, at_reader, published = TopicStream(topic()), 0, None, 0
+    stream, update_id, at_reader, published = StreamSender(topic()), 0, None, 0
     for now, kind in enumerate(kinds):
         step = {"gap": 2, "old": 0}.get(kind, 1)
         update_id += step
@@ -314,7 +314,7 @@ def test_what_is_published_is_always_a_whole_book_and_offsets_have_no_hole(
 
 
 def test_a_ticker_is_merged_for_the_next_hub() -> None:
-    stream = TopicStream(topic("tickers.BTCUSDT"))
+    stream = StreamSender(topic("tickers.BTCUSDT"))
     assert received(stream, ticker("delta", lastPrice="9"), ticker(lastPrice="1", cs=2)) == [
         Outcome.IGNORE,
         Outcome.PUBLISH,

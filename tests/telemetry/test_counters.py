@@ -117,6 +117,6 @@ def test_answers_count_as_bytes_and_a_close_by_its_code() -> None:
 
 def test_trades_that_a_client_missed_are_a_gap() -> None:
     call = Call(Clock())
-    call.client.missed_trades(TRADES, 12, is_slow=True)
-    call.client.missed_trades(TRADES, 1, is_slow=False)
+    call.client.on_rows_lost(TRADES, 12, is_slow=True)
+    call.client.on_rows_lost(TRADES, 1, is_slow=False)
     assert (counters.gaps, counters.trades_dropped) == (2, 13)

@@ -19,7 +19,7 @@ def words(log: EventLog, number: int = 0) -> list[str]:
 
 def test_events_are_told_once_to_who_knows_the_last_number() -> None:
     log = EventLog(Clock())
-    log.note("gap", "expected u 8, received 11", category="linear", topic="tickers.A")
+    log.record("gap", "expected u 8, received 11", category="linear", topic="tickers.A")
     [event] = log.since(0)
     assert event == {
         "number": 1,
@@ -36,12 +36,12 @@ def test_a_storm_of_one_kind_is_cut_short_and_counted() -> None:
     clock = Clock()
     log = EventLog(clock)
     for number in range(STORM + 7):
-        log.note("gap", f"gap {number}")
-    log.note("leader", "w leads")
+        log.record("gap", f"gap {number}")
+    log.record("leader", "w leads")
     assert words(log) == [*(f"gap {number}" for number in range(STORM)), "w leads"]
     clock.ms += 1_000
     assert words(log, STORM + 1) == ["and 7 more within a second"]
-    log.note("gap", "again")
+    log.record("gap", "again")
     assert words(log, STORM + 2) == ["again"]
 
 
@@ -50,23 +50,23 @@ def test_the_list_is_bounded() -> None:
     log = EventLog(clock)
     for number in range(KEPT + 10):
         clock.ms += 1_000
-        log.note("gap", f"gap {number}")
+        log.record("gap", f"gap {number}")
     assert len(log.since(0)) == KEPT
     assert words(log)[-1] == f"gap {KEPT + 9}"
 
 
 def test_long_words_are_cut() -> None:
     log = EventLog(Clock())
-    log.note("refused", "x" * 5_000)
+    log.record("refused", "x" * 5_000)
     assert len(words(log)[0]) == 200
 
 
 def test_the_shared_log_has_each_event_once_newest_first_however_often_it_is_told() -> None:
     clock = Clock()
     one, two, shared = EventLog(clock), EventLog(clock), SharedLog()
-    one.note("leader", "first")
+    one.record("leader", "first")
     clock.ms += 1_000
-    two.note("leader", "second")
+    two.record("leader", "second")
     shared.take(two.origin, "two", two.since(0))
     shared.take(one.origin, "one", one.since(0))  # told late
     shared.take(one.origin, "one again", one.since(0))
@@ -83,6 +83,6 @@ def test_the_shared_log_is_bounded() -> None:
         log = EventLog(clock)
         for _ in range(KEPT):
             clock.ms += 1_000 + number
-            log.note("gap", "g")
+            log.record("gap", "g")
         shared.take(log.origin, "p", log.since(0))
     assert len(shared.newest_first()) == KEPT

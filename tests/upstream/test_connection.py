@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.bybit.subscriptions import Ledger
+from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
 from relay.seam import envelopes
 from relay.upstream import connection as module
 from relay.upstream.connection import OPEN_TIMEOUT, RETRY_CEILING, Connection, Door
 from relay.upstream.connects import Connects
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
 
@@ -42,7 +42,7 @@ class Upstream:
     """The supply of one category and its connections, as a term has them."""
 
     def __init__(self, url: str) -> None:
-        self.supply = Supply(
+        self.supply = CategoryUpstream(
             Category.LINEAR,
             epoch=1,
             worker="w",
@@ -93,16 +93,16 @@ async def test_a_connection_whose_requests_fail_is_replaced(
     exchange: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stayed open and "live", without pings, requests or an end."""
-    requests, calls = Ledger.requests, 0
+    requests, calls = Subscriptions.requests, 0
 
-    def fail_once(self: Ledger, now: float) -> list[bytes]:
+    def fail_once(self: Subscriptions, now: float) -> list[bytes]:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyError("a fault of the program")
         return requests(self, now)
 
-    monkeypatch.setattr(Ledger, "requests", fail_once)
+    monkeypatch.setattr(Subscriptions, "requests", fail_once)
     async with upstream(exchange.url) as one:
         one.want("tickers.A")
         await exchange.until(lambda: exchange.opened["linear"] == 2, "a second connection")
@@ -119,7 +119,7 @@ async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
     feed = BookFeed("BTCUSDT")
     exchange.feeds["linear", feed.topic] = feed.greeting
 
-    async def serve() -> weakref.ref[Supply]:
+    async def serve() -> weakref.ref[CategoryUpstream]:
         async with upstream(exchange.url) as one:
             one.want(feed.topic)
             await exchange.until_followed("linear", feed.topic)

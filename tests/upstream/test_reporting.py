@@ -12,11 +12,11 @@ import pytest
 from channels.layers import channel_layers, get_channel_layer
 
 from relay.bybit.topics import Category
-from relay.lib.tasks import end
+from relay.lib.tasks import cancel_all
 from relay.telemetry.reports import REPORT_LEASE, WORKERS_GROUP
 from relay.upstream import reporting as upstream_reporting
 from relay.upstream.reporting import Reporting
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 from tests.processes import PATIENCE, until
 
 
@@ -29,13 +29,13 @@ class Worker:
     """What a worker's reporting is told of, and what it says."""
 
     def __init__(self, *leads: Category) -> None:
-        self.supplies: dict[Category, Supply] = {}
+        self.supplies: dict[Category, CategoryUpstream] = {}
         self.reporting = Reporting("w", Category, self.supplies)
         for category in leads:
             self.lead(category)
 
-    def lead(self, category: Category) -> Supply:
-        supply = self.supplies[category] = Supply(
+    def lead(self, category: Category) -> CategoryUpstream:
+        supply = self.supplies[category] = CategoryUpstream(
             category,
             epoch=1,
             worker="w",
@@ -60,7 +60,7 @@ async def running(reporting: Reporting) -> AsyncIterator[Any]:
     try:
         yield layer
     finally:
-        await end(tasks)
+        await cancel_all(tasks)
 
 
 async def test_the_topics_of_other_categories_count_as_their_newest_leader_says() -> None:

@@ -19,7 +19,13 @@ from relay.seam.demand import LEASE
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
 from relay.seam.sender import CROSSED_PATIENCE, SNAPSHOT_PATIENCE
 from relay.upstream import supply
-from relay.upstream.supply import LINE_LINGER, MAX_WAITING_BYTES, REFUSED_FOR, Line, Supply
+from relay.upstream.supply import (
+    LINE_LINGER,
+    MAX_WAITING_BYTES,
+    REFUSED_FOR,
+    CategoryUpstream,
+    Line,
+)
 from tests.builders import (
     ack,
     command_response,
@@ -49,7 +55,7 @@ class Market:
         self.now = 1_000.0
         self.category = category
         self.room = room
-        self.supply = Supply(
+        self.supply = CategoryUpstream(
             category,
             epoch=EPOCH,
             worker="w",
@@ -72,9 +78,9 @@ class Market:
         return line
 
     def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
-        ledger = self.supply.lines[number].ledger
-        assert ledger is not None
-        bodies = [json.loads(text) for text in ledger.requests(self.now)]
+        subscriptions = self.supply.lines[number].subscriptions
+        assert subscriptions is not None
+        bodies = [json.loads(text) for text in subscriptions.requests(self.now)]
         return [(body["req_id"], body["op"], body["args"]) for body in bodies]
 
     def frames(self, *texts: bytes, number: int = 0) -> None:
@@ -326,7 +332,7 @@ def test_however_many_topics_are_let_go_none_repeats_a_position(
     for number in (1, 2, 3, 4, 5, 1, 6, 7, 8, 1, 4):
         text = f"orderbook.1.N{number}USDT"
         market.want(text)
-        if market.supply.lines[0].ledger is None:
+        if market.supply.lines[0].subscriptions is None:
             market.open()
         market.requests()
         stream = market.supply.streams[text]
@@ -891,7 +897,7 @@ def test_the_room_of_topics_that_left_is_used_again() -> None:
         names = [f"{name}{number}" for name in long_names(300)]
         market.want(*names, whole=True)
         for line in market.supply.lines:
-            if line.ledger is None:
+            if line.subscriptions is None:
                 market.supply.opened(line, market.now)
         market.pass_time(0)
         assert list(market.supply.streams) == names
@@ -924,12 +930,12 @@ class Connected(Market):
 
     def run(self) -> None:
         for line in self.supply.lines:
-            if line.ledger is None:
+            if line.subscriptions is None:
                 self.supply.opened(line, self.now)
                 self.carried[line.number] = set()
-            assert line.ledger is not None
+            assert line.subscriptions is not None
             carried = self.carried[line.number]
-            for text in line.ledger.requests(self.now):
+            for text in line.subscriptions.requests(self.now):
                 body = json.loads(text)
                 args: Sequence[str] = body["args"]
                 if body["op"] == "subscribe":

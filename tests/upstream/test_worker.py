@@ -10,7 +10,7 @@ import pytest
 
 from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
-from relay.lib import tasks as steps
+from relay.lib import tasks
 from relay.seam import envelopes
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
@@ -43,7 +43,7 @@ class SlowLayer(LocalChannelLayer):
 def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
     slow = SlowLayer()
     monkeypatch.setattr(worker, "get_channel_layer", lambda: slow)
-    monkeypatch.setattr(steps, "INSISTENCE", 0.01)
+    monkeypatch.setattr(tasks, "INSISTENCE", 0.01)
     return slow
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import InterfaceError, OperationalError
 
 from relay.ops.service import MAX_WATCHERS
-from relay.web import live_socket as socket
+from relay.web import live_socket
 from relay.web.live_socket import LiveTopicsConsumer
 from tests.processes import PATIENCE
 
@@ -45,11 +45,11 @@ async def test_a_database_that_fails_once_leaves_the_page_open_and_the_check_ali
     monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     page = Page()
-    monkeypatch.setattr(socket, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(socket, "may_view", answering([True, fault, True, fault, False]))
+    monkeypatch.setattr(live_socket, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(live_socket, "may_view", answering([True, fault, True, fault, False]))
     async with asyncio.timeout(PATIENCE):
-        await socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [socket.CLOSE_NOT_PERMITTED]
+        await live_socket._look_again(page, "key")  # type: ignore[arg-type]
+    assert page.codes == [live_socket.CLOSE_NOT_PERMITTED]
 
 
 @pytest.mark.parametrize("fault", [InterfaceError("gone"), RuntimeError("a fault of the program")])
@@ -57,12 +57,12 @@ async def test_a_page_whose_user_cannot_be_checked_for_long_is_closed(
     monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     page = Page()
-    monkeypatch.setattr(socket, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(socket, "UNCHECKED_LIMIT", 0.05)
-    monkeypatch.setattr(socket, "may_view", answering([fault]))
+    monkeypatch.setattr(live_socket, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(live_socket, "UNCHECKED_LIMIT", 0.05)
+    monkeypatch.setattr(live_socket, "may_view", answering([fault]))
     async with asyncio.timeout(PATIENCE):
-        await socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [socket.CLOSE_UNCHECKED]
+        await live_socket._look_again(page, "key")  # type: ignore[arg-type]
+    assert page.codes == [live_socket.CLOSE_UNCHECKED]
 
 
 async def test_a_database_that_never_answers_closes_the_page(
@@ -73,12 +73,12 @@ async def test_a_database_that_never_answers_closes_the_page(
         raise AssertionError
 
     page = Page()
-    monkeypatch.setattr(socket, "LOOK_AGAIN", 0.0)
-    monkeypatch.setattr(socket, "UNCHECKED_LIMIT", 0.05)
-    monkeypatch.setattr(socket, "may_view", may_view)
+    monkeypatch.setattr(live_socket, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(live_socket, "UNCHECKED_LIMIT", 0.05)
+    monkeypatch.setattr(live_socket, "may_view", may_view)
     async with asyncio.timeout(PATIENCE):
-        await socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [socket.CLOSE_UNCHECKED]
+        await live_socket._look_again(page, "key")  # type: ignore[arg-type]
+    assert page.codes == [live_socket.CLOSE_UNCHECKED]
 
 
 def process(watchers: set[Any]) -> Any:
@@ -95,7 +95,7 @@ async def test_pages_that_come_together_are_no_more_than_the_most_allowed(
         await are_all_asked.wait()
         return True
 
-    monkeypatch.setattr(socket, "may_view", may_view)
+    monkeypatch.setattr(live_socket, "may_view", may_view)
     house = process(set())
     pages = [Page() for _ in range(MAX_WATCHERS + 20)]
     welcomes = [
@@ -109,17 +109,17 @@ async def test_pages_that_come_together_are_no_more_than_the_most_allowed(
     async with asyncio.timeout(PATIENCE):
         welcomed = await asyncio.gather(*welcomes)
     assert len(house.live.watchers) == sum(welcomed) == MAX_WATCHERS
-    assert [page.codes for page in pages].count([socket.CLOSE_FULL]) == 20
+    assert [page.codes for page in pages].count([live_socket.CLOSE_FULL]) == 20
 
 
 async def test_a_page_is_not_let_in_while_the_database_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     page, house = Page(), process(set())
-    monkeypatch.setattr(socket, "may_view", answering([InterfaceError("gone")]))
+    monkeypatch.setattr(live_socket, "may_view", answering([InterfaceError("gone")]))
     consumer = LiveTopicsConsumer()
     assert await consumer._welcome(house, page, ORIGIN, "key") is False  # type: ignore[arg-type]
-    assert page.codes == [socket.CLOSE_UNCHECKED]
+    assert page.codes == [live_socket.CLOSE_UNCHECKED]
     assert house.live.watchers == set()
 
 
@@ -132,7 +132,7 @@ async def test_a_page_that_came_while_the_process_began_to_stop_is_told_so(
         house.is_stopping = True
         return True
 
-    monkeypatch.setattr(socket, "may_view", may_view)
+    monkeypatch.setattr(live_socket, "may_view", may_view)
     consumer = LiveTopicsConsumer()
     assert await consumer._welcome(house, page, ORIGIN, "key") is False  # type: ignore[arg-type]
-    assert page.codes == [socket.CLOSE_SHUTTING_DOWN]
+    assert page.codes == [live_socket.CLOSE_SHUTTING_DOWN]

@@ -14,8 +14,8 @@ import pytest
 
 from relay.bybit.requests import Door
 from relay.downstream.runner import HubRunner
-from relay.downstream.session import Client
-from relay.lib.tasks import end
+from relay.downstream.session import ClientSession
+from relay.lib.tasks import cancel_all
 from relay.ops.service import LiveService
 from relay.upstream.worker import UpstreamWorker
 from relay.web import process as web_process
@@ -36,20 +36,20 @@ class Cyclic(RecordingOutbound):
 
     way = "fast"
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ClientSession) -> None:
         super().__init__()
         self.client = client
 
 
-def _come(process: WebProcess, count: int) -> list[Client]:
-    clients = [Client(process.runner.hub, Door.SHORT) for _ in range(count)]
+def _come(process: WebProcess, count: int) -> list[ClientSession]:
+    clients = [ClientSession(process.runner.hub, Door.SHORT) for _ in range(count)]
     for client in clients:
         client.attach(Cyclic(client))
         process.add(client)
     return clients
 
 
-def _is_visited(client: Client) -> bool:
+def _is_visited(client: ClientSession) -> bool:
     """Whether the collector looks at a client."""
     return any(found is client for found in gc.get_objects())
 
@@ -117,5 +117,5 @@ async def test_what_a_process_does_beside_its_clients_goes_on_after_a_fault(
     try:
         await until(lambda: set(begun.values()) == {2} and len(begun) == 3, PATIENCE, "all go on")
     finally:
-        await end(process._tasks)
+        await cancel_all(process._tasks)
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 3

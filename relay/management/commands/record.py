@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
-from relay.bybit.topics import shown
+from relay.bybit.topics import truncate
 from relay.management.base import CannotContinue, CannotStart, RelayCommand
 from relay.management.state_line import Pace, report, size
 from relay.management.topics import add_topics
@@ -130,11 +130,11 @@ async def _record(recorder: Recorder, file: FrameFile) -> None:
 
 def _refusal(recorder: Recorder) -> str:
     refused = [
-        f"{part.category}:{topic} ({shown(words)})"
+        f"{part.category}:{topic} ({truncate(words)})"
         for part in recorder.categories
         for topic, words in part.refused.items()
     ]
-    return f"The exchange refuses {shown('; '.join(refused))}."
+    return f"The exchange refuses {truncate('; '.join(refused))}."
 
 
 def _reporter(recorder: Recorder, file: FrameFile) -> Callable[[], str]:

@@ -12,13 +12,13 @@ from django.core.management.base import CommandParser
 
 from relay import conf
 from relay.bybit.topics import Category
-from relay.lib.tasks import repeat
+from relay.lib.tasks import run_forever
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
-from relay.ops import metric_registry as registry
+from relay.ops import metric_registry
 from relay.telemetry.counters import counters
 from relay.telemetry.loop_lag import watch_loop
-from relay.upstream.supply import Supply
+from relay.upstream.supply import CategoryUpstream
 from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Command(RelayCommand):
         categories = [Category(name) for name in options["category"] or list(Category)]
         worker = UpstreamWorker(categories)
         try:
-            registry.serve(worker)
+            metric_registry.serve(worker)
         except OSError as fault:
             address = conf.current().metrics_address
             raise CannotStart(f"RELAY_METRICS_ADDRESS {address}: {fault.strerror}.") from fault
@@ -57,9 +57,9 @@ class Command(RelayCommand):
 
 async def _run(worker: UpstreamWorker) -> None:
     beside = [
-        asyncio.create_task(repeat(watch_loop, "event loop lag"), name="event loop lag"),
+        asyncio.create_task(run_forever(watch_loop, "event loop lag"), name="event loop lag"),
         asyncio.create_task(
-            repeat(partial(report, _reporter(worker), logger), "state line"), name="state line"
+            run_forever(partial(report, _reporter(worker), logger), "state line"), name="state line"
         ),
     ]
     try:
@@ -91,13 +91,13 @@ def _reporter(worker: UpstreamWorker) -> Callable[[], str]:
     return state
 
 
-def _connections(supplies: list[Supply]) -> str:
+def _connections(supplies: list[CategoryUpstream]) -> str:
     lines = [line for supply in supplies for line in supply.lines]
-    is_open = sum(line.ledger is not None for line in lines)
+    is_open = sum(line.subscriptions is not None for line in lines)
     total = number(len(lines), "connection")
     return total if is_open == len(lines) else f"{is_open} of {total}"
 
 
-def _category(supply: Supply) -> str:
+def _category(supply: CategoryUpstream) -> str:
     topics = f" ({number(len(supply.streams), 'topic')})" if supply.streams else ""
     return f"{supply.category} {supply.state}{topics}"

@@ -20,7 +20,7 @@ from relay import conf
 from relay.bybit.requests import Door
 from relay.downstream.hub import Hub
 from relay.downstream.outbound.daphne import HELD_AT_MOST, DaphneOutbound
-from relay.downstream.session import CLOSE_SLOW, Client
+from relay.downstream.session import CLOSE_SLOW, ClientSession
 from relay.downstream.wire import Batch, text_frame
 from tests.processes import PATIENCE, until
 
@@ -49,7 +49,7 @@ class Line:
         self.transport: Any = unix.Server(ours, self.protocol, None, None, 0, reactor)
         self.protocol.makeConnection(self.transport)
         self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1)
-        self.client = Client(self.hub, door)
+        self.client = ClientSession(self.hub, door)
         self.client.backlogged_in = set()
         self.outbound = DaphneOutbound(
             None,
@@ -225,7 +225,7 @@ async def test_a_client_that_says_goodbye_leaves_the_hub_at_once(line: Line) -> 
 async def test_after_a_goodbye_what_waits_has_a_limited_time_to_leave(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.outbound.daphne.LAST_BYTES", 0.01)
+    monkeypatch.setattr("relay.downstream.outbound.daphne.LAST_BYTES", 0.01)
     line.outbound.write(MUCH)
     line.say(client_frame(8, (1000).to_bytes(2, "big")))
     await until(lambda: line.is_ended, PATIENCE, "the connection ends")
@@ -350,5 +350,5 @@ async def test_a_message_that_is_not_compressed_as_it_says_closes_with_1007(
 async def test_compression_is_declined_where_inflation_has_no_bound(
     make_line: Callable[..., Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.outbound.daphne.BOUNDS_INFLATION", False)
+    monkeypatch.setattr("relay.downstream.outbound.daphne.BOUNDS_INFLATION", False)
     assert b"permessage-deflate" not in make_line(compression=True).handshake
