@@ -9,6 +9,9 @@ import pytest
 from relay.telemetry.counters import counters
 from tests.redis_server import RedisServer
 
+# pytest explains the failed assertions of these modules as it does those of test modules.
+pytest.register_assert_rewrite("tests.e2e.steps", "tests.e2e.scrapes")
+
 
 @pytest.fixture(autouse=True)
 def _counters_from_zero() -> None:

@@ -24,7 +24,7 @@ from tests.browser.line import Line
 from tests.browser.screen import read, until, until_exact
 from tests.e2e.client import client
 from tests.e2e.control import Control, control
-from tests.e2e.test_metrics import scrape, value
+from tests.e2e.scrapes import scrape, value
 from tests.processes import PATIENCE, Programs
 
 BOOK = "orderbook.200.BTCUSDT"

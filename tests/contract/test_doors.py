@@ -17,8 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.e2e.client import client
 from tests.e2e.reference import Follower
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.e2e.test_relay import assert_forwarded
-from tests.e2e.test_upstream import assert_right, listed, moves
+from tests.e2e.steps import assert_forwarded, assert_right, listed, moves
 from tests.processes import PATIENCE, Programs, WebServer
 
 CATEGORIES = ("spot", "linear", "inverse", "option")

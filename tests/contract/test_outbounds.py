@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.certificates import self_signed
 from tests.e2e.reference import Follower
+from tests.e2e.scrapes import scrape, value
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
-from tests.e2e.test_metrics import scrape, value
 from tests.processes import DAPHNE, PATIENCE, Program, Programs, until
 from tests.redis_server import free_port
 

@@ -7,8 +7,8 @@ import sys
 
 from websockets.asyncio.client import connect
 
+from tests.e2e.scrapes import scrape, value
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_metrics import scrape, value
 from tests.processes import Programs, WebServer
 from tests.redis_server import free_port
 

@@ -27,7 +27,7 @@ from tests.deploy.names import serving
 from tests.deploy.nginx import Nginx
 from tests.e2e.client import Client, client
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import QUICK, assert_right, listed, moves
+from tests.e2e.steps import QUICK, assert_right, listed, moves
 from tests.processes import (
     DAPHNE,
     MANAGE,

@@ -19,7 +19,7 @@ from tests.deploy import units
 from tests.deploy.nginx import FOLDER, Nginx
 from tests.e2e.client import Client, client
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import QUICK, assert_right, listed, moves
+from tests.e2e.steps import QUICK, assert_right, listed, moves
 from tests.processes import DAPHNE, PATIENCE, ROOT, Program, Programs, until
 from tests.redis_server import RedisServer, free_port
 

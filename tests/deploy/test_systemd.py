@@ -18,7 +18,7 @@ from relay import conf
 from tests.deploy import units
 from tests.e2e.client import Client, client
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import QUICK, assert_right, listed, moves
+from tests.e2e.steps import QUICK, assert_right, listed, moves
 from tests.processes import Program, Programs
 from tests.redis_server import free_port
 from tests.settings import DJANGO_VARIABLES

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.e2e.client import client
+from tests.e2e.house import House
 from tests.e2e.operators import (
     LIVE,
     Operator,
@@ -25,8 +26,7 @@ from tests.e2e.operators import (
     shell,
 )
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
-from tests.e2e.test_redis import House
-from tests.e2e.test_upstream import QUICK, following, listed, moves
+from tests.e2e.steps import QUICK, following, listed, moves
 from tests.processes import MANAGE, PATIENCE, Program, Programs, WebServer, until
 from tests.redis_server import RedisServer
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import QUICK, following, listed
+from tests.e2e.steps import QUICK, following, listed
 from tests.processes import MANAGE, PATIENCE, Program, Programs, run, until
 from tests.redis_server import RedisServer, free_port
 

@@ -6,46 +6,22 @@ import asyncio
 import json
 import re
 import socket
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection
 
 from tests.e2e.client import client
+from tests.e2e.scrapes import Samples, scrape, value
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import QUICK, assert_right, following, listed, moves
+from tests.e2e.steps import QUICK, assert_right, following, listed, moves
 from tests.processes import MANAGE, PATIENCE, ROOT, Programs, run
 from tests.redis_server import free_port
-
-Labels = frozenset[tuple[str, str]]
-Samples = dict[tuple[str, Labels], float]
 
 BOOK = BookFeed("BTCUSDT").topic
 OF_PROMETHEUS = {"up"}
 FROM_SCRAPES = {"job", "instance"}  # labels that Prometheus adds
-
-
-async def scrape(host: str) -> Samples:
-    """Ask as Prometheus does, by address."""
-
-    def ask() -> str:
-        with urllib.request.urlopen(f"http://{host}/metrics", timeout=PATIENCE) as response:
-            assert response.headers["Content-Type"].startswith("text/plain")
-            return str(response.read(), "utf-8")
-
-    text = await asyncio.to_thread(ask)
-    families = text_string_to_metric_families(text)
-    samples = [sample for family in families for sample in family.samples]
-    found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-    assert len(found) == len(samples), "a series is there twice"
-    return found
-
-
-def value(samples: Samples, name: str, **labels: str) -> float:
-    return samples[f"marketfeed_{name}", frozenset(labels.items())]
 
 
 async def test_the_numbers_are_what_the_exchange_sent_and_the_clients_received(

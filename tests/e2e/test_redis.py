@@ -5,28 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from random import Random
 
 import pytest
 
 from tests.e2e.client import Client, client
+from tests.e2e.house import House
 from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.e2e.test_relay import assert_forwarded
-from tests.e2e.test_upstream import QUICK, assert_right, listed, moves, statuses
-from tests.processes import PATIENCE, Program, Programs, WebServer, until
+from tests.e2e.steps import QUICK, assert_forwarded, assert_right, listed, moves, statuses
+from tests.processes import PATIENCE, Programs, until
 from tests.stopwatch import Stopwatch
 
 LEASE = 6.0  # seconds until a web process that says nothing is forgotten
-
-
-@dataclass
-class House:
-    """One upstream worker and two web processes."""
-
-    worker: Program
-    webs: list[WebServer]
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from random import Random
 import pytest
 
 from tests.e2e.client import Client, client
-from tests.e2e.control import Control, control
-from tests.e2e.reference import Book, Candles, Follower, Ticker, follow, levels
+from tests.e2e.control import control
+from tests.e2e.reference import Candles
 from tests.e2e.stand_in import BookFeed, CandlesFeed, StandIn, TickerFeed, TradesFeed
+from tests.e2e.steps import assert_continues, assert_forwarded, assert_same_as_exchange
 from tests.processes import Programs
 
 LATE_CLIENTS = 4
@@ -69,30 +70,6 @@ async def test_every_client_holds_the_exchanges_book_and_ticker_whenever_it_join
                 assert_continues(first.followers[topic], one.followers[topic])
 
 
-async def assert_same_as_exchange(
-    one: Client, exchange: Control, category: str, topic: str
-) -> None:
-    follower = one.followers[topic]
-    if isinstance(follower.state, Book):
-        truth = await exchange.do("book", category=category, topic=topic)
-        await one.until_at(topic, truth["u"])
-        assert follower.position == truth["u"]
-        assert follower.state.sides == (levels(truth["b"]), levels(truth["a"]))
-    elif isinstance(follower.state, Ticker):
-        truth = await exchange.do("ticker", category=category, topic=topic)
-        state = follower.state
-        await one.until(
-            lambda: truth["data"].items() <= (state.fields or {}).items(), f"{topic} as {truth}"
-        )
-        assert category == "option" or state.cs <= truth["cs"]
-
-
-def assert_continues(first: Follower, late: Follower) -> None:
-    """What the late one got after its greeting is what the first one got last."""
-    forwarded = late.texts[1:]
-    assert forwarded == first.texts[len(first.texts) - len(forwarded) :], late.topic
-
-
 @pytest.mark.parametrize("door", DOORS)
 async def test_messages_are_forwarded_byte_for_byte_after_one_snapshot_that_they_continue(
     door: str, exchange: StandIn, programs: Programs
@@ -126,19 +103,6 @@ async def test_messages_are_forwarded_byte_for_byte_after_one_snapshot_that_they
             await one.until_at(topics[2], place)
             for topic in topics:
                 assert_forwarded(one.followers[topic], exchange.said["linear", topic])
-
-
-def assert_forwarded(follower: Follower, said: list[str]) -> None:
-    """One snapshot, then the exchange's messages from there on, as they were."""
-    forwarded = follower.texts[1:]
-    assert follower.types[0] == "snapshot"
-    assert forwarded == said[len(said) - len(forwarded) :]
-    truth = follow(follower.topic, said).state
-    if isinstance(truth, Book | Ticker):
-        for position, state in follower.state.history.items():
-            assert state == truth.history[position]
-    if isinstance(truth, Book) and truth.depth > 1:
-        assert follower.types[1:] == ["delta"] * len(forwarded)
 
 
 async def test_a_snapshot_for_a_late_reader_carries_the_moments_of_the_last_message(

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.e2e.client import Client, client
+from tests.e2e.client import client
 from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.processes import PATIENCE, Programs, WebServer, until
+from tests.e2e.steps import QUICK, assert_right, following, listed, moves, statuses
+from tests.processes import PATIENCE, Programs, until
 from tests.stopwatch import Stopwatch
-
-QUICK = {"RELAY_LINGER": "0.5"}
-
-
-@asynccontextmanager
-async def following(relay: WebServer, *topics: str, path: str = "/ws") -> AsyncIterator[Client]:
-    """A client that has been acknowledged its topics."""
-    async with client(relay.url(path)) as one:
-        await one.subscribe(*topics)
-        yield one
-
-
-def listed(exchange: StandIn, category: str, *feeds: BookFeed | TickerFeed) -> None:
-    for feed in feeds:
-        exchange.feeds[category, feed.topic] = feed.greeting
-
-
-async def moves(exchange: StandIn, category: str, feed: BookFeed | TickerFeed, count: int) -> None:
-    for _ in range(count):
-        await exchange.say(category, feed.topic, feed.delta())
-
-
-async def assert_right(one: Client, feed: BookFeed) -> None:
-    """The client holds the book of the exchange at its last update."""
-    follower = await one.until_at(feed.topic, feed.u)
-    truth = follow(feed.topic, [feed.snapshot()]).state
-    assert follower.position == feed.u
-    assert follower.state.sides == truth.sides
-
-
-def statuses(one: Client) -> list[str]:
-    return [notice["upstream"] for notice in one.notices if notice["type"] == "status"]
-
 
 # ---- the connection breaks ----
 

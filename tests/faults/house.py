@@ -34,7 +34,7 @@ from redis.asyncio import Redis
 from tests.e2e.client import Client, client
 from tests.e2e.reference import follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
-from tests.e2e.test_upstream import statuses
+from tests.e2e.steps import statuses
 from tests.faults.cable import Cable
 from tests.processes import MANAGE, PATIENCE, Program, Programs, WebServer, run
 from tests.redis_server import RedisServer

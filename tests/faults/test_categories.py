@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn
-from tests.e2e.test_upstream import assert_right, listed, moves, statuses
+from tests.e2e.steps import assert_right, listed, moves, statuses
 from tests.faults.house import House, Web, opened, until
 from tests.processes import PATIENCE
 

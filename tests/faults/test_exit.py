@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.client import client
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
-from tests.e2e.test_upstream import assert_right, listed, moves
+from tests.e2e.steps import assert_right, listed, moves
 from tests.processes import DAPHNE, MANAGE, PATIENCE, Program, Programs, WebServer, until
 from tests.redis_server import free_port
 from tests.stopwatch import Stopwatch

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.e2e.client import client
 from tests.e2e.stand_in import StandIn, TradesFeed
-from tests.e2e.test_upstream import QUICK, statuses
+from tests.e2e.steps import QUICK, statuses
 from tests.processes import Programs
 from tests.redis_server import RedisServer
 

@@ -22,8 +22,7 @@ from relay.simulator.topics import Category
 from tests.e2e.client import Client, client
 from tests.e2e.control import Control, control
 from tests.e2e.reference import Book, Ticker
-from tests.e2e.test_relay import assert_same_as_exchange
-from tests.e2e.test_upstream import statuses
+from tests.e2e.steps import assert_same_as_exchange, statuses
 from tests.faults.house import (
     CATEGORIES,
     House,
