@@ -41,6 +41,7 @@ LOGGED_KEYS = 20
 NOT_FOUND = answer(
     404, b"Nothing is here. WebSocket clients connect to /ws or /v5/public/{category}.\n"
 )
+TOO_LARGE = answer(413, b"The body of a request may have 64 KiB.\n")
 UNKNOWN_HOST = answer(400, b"This relay does not answer by this name (see ALLOWED_HOSTS).\n")
 
 
@@ -62,9 +63,12 @@ class Front:
         """Answer one request."""
         if not scope["path"].startswith("/"):  # a proxy may name the whole address
             scope = {**scope, "path": urlsplit(scope["path"]).path or "/"}
-        found = await self._answer(scope, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        found = await self._answer(scope, headers)
+        if found is None and not _announces_at_most(headers, conf.MAX_BODY):
+            found = TOO_LARGE
         if found is None:
-            await self._django(scope, receive, send)
+            await self._django(scope, _at_most(conf.MAX_BODY, receive), send)
         else:
             await found.send(scope["method"], send)
 
@@ -118,6 +122,28 @@ class Front:
                 host[:80],
             )
         return False
+
+
+def _announces_at_most(headers: Mapping[bytes, bytes], most: int) -> bool:
+    """Whether a request says of its body that it is no longer than that, or says nothing."""
+    length = headers.get(b"content-length", b"0")
+    return length.isdigit() and int(length[:20]) <= most
+
+
+def _at_most(most: int, receive: Any) -> Any:
+    """Return `receive`, as if the client had left when more than `most` bytes of a body came.
+
+    Django would write all of it to the disk, however long it is.
+    """
+    received = 0
+
+    async def receive_some() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        return message if received <= most else {"type": "http.disconnect"}
+
+    return receive_some
 
 
 def _resolve(path: str) -> ResolverMatch | None:

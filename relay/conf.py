@@ -24,6 +24,9 @@ from msgspec import Meta
 V5_MAX_TOPICS_PER_CONNECTION = 1_000
 """Topics on one connection to `/v5`, where client libraries expect Bybit's generosity."""
 
+MAX_BODY = 64 * 1024
+"""Bytes of an HTTP request's body: forms of the admin have a few thousand."""
+
 Seconds = Annotated[
     float, Meta(ge=0.01, le=86_400, description="a number of seconds from 0.01 to 86400")
 ]

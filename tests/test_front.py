@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from marketfeed.front import COST_OF_DJANGO, STRANGERS_BURST
+from marketfeed.front import COST_OF_DJANGO, STRANGERS_BURST, Front
 from marketfeed.kept_pages import PAGES_KEPT
+from relay import conf
 from relay.web import query, readiness
 from tests.http import Site, get
+from tests.processes import PATIENCE
 
 PROBES = ["/healthz", "/readyz", "/metrics"]
 PAGES = ["/", "/symbols.json", "/favicon.ico"]
@@ -172,6 +174,39 @@ async def test_all_strangers_together_can_ask_the_admin_for_little() -> None:
     assert len(site.rendered) < 100
     with_session = await site.get(LOGIN, cookie="sessionid=x", address="203.0.113.200")
     assert with_session[0] == 200
+
+
+@pytest.mark.parametrize("length", [str(conf.MAX_BODY + 1), "9" * 100, "-1", "x"])
+async def test_a_body_that_is_said_to_be_too_long_never_reaches_django(length: str) -> None:
+    site = Site()
+    status, _, _ = await site.get(LOGIN, "POST", content_length=length)
+    assert (status, site.rendered) == (413, [])
+
+
+async def test_django_is_given_no_more_of_a_body_than_is_allowed() -> None:
+    given: list[Any] = []
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            given.append(message["body"])
+
+    async def receive() -> Any:  # a client that sends for ever, and says no length
+        return {"type": "http.request", "body": b"x" * 10_000, "more_body": True}
+
+    async def send(message: Any) -> None: ...
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": LOGIN,
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost")],
+        "client": ["203.0.113.7", 1],
+    }
+    async with asyncio.timeout(PATIENCE):
+        await Front(django)(scope, receive, send)
+    assert sum(map(len, given)) == conf.MAX_BODY // 10_000 * 10_000
 
 
 async def test_a_flood_of_addresses_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,46 @@ from daphne.http_protocol import WebRequest
 from twisted.logger import LogEvent, LogLevel, STDLibLogObserver, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
+from relay import conf
+
 logger = logging.getLogger(__name__)
 
 
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
 class _Request(WebRequest):  # type: ignore[misc]
-    """A request of Daphne's that lets go of its connection when a WebSocket takes that over."""
+    """A request of Daphne's that lets go of its connection when a WebSocket takes that over.
+
+    It also bounds the body. Twisted reads all of it before anything else looks at the request, and
+    writes what is longer than 100 kB to the disk, however long it is and whoever sends it.
+    """
+
+    _received = 0  # bytes of the body
+    _is_too_large = False
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > conf.MAX_BODY:
+            self._refuse_body()
+            length = 0
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > conf.MAX_BODY:
+            self._refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        if not self._is_too_large:
+            self._is_too_large = True
+            self.channel.transport.write(TOO_LARGE)
+            self.channel.loseConnection()
 
     def process(self) -> Any:
+        if self._is_too_large:
+            return None
         transport, channel = self.transport, self.channel
         processing = super().process()
         if self.transport is None and channel is not None:
