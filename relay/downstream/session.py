@@ -20,6 +20,7 @@ from relay.bybit.requests import Door, Fields, decode_fields
 from relay.bybit.topics import Category, Topic
 from relay.downstream import native_dialect
 from relay.downstream.audience import Request
+from relay.downstream.close_codes import CloseCode, code_of_client
 from relay.downstream.hub import Hub
 from relay.downstream.intake import Intake, Message
 from relay.downstream.native_dialect import Method, ShortId
@@ -32,24 +33,6 @@ from relay.telemetry.events import log
 logger = logging.getLogger(__name__)
 
 ABORT_AFTER = 1.0  # seconds from a close that cannot be sent to the end of the connection
-
-CLOSE_INTERNAL_ERROR = 1011
-CLOSE_BAD_REQUEST = 4000
-CLOSE_IDLE = 4002
-CLOSE_FOREIGN_ORIGIN = 4003
-CLOSE_NOT_FOUND = 4004
-CLOSE_FULL = 4100
-CLOSE_SLOW = 4108
-CLOSE_BY_OPERATOR = 4110
-CLOSE_TOO_MANY_REQUESTS = 4129
-CLOSE_SHUTTING_DOWN = 4200
-CLOSE_DATA_LOST = 4201
-
-CLOSE_CODES = tuple(code for name, code in list(globals().items()) if name.startswith("CLOSE_"))
-
-CLIENT_CODES = frozenset(range(1000, 1016))  # RFC 6455, section 7.4.1, and the registry it began
-NO_CODE = 1005  # a close frame without a code
-OTHER_CODE = 0  # any other that a client has sent
 
 _numbers = count(1)
 
@@ -132,7 +115,7 @@ class ClientSession:
 
     def _close_flood(self) -> None:
         self._has_flooded = True
-        self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+        self.close(CloseCode.TOO_MANY_REQUESTS)
 
     def heard(self, message: Message) -> None:
         """Take one message of the client, at once or in its turn."""
@@ -353,7 +336,7 @@ class ClientSession:
             if self.is_closing:
                 self.outbound.abort()
                 return False
-            self.close(CLOSE_SLOW, "slow", f"nothing was read for {self._slow_timeout:g} s")
+            self.close(CloseCode.SLOW, f"nothing was read for {self._slow_timeout:g} s")
             self._progress_at = now - self._slow_timeout + ABORT_AFTER
         return True
 
@@ -394,8 +377,8 @@ class ClientSession:
         if self.takes_notices:
             self._tell(native_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
-            code = CLOSE_SLOW if is_slow else CLOSE_DATA_LOST
-            self.close(code, "gap", f"{dropped} trades of {topic.text} were dropped")
+            code = CloseCode.SLOW if is_slow else CloseCode.DATA_LOST
+            self.close(code, f"{dropped} trades of {topic.text} were dropped")
 
     def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         if not state.is_interrupted and not self._down_since:
@@ -419,18 +402,24 @@ class ClientSession:
 
     # ---- the end ----
 
-    def close(self, code: int, word: str, message: str) -> None:
-        """Say goodbye and close; nothing is sent afterwards."""
+    def close(self, code: CloseCode, message: str = "", *, word: str = "") -> None:
+        """Say goodbye and close; nothing is sent afterwards.
+
+        Args:
+            message: Why, in words, where there are closer ones than the code's own.
+            word: Why, in a word, where there is a closer one than the code's own.
+        """
         if self.is_closing:
             return
+        message = message or code.meaning
         self.is_closing = True
         self._intake.clear()
         counters.closes[code] += 1
-        if code in (CLOSE_SLOW, CLOSE_TOO_MANY_REQUESTS):
+        if code in (CloseCode.SLOW, CloseCode.TOO_MANY_REQUESTS):
             log.record("closed", f"{self.address or 'a client'}: {message}")
         if self.takes_notices:
-            self.outbound.write(Batch([native_dialect.bye(word, message)]))
-        self.outbound.close(code, message)
+            self.outbound.write(Batch([native_dialect.bye(word or code.word, message)]))
+        self.outbound.close(code.value, message)
         if not self._has_flooded:
             self.outbound.resume_reading()  # to read the client's own close frame
         self._hub.call_at(time.monotonic(), self._leave)  # not now: the hub may be delivering
@@ -445,20 +434,20 @@ class ClientSession:
         if self.is_closing:
             self.outbound.abort()
         else:
-            self.close(CLOSE_BY_OPERATOR, "disconnected", "disconnected by an operator")
+            self.close(CloseCode.BY_OPERATOR)
 
     def left(self, code: int | None) -> None:
         """Leave the hub: the client has sent a close frame, though its connection may linger."""
         if not self.is_closing:
             self.is_closing = True
-            counters.closes[known_code(code)] += 1
+            counters.closes[code_of_client(code)] += 1
         self._intake.clear()
         self._leave()
 
     def failed(self) -> None:
         """Log the exception that is being handled, which the client's input caused, and close."""
         logger.exception("client %d: an error of the relay; closing its connection", self.number)
-        self.close(CLOSE_INTERNAL_ERROR, "internal_error", "the relay failed")
+        self.close(CloseCode.INTERNAL_ERROR)
 
     def gone(self) -> None:
         """Release everything: the connection has ended."""
@@ -474,7 +463,7 @@ class ClientSession:
         if self.is_closing or self.has_room_for(len(text_frame(text))):
             self._tell(text)
         else:
-            self.close(CLOSE_SLOW, "slow", "answers are not read")
+            self.close(CloseCode.SLOW, "answers are not read")
             self.outbound.abort()
 
     def _tell(self, text: bytes) -> None:
@@ -483,13 +472,6 @@ class ClientSession:
             batch = Batch([text])
             self.outbound.write(batch)
             counters.bytes_out += batch.size_for(1)
-
-
-def known_code(code: int | None) -> int:
-    """Return a close code as it is counted: clients must not be able to make up new ones."""
-    if code is None:
-        return NO_CODE
-    return code if code in CLIENT_CODES else OTHER_CODE
 
 
 def _code_of(error: ValueError) -> Code:

@@ -22,8 +22,9 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from relay import conf
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.runner import HubRunner
-from relay.downstream.session import CLOSE_SHUTTING_DOWN, ClientSession
+from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
@@ -72,8 +73,8 @@ class Watcher(Protocol):
     def push(self, batch: Batch, *, with_history: bool) -> None:
         """Send the picture."""
 
-    def close(self, code: int, word: str, message: str) -> None:
-        """Say goodbye."""
+    def close(self, code: CloseCode, message: str = "") -> None:
+        """Close its connection; without a message the code's own words say why."""
 
 
 class LiveService:
@@ -133,7 +134,7 @@ class LiveService:
             signal.disconnect(self._pin_saved, sender=PinnedTopic)
         await cancel_all(self._tasks)
         for watcher in list(self.watchers):
-            watcher.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+            watcher.close(CloseCode.SHUTTING_DOWN)
         try:
             async with asyncio.timeout(PATIENCE):
                 left: Left = {"type": "left", "process": self._runner.process}

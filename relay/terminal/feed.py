@@ -1,7 +1,6 @@
 """One connection to a relay, of one category, that heals itself.
 
-What to do after a connection ended, by its close code: 4000-4099 nothing, the fault is ours;
-4100-4199 wait for seconds; 4200-4299 come back at once; any other soon, then later and later.
+The close code says what to do after a connection has ended (`close_codes.retry_policy`).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from relay.bybit.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.bybit.frames import Frame, decode_frame
 from relay.bybit.topics import Category, Topic, truncate
+from relay.downstream.close_codes import CloseCode, Retry, retry_policy
 from relay.lib.backoff import Backoff
 from relay.lib.clock import wall_ms
 from relay.lib.limits import TokenBucket
@@ -49,7 +49,6 @@ REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
 # that, whatever continues is right: only one of the relay's connections to the exchange is down.
 UNDER_WAY = 1.0
 MAX_MESSAGE = 16 * 2**20  # bytes: above any snapshot, yet bounded
-NO_PATH = 4004  # the close code, which comes without words
 MOMENTARY = (Code.RATE_LIMITED, Code.UPSTREAM_UNAVAILABLE)
 
 OnMessage = Callable[[Followed, Frame, list[Trade]], Awaitable[None]]
@@ -90,6 +89,37 @@ class _Word(msgspec.Struct):
 
 
 _word = msgspec.json.Decoder(_Word)
+
+
+class Pauses:
+    """How long to wait after each end of a connection, in a row of them."""
+
+    def __init__(self) -> None:
+        self._growing = Backoff(FIRST_RETRY, LONGEST_RETRY)
+        self._crowded = Backoff(CROWDED_RETRY, LONGEST_CROWDED_RETRY)
+        self._is_first = True
+
+    def reset(self) -> None:
+        """Begin anew: a connection has held for long enough."""
+        self._growing.reset()
+        self._crowded.reset()
+        self._is_first = True
+
+    def after(self, code: int, fraction: float) -> float | None:
+        """Return the seconds to wait after a connection has ended, None for no further attempt.
+
+        Args:
+            code: With which the relay closed the connection; 0 if it was lost.
+            fraction: In [0, 1): the jitter, so that clients do not return in step.
+        """
+        policy = retry_policy(code)
+        is_first, self._is_first = self._is_first, False
+        if policy is Retry.NEVER:
+            return None
+        if policy is Retry.AT_ONCE and is_first:
+            return AT_ONCE * fraction
+        backoff = self._crowded if policy is Retry.BACK_OFF else self._growing
+        return backoff.next(fraction)
 
 
 class TopicFeed:
@@ -142,26 +172,17 @@ class TopicFeed:
         Raises:
             Unwelcome: the relay will not have us.
         """
-        retries = Backoff(FIRST_RETRY, LONGEST_RETRY)
-        crowded = Backoff(CROWDED_RETRY, LONGEST_CROWDED_RETRY)
-        has_failed = False
+        pauses = Pauses()
         while True:
             began = time.monotonic()
             code, self.reason = await self._attempt()
             if not self._wanted():
                 return
-            if 4000 <= code < 4100:
-                raise Unwelcome(f"The relay closed the connection: {self.reason} ({code}).")
             if time.monotonic() - began >= STEADY_AFTER:
-                has_failed = False
-                retries.reset()
-                crowded.reset()
-            if 4200 <= code < 4300 and not has_failed:
-                delay = AT_ONCE * random.random()
-            else:
-                kind = crowded if 4100 <= code < 4200 else retries
-                delay = kind.next(random.random())
-            has_failed = True
+                pauses.reset()
+            delay = pauses.after(code, random.random())
+            if delay is None:
+                raise Unwelcome(f"The relay closed the connection: {self.reason} ({code}).")
             self._lost(delay)
             await asyncio.sleep(delay)
 
@@ -199,10 +220,9 @@ class TopicFeed:
         except ConnectionClosed as fault:
             if fault.rcvd is None:
                 return 0, self._bye or "connection lost"
-            words = "there is no such path; a relay has /ws" if fault.rcvd.code == NO_PATH else ""
-            return fault.rcvd.code, truncate(
-                self._bye or fault.rcvd.reason or words or "closed by the relay"
-            )
+            has_path = fault.rcvd.code != CloseCode.NOT_FOUND
+            words = "closed by the relay" if has_path else "there is no such path; a relay has /ws"
+            return fault.rcvd.code, truncate(self._bye or fault.rcvd.reason or words)
         except InvalidStatus as fault:
             status = fault.response.status_code
             if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:

@@ -20,16 +20,10 @@ from relay import conf
 from relay.bybit.errors import Refusal
 from relay.bybit.requests import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
 from relay.bybit.topics import Category, parse_category
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.handshake import chosen_subprotocol
 from relay.downstream.outbound import make_outbound
-from relay.downstream.session import (
-    CLOSE_BAD_REQUEST,
-    CLOSE_FOREIGN_ORIGIN,
-    CLOSE_FULL,
-    CLOSE_NOT_FOUND,
-    CLOSE_SHUTTING_DOWN,
-    ClientSession,
-)
+from relay.downstream.session import ClientSession
 from relay.telemetry.counters import counters
 from relay.web import process as web_process
 from relay.web.addresses import client_address
@@ -92,16 +86,16 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         """Let a client in, or close it and say why."""
         if not is_welcome(headers):
             log_refusal(headers, time.monotonic())
-            client.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
+            client.close(CloseCode.FOREIGN_ORIGIN)
         elif process.is_stopping:
-            client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+            client.close(CloseCode.SHUTTING_DOWN)
         elif not process.has_place(client.address):
-            client.close(CLOSE_FULL, "full", "too many connections")
+            client.close(CloseCode.FULL)
         else:
             try:
                 client.category = self.read_category(scope)
             except Refusal as refusal:
-                client.close(CLOSE_BAD_REQUEST, refusal.code, refusal.message)
+                client.close(CloseCode.BAD_REQUEST, refusal.message, word=refusal.code)
             else:
                 process.add(client)
                 counters.connections[self.door.value] += 1
@@ -117,7 +111,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             sent = (message.get("bytes") or b"") if text is None else text
             try:
                 if _size(sent) > self.message_limit:
-                    client.close(1009, "too_long", f"a message may have {self.message_limit} bytes")
+                    words = f"a message may have {self.message_limit} bytes"
+                    client.close(CloseCode.TOO_LONG, words)
                 elif not client.is_flooding():
                     client.heard(text)
             except Exception:
@@ -162,7 +157,8 @@ class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope)})
-        await send({"type": "websocket.close", "code": CLOSE_NOT_FOUND, "reason": "no such path"})
-        counters.closes[CLOSE_NOT_FOUND] += 1
+        code = CloseCode.NOT_FOUND
+        await send({"type": "websocket.close", "code": code.value, "reason": code.meaning})
+        counters.closes[code] += 1
         while (await receive())["type"] != "websocket.disconnect":
             pass

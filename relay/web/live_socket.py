@@ -21,17 +21,9 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest, parse_cookie
 
 from relay import conf
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.outbound import Outbound, make_outbound
-from relay.downstream.session import (
-    ABORT_AFTER,
-    CLOSE_BAD_REQUEST,
-    CLOSE_FOREIGN_ORIGIN,
-    CLOSE_FULL,
-    CLOSE_INTERNAL_ERROR,
-    CLOSE_SHUTTING_DOWN,
-    CLOSE_SLOW,
-    CLOSE_TOO_MANY_REQUESTS,
-)
+from relay.downstream.session import ABORT_AFTER
 from relay.downstream.wire import Batch
 from relay.lib.limits import TokenBucket
 from relay.ops.service import MAX_WATCHERS, LiveService
@@ -42,10 +34,7 @@ from relay.web.process import WebProcess
 
 logger = logging.getLogger(__name__)
 
-CLOSE_NOT_PERMITTED = 4001
-CLOSE_UNCHECKED = 4111  # come back later: the database does not say who the user is
 PERMISSION = "relay.view_livetopic"
-UNCHECKED = "the database does not say whether you may see this"
 LOOK_AGAIN = 5.0  # seconds between looks whether the user may still see this
 UNCHECKED_LIMIT = 30.0  # seconds a page stays open while the database does not answer that
 MESSAGE_LIMIT = 4_096  # bytes
@@ -92,14 +81,14 @@ class LiveSocket:
         try:
             self.page = msgspec.json.decode(text or b"", type=_Asked).topics
         except msgspec.DecodeError as fault:
-            self.close(CLOSE_BAD_REQUEST, "bad_request", str(fault))
+            self.close(CloseCode.BAD_REQUEST, str(fault))
         else:
             self._live.wish(self)
 
     def is_flooding(self) -> bool:
         """Count a frame; close when there have been too many."""
         if not self.is_closing and not self._messages.take(time.monotonic()):
-            self.close(CLOSE_TOO_MANY_REQUESTS, "too_many_requests", "too many requests")
+            self.close(CloseCode.TOO_MANY_REQUESTS)
         return self.is_closing
 
     # ---- what is sent ----
@@ -112,7 +101,7 @@ class LiveSocket:
         if now - self._progress_at > self._slow_timeout + ABORT_AFTER:
             self.outbound.abort()
         elif now - self._progress_at > self._slow_timeout:
-            self.close(CLOSE_SLOW, "slow", "nothing was read for too long")
+            self.close(CloseCode.SLOW, "nothing was read for too long")
         return not unsent and not self.is_closing
 
     def push(self, batch: Batch, *, with_history: bool) -> None:
@@ -139,13 +128,17 @@ class LiveSocket:
     def failed(self) -> None:
         """Log the exception that is being handled, and close."""
         logger.exception("a live page: an error of the relay; closing its connection")
-        self.close(CLOSE_INTERNAL_ERROR, "internal_error", "the relay failed")
+        self.close(CloseCode.INTERNAL_ERROR)
 
-    def close(self, code: int, word: str, message: str) -> None:
-        """Close; nothing is sent afterwards."""
+    def close(self, code: CloseCode, message: str = "") -> None:
+        """Close; nothing is sent afterwards.
+
+        Args:
+            message: Why, where there are closer words than the code's own.
+        """
         if not self.is_closing:
             self.is_closing = True
-            self.outbound.close(code, message)
+            self.outbound.close(code.value, message or code.meaning)
 
 
 class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
@@ -198,7 +191,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
         """Let a page in, or close it and say why."""
         if not is_own_page(headers):
             log_refusal(headers, time.monotonic())
-            socket.close(CLOSE_FOREIGN_ORIGIN, "foreign_origin", "this origin may not connect")
+            socket.close(CloseCode.FOREIGN_ORIGIN)
             return False
         if _has_no_room(process, socket):  # no need to ask the database
             return False
@@ -206,10 +199,10 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
             is_permitted = await may_view(session_key)
         except db.Error as fault:
             logger.warning("a live page was refused: its user cannot be checked: %s", fault)
-            socket.close(CLOSE_UNCHECKED, "unchecked", UNCHECKED)
+            socket.close(CloseCode.UNCHECKED)
             return False
         if not is_permitted:
-            socket.close(CLOSE_NOT_PERMITTED, "forbidden", "staff with the view permission only")
+            socket.close(CloseCode.NOT_PERMITTED)
             return False
         if _has_no_room(process, socket):  # others came, or the process stops, meanwhile
             return False
@@ -225,7 +218,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
                 return
             text = message.get("text")
             if text is not None and len(text) > MESSAGE_LIMIT:
-                socket.close(1009, "too_long", f"a message may have {MESSAGE_LIMIT} bytes")
+                socket.close(CloseCode.TOO_LONG, f"a message may have {MESSAGE_LIMIT} bytes")
             elif not socket.is_flooding():
                 socket.heard(text)
 
@@ -238,9 +231,9 @@ def _session_key(headers: dict[bytes, bytes]) -> str | None:
 def _has_no_room(process: WebProcess, socket: LiveSocket) -> bool:
     """Close a page that this process cannot take, and say why."""
     if process.is_stopping:
-        socket.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+        socket.close(CloseCode.SHUTTING_DOWN)
     elif len(process.live.watchers) >= MAX_WATCHERS:
-        socket.close(CLOSE_FULL, "full", "too many live pages are open")
+        socket.close(CloseCode.FULL, "too many live pages are open")
     else:
         return False
     return True
@@ -269,9 +262,9 @@ async def _look_again(socket: LiveSocket, session_key: str | None) -> None:
             if is_permitted:
                 checked_at = time.monotonic()
                 continue
-            socket.close(CLOSE_NOT_PERMITTED, "forbidden", "no longer permitted")
+            socket.close(CloseCode.NOT_PERMITTED, "no longer permitted")
             return
-        socket.close(CLOSE_UNCHECKED, "unchecked", UNCHECKED)
+        socket.close(CloseCode.UNCHECKED)
         return
 
 

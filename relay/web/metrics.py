@@ -13,9 +13,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from relay.bybit.errors import Code
 from relay.bybit.requests import Door
+from relay.downstream.close_codes import LIVE_PAGE_CODES, CloseCode
 from relay.downstream.hub import Hub
 from relay.downstream.outbound import WAYS
-from relay.downstream.session import CLOSE_CODES as OWN_CODES
 from relay.ops.metric_families import count, counts, gauge, gauges, histograms
 from relay.ops.metric_registry import as_text, make_registry
 from relay.ops.rows import state_of
@@ -27,7 +27,7 @@ from relay.web import process as web_process
 from relay.web import readiness
 from relay.web.process import WebProcess
 
-CLOSE_CODES = (1000, 1001, 1005, 1006, *OWN_CODES)
+CLOSE_CODES = {1000, 1001, 1005, 1006, *CloseCode} - LIVE_PAGE_CODES
 """Shown from the start, so that the first of a kind is an increase; others when they come."""
 
 
@@ -54,7 +54,7 @@ def _counted() -> Iterator[Metric]:
     )
     yield counts(
         "closes",
-        "ClientSession connections that ended, by close code; 0: a code that clients made up.",
+        "Client connections that ended, by close code; 0: a code that clients made up.",
         "code",
         [(code, known.closes[code]) for code in sorted({*CLOSE_CODES, *list(known.closes)})],
     )

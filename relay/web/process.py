@@ -17,9 +17,10 @@ import weakref
 from collections import Counter
 
 from relay import conf
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.outbound import daphne_connections, trial
 from relay.downstream.runner import HubRunner
-from relay.downstream.session import CLOSE_IDLE, CLOSE_SHUTTING_DOWN, ClientSession
+from relay.downstream.session import ClientSession
 from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
 from relay.telemetry.loop_lag import watch_loop
@@ -183,7 +184,7 @@ class WebProcess:
         portion = math.ceil(len(clients) * GOODBYE_STEP / GOODBYE)
         for start in range(0, len(clients), portion):
             for client in clients[start : start + portion]:
-                client.close(CLOSE_SHUTTING_DOWN, "shutting_down", "the relay is shutting down")
+                client.close(CloseCode.SHUTTING_DOWN)
             await asyncio.sleep(GOODBYE_STEP)
         await asyncio.sleep(LAST_BYTES)
 
@@ -204,7 +205,7 @@ class WebProcess:
                 self._backlogged.discard(client)
         latest = now - conf.current().idle_timeout
         for client in [c for c in self.clients if (c.idle_since or latest) < latest]:
-            client.close(CLOSE_IDLE, "idle", "no subscription for too long")
+            client.close(CloseCode.IDLE)
 
 
 def _allow_many_files() -> None:

@@ -1,5 +1,6 @@
 """The browser's modules without DOM, tested by Node on the fixtures that Python uses too."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import PATIENCE
+from relay.downstream.close_codes import LIVE_PAGE_CODES, CloseCode, Retry
+from tests.processes import PATIENCE, ROOT
 
 HERE = Path(__file__).parent
 OLDEST = 18  # Node's major version, as in Debian 12
@@ -28,6 +30,71 @@ def node() -> tuple[str, int]:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+# What the two clients of the browser do after each close code, as one JSON object.
+TREATMENT = """
+import { delay, reason, verdict } from "./relay/static/relay/backoff.js";
+import { LiveFeed } from "./relay/static/relay/live/feed.js";
+globalThis.CustomEvent ??= class extends Event {};
+let socket;
+class WebSocket { constructor() { socket = this; } close() {} }
+const environment = {
+  WebSocket,
+  fetch: () => new Promise(() => {}),
+  now: () => 0,
+  random: () => 0,
+  setTimeout: () => 0,
+  clearTimeout: () => {},
+};
+const treatment = {};
+for (const code of JSON.parse(process.argv[1])) {
+  const page = new LiveFeed({ socketUrl: "ws://h/", jsonUrl: "http://h/", environment });
+  page.start();
+  socket.onclose({ code });
+  treatment[code] = {
+    verdict: verdict(code),
+    delay: delay(code, 0, 0.5),
+    reason: reason(code),
+    page: page.reason,
+    pageRetries: page.retryAt !== null,
+  };
+}
+console.log(JSON.stringify(treatment));
+"""
+
+
+def test_the_browsers_modules_treat_every_close_code_as_the_relay_means_it():
+    path, _ = node()
+    codes = json.dumps([*CloseCode, 1006])
+    done = subprocess.run(
+        [path, "--input-type=module", "-e", TREATMENT, codes],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    treatment = {int(code): found for code, found in json.loads(done.stdout).items()}
+    lost = treatment.pop(1006)
+    assert set(treatment) == set(CloseCode)
+    for code, found in treatment.items():
+        policy = CloseCode(code).retry
+        is_final = policy is Retry.NEVER
+        verdict = {Retry.NEVER: "stop", Retry.AT_ONCE: "at once"}.get(policy, "later")
+        assert (found["verdict"], found["delay"] is None) == (verdict, is_final), code
+        assert found["pageRetries"] is not is_final, code
+        if policy is Retry.AT_ONCE:
+            assert found["delay"] < lost["delay"], code
+        elif policy is Retry.BACK_OFF:
+            assert found["delay"] > 4 * lost["delay"], code
+        elif policy is Retry.GROWING:
+            assert found["delay"] == lost["delay"], code
+        if code in LIVE_PAGE_CODES:
+            assert str(code) not in found["page"], "the page has words for it"
+        else:
+            assert found["reason"] != lost["reason"], "the client has words for it"
 
 
 def test_the_browsers_modules_pass_their_own_tests():

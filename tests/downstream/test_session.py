@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category, Topic
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
 from relay.downstream.outbound import Outbound
-from relay.downstream.session import CLOSE_DATA_LOST, CLOSE_TOO_MANY_REQUESTS, ClientSession
+from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
@@ -670,7 +671,7 @@ def test_reading_pauses_while_many_bytes_of_requests_wait(clock: Clock) -> None:
     assert len(call.heard()) == said
     while not call.outbound.is_paused:
         call.say(long)
-    call.client.close(4200, "shutting_down", "bye")
+    call.client.close(CloseCode.SHUTTING_DOWN, "bye")
     assert not call.outbound.is_paused  # for the client's own close frame
 
 
@@ -681,7 +682,7 @@ def test_what_waits_at_bybit_s_door_is_bounded(clock: Clock, size: int) -> None:
     while not call.outbound.closed:
         call.say({"op": "subscribe", "args": ["x" * size]})
         said += 1
-    assert call.outbound.closed == [CLOSE_TOO_MANY_REQUESTS]
+    assert call.outbound.closed == [CloseCode.TOO_MANY_REQUESTS]
     assert said * size < 20 * 512 * 1024
     assert said <= 1_200
     call.pass_time(60)
@@ -741,7 +742,7 @@ def test_ten_times_more_in_a_second_closes(clock: Clock, door: Door) -> None:
     call.raw()
     call.say({"op": "ping"})
     call.say({"op": "ping"})
-    assert call.outbound.closed == [CLOSE_TOO_MANY_REQUESTS]
+    assert call.outbound.closed == [CloseCode.TOO_MANY_REQUESTS]
     bye = {"type": "bye", "code": "too_many_requests", "message": "too many requests"}
     assert call.heard() == ([bye] if door is Door.SHORT else [])
 
@@ -777,7 +778,7 @@ def test_bybit_s_door_has_no_notices(clock: Clock) -> None:
     call.follow(BOOK)
     upstream(call, UpstreamState.DOWN)
     upstream(call, UpstreamState.LIVE)
-    call.client.close(4200, "shutting_down", "bye")
+    call.client.close(CloseCode.SHUTTING_DOWN, "bye")
     assert (call.raw(), call.outbound.closed) == ([], [4200])
 
 
@@ -856,14 +857,14 @@ def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> N
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
         else:
-            assert (call.raw(), call.outbound.closed) == ([], [CLOSE_DATA_LOST])
+            assert (call.raw(), call.outbound.closed) == ([], [CloseCode.DATA_LOST])
 
 
 def test_nothing_is_said_after_the_close(call: Call) -> None:
     call.follow(BOOK)
-    call.client.close(4200, "shutting_down", "bye")
+    call.client.close(CloseCode.SHUTTING_DOWN, "bye")
     assert call.heard() == [{"type": "bye", "code": "shutting_down", "message": "bye"}]
-    call.client.close(4108, "slow", "again")
+    call.client.close(CloseCode.SLOW, "again")
     call.say({"method": "ping"})
     call.settle(BOOK, "no")
     upstream(call, UpstreamState.DOWN)
@@ -879,11 +880,11 @@ def test_a_client_that_is_being_closed_reads_nothing_any_more(call: Call, clock:
     call.publish(BOOK, 0, snapshot(5_000))
     [audience] = call.hub.audiences.values()
     assert (audience.subscribers, audience.deliveries) == (2, 2)
-    other.client.close(4110, "disconnected", "an operator disconnected this client")
+    other.client.close(CloseCode.BY_OPERATOR, "an operator disconnected this client")
     call.pass_time(0)
     call.publish(BOOK, 1, delta(5_001))
     assert (audience.subscribers, audience.deliveries) == (1, 3)
-    call.client.close(4110, "disconnected", "an operator disconnected this client")
+    call.client.close(CloseCode.BY_OPERATOR, "an operator disconnected this client")
     call.pass_time(0)
     assert call.hub.audiences == {}
 

@@ -9,6 +9,7 @@ import pytest
 from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.hub import MIN_ACK_DELAY
 from relay.downstream.wire import Batch
 from relay.telemetry.counters import Histogram, counters
@@ -110,8 +111,8 @@ def test_answers_count_as_bytes_and_a_close_by_its_code() -> None:
     call.say({"method": "ping"})
     [pong] = call.raw()
     assert counters.bytes_out == len(Batch([pong]).plain)
-    call.client.close(4200, "shutting_down", "")
-    call.client.close(4002, "idle", "")
+    call.client.close(CloseCode.SHUTTING_DOWN)
+    call.client.close(CloseCode.IDLE)
     assert counters.closes == Counter({4200: 1})
 
 

@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from relay.bybit.frames import Frame
 from relay.bybit.topics import Category, Topic
+from relay.downstream.close_codes import CloseCode, Retry
 from relay.terminal import feed as module
 from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, State, Trade
@@ -276,6 +277,23 @@ async def test_the_close_code_says_when_to_come_back(
     await until(lambda: len(relay.opened) == 2, PATIENCE, "it comes back")
     assert relay.opened[1] - closed >= least
     await watching.end()
+
+
+@pytest.mark.parametrize("code", CloseCode)
+def test_every_close_code_is_treated_as_the_relay_means_it(code: CloseCode) -> None:
+    pauses = module.Pauses()
+    first, second = pauses.after(code, 0.0), pauses.after(code, 0.0)
+    match code.retry:
+        case Retry.NEVER:
+            assert (first, second) == (None, None)
+        case Retry.AT_ONCE:
+            assert (first, second) == (0.0, module.FIRST_RETRY)
+        case Retry.BACK_OFF:
+            assert first == module.CROWDED_RETRY
+            assert second > first
+        case Retry.GROWING:
+            assert first == module.FIRST_RETRY
+            assert second > first
 
 
 async def test_failures_in_a_row_wait_longer_and_longer(relay: Relay) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import InterfaceError, OperationalError
 
+from relay.downstream.close_codes import CloseCode
 from relay.ops.service import MAX_WATCHERS
 from relay.web import live_socket
 from relay.web.live_socket import LiveTopicsConsumer
@@ -24,7 +25,7 @@ class Page:
     def __init__(self) -> None:
         self.codes: list[int] = []
 
-    def close(self, code: int, word: str, message: str) -> None:
+    def close(self, code: int, message: str = "") -> None:
         self.codes.append(code)
 
 
@@ -49,7 +50,7 @@ async def test_a_database_that_fails_once_leaves_the_page_open_and_the_check_ali
     monkeypatch.setattr(live_socket, "may_view", answering([True, fault, True, fault, False]))
     async with asyncio.timeout(PATIENCE):
         await live_socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [live_socket.CLOSE_NOT_PERMITTED]
+    assert page.codes == [CloseCode.NOT_PERMITTED]
 
 
 @pytest.mark.parametrize("fault", [InterfaceError("gone"), RuntimeError("a fault of the program")])
@@ -62,7 +63,7 @@ async def test_a_page_whose_user_cannot_be_checked_for_long_is_closed(
     monkeypatch.setattr(live_socket, "may_view", answering([fault]))
     async with asyncio.timeout(PATIENCE):
         await live_socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [live_socket.CLOSE_UNCHECKED]
+    assert page.codes == [CloseCode.UNCHECKED]
 
 
 async def test_a_database_that_never_answers_closes_the_page(
@@ -78,7 +79,7 @@ async def test_a_database_that_never_answers_closes_the_page(
     monkeypatch.setattr(live_socket, "may_view", may_view)
     async with asyncio.timeout(PATIENCE):
         await live_socket._look_again(page, "key")  # type: ignore[arg-type]
-    assert page.codes == [live_socket.CLOSE_UNCHECKED]
+    assert page.codes == [CloseCode.UNCHECKED]
 
 
 def process(watchers: set[Any]) -> Any:
@@ -109,7 +110,7 @@ async def test_pages_that_come_together_are_no_more_than_the_most_allowed(
     async with asyncio.timeout(PATIENCE):
         welcomed = await asyncio.gather(*welcomes)
     assert len(house.live.watchers) == sum(welcomed) == MAX_WATCHERS
-    assert [page.codes for page in pages].count([live_socket.CLOSE_FULL]) == 20
+    assert [page.codes for page in pages].count([CloseCode.FULL]) == 20
 
 
 async def test_a_page_is_not_let_in_while_the_database_fails(
@@ -119,7 +120,7 @@ async def test_a_page_is_not_let_in_while_the_database_fails(
     monkeypatch.setattr(live_socket, "may_view", answering([InterfaceError("gone")]))
     consumer = LiveTopicsConsumer()
     assert await consumer._welcome(house, page, ORIGIN, "key") is False  # type: ignore[arg-type]
-    assert page.codes == [live_socket.CLOSE_UNCHECKED]
+    assert page.codes == [CloseCode.UNCHECKED]
     assert house.live.watchers == set()
 
 
@@ -135,4 +136,4 @@ async def test_a_page_that_came_while_the_process_began_to_stop_is_told_so(
     monkeypatch.setattr(live_socket, "may_view", may_view)
     consumer = LiveTopicsConsumer()
     assert await consumer._welcome(house, page, ORIGIN, "key") is False  # type: ignore[arg-type]
-    assert page.codes == [live_socket.CLOSE_SHUTTING_DOWN]
+    assert page.codes == [CloseCode.SHUTTING_DOWN]

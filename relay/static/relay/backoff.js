@@ -1,5 +1,6 @@
 /**
- * When to connect again, by the code that closed the last connection.
+ * When to connect again, by the code that closed the last connection; the relay's own list of
+ * codes is `relay/downstream/close_codes.py`.
  *
  * | code | means | next attempt |
  * |---|---|---|
@@ -31,6 +32,7 @@ export function verdict(code) {
 const REASONS = Object.freeze({
   1006: "connection lost",
   1009: "a message was too long",
+  1011: "an error of the relay",
   4000: "the relay did not understand the address",
   4002: "nothing was subscribed for too long",
   4003: "this origin may not connect",

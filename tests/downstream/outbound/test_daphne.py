@@ -18,9 +18,10 @@ from twisted.internet import reactor, unix
 
 from relay import conf
 from relay.bybit.requests import Door
+from relay.downstream.close_codes import CloseCode
 from relay.downstream.hub import Hub
 from relay.downstream.outbound.daphne import HELD_AT_MOST, DaphneOutbound
-from relay.downstream.session import CLOSE_SLOW, ClientSession
+from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch, text_frame
 from tests.processes import PATIENCE, until
 
@@ -126,7 +127,7 @@ async def test_what_is_written_leaves_after_what_is_held_back(line: Line) -> Non
 async def test_a_close_frame_leaves_after_what_is_held_back(line: Line) -> None:
     line.outbound.corked = line.hub.corked
     line.outbound.deliver(Batch([b"market"]))
-    line.client.close(4000, "word", "words")
+    line.client.close(CloseCode.BAD_REQUEST, "words", word="word")
     received = line.read()
     assert received.startswith(text_frame(b"market") + text_frame(b'{"type":"bye"')[:1])
     assert received.endswith(b"\x88\x07\x0f\xa0words")
@@ -304,7 +305,7 @@ async def test_close_slow_is_said_where_it_can_be(make_line: Callable[..., Line]
     now = time.monotonic()
     line.look(now)
     line.look(now + conf.current().slow_timeout + 1)
-    assert line.read().endswith(CLOSE_SLOW.to_bytes(2, "big") + b"nothing was read for 30 s")
+    assert line.read().endswith(CloseCode.SLOW.to_bytes(2, "big") + b"nothing was read for 30 s")
 
 
 def compressed_frame(packed: bytes) -> bytes:
