@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 
 from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
-from relay.seam import envelopes
-from relay.seam.demand import LEASE, RENEWAL
+from relay.seam import envelopes, timing
 from relay.upstream.supply import CategoryUpstream
 
 LINGER = 10.0
@@ -337,7 +336,7 @@ class Process:
             self.queue.append(dict(envelopes.joined(unjoined)))
         asked, dropped = self.hub.take_demand(Category.LINEAR)
         if self.world.now >= self.next_renewal:
-            self.next_renewal = self.world.now + RENEWAL
+            self.next_renewal = self.world.now + timing.DEMAND_RENEWAL
             whole = self.hub.interest(Category.LINEAR)
             if whole or dropped:
                 self._demand(envelopes.demand(self.name, whole, epoch=self._epoch, whole=True))
@@ -477,7 +476,7 @@ class World:
     def _pass_time(self) -> None:
         self.supply.tick(self.now)
         if self.now >= self.next_beat:
-            self.next_beat = self.now + envelopes.BEAT
+            self.next_beat = self.now + timing.BEAT
             self.supply.beat()
         self._connect()
         for process in self.processes:
@@ -636,7 +635,7 @@ def _check_demand_ends(world: World) -> None:
             process.hub.leave(client, topics)
             client.acked.clear()
         process.clients.clear()
-    world.run_for(max(LEASE, LINGER) + 1)
+    world.run_for(max(timing.DEMAND_LEASE, LINGER) + 1)
     assert not world.supply.streams
     assert not world.exchange.subscribed
     assert not any(process.hub.audiences for process in world.processes)
@@ -719,7 +718,7 @@ def test_a_process_that_was_frozen_tells_of_no_trade_that_was_not_lost(seed: int
     for text in (TRADES, BOOK):
         other.hub.unsubscribe(other.clients[0], Topic.parse(Category.LINEAR, text), world.now)
         other.clients[0].forget(text)
-    world.run_for(LEASE + LINGER)
+    world.run_for(timing.DEMAND_LEASE + LINGER)
     assert not world.supply.streams
     trade(chance.randrange(1, 20))  # nobody can count these
     world.processes = [frozen, other]

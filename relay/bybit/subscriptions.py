@@ -27,17 +27,14 @@ from relay.bybit.frames import ARGS_PER_REQUEST, Frame, decode_ack, encode_reque
 from relay.bybit.topics import Category
 from relay.lib.backoff import Backoff
 from relay.lib.limits import TokenBucket
+from relay.seam import timing
 
-ACK_PATIENCE = 5.0  # seconds until a request whose ack is lost is written off
 REQUESTS_PER_SECOND = 25.0  # Bybit states no limit; invented symbols must not become a flood
 # Each invented topic costs one request, so the burst covers what one client of /v5 may ask for.
 # Within it the exchange sets the pace: no more than REQUESTS_IN_FLIGHT are unanswered.
 REQUEST_BURST = 1_000.0
 REQUESTS_IN_FLIGHT = 20
 MAX_TRIES = 5  # requests without any answer, after which the last one counts as done
-FIRST_PAUSE = 0.5  # seconds from a refusal to the next try
-LONGEST_PAUSE = 4.0  # seconds: books are right 10 s after the exchange accepts topics again
-REFUSED_LASTINGLY = 60.0  # seconds of refusals, after which a topic is given up
 
 _MOMENTARY = re.compile(
     r"internal|server error|system error|service|too many|too fast|visits|frequen|rate.?limit"
@@ -158,7 +155,7 @@ class Subscriptions:
         self._bucket = TokenBucket(REQUESTS_PER_SECOND, REQUEST_BURST, now)
         # While the exchange refuses whole batches: when to ask for a single topic, the probe.
         self._probe_at: float | None = None
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._backoff = Backoff(timing.REFUSAL_FIRST_RETRY, timing.REFUSAL_RETRY_CEILING)
         for topic in sorted(topics, key=lambda topic: topic not in known):
             self.want(topic, is_known=topic in known)
 
@@ -222,7 +219,7 @@ class Subscriptions:
 
     def due_at(self, now: float) -> float | None:
         """Return when `requests` may have something to send; None if nothing is waiting."""
-        times = [request.sent_at + ACK_PATIENCE for request in self._pending.values()]
+        times = [request.sent_at + timing.ACK_PATIENCE for request in self._pending.values()]
         times += self._waiting.values()
         if self.has_work and len(self._pending) < REQUESTS_IN_FLIGHT:
             times.append(max(self._bucket.available_at(now), self._probe_at or 0.0))
@@ -267,7 +264,7 @@ class Subscriptions:
             if now < self._probe_at:
                 return "subscribe", []
             # Until it is answered or written off there is no other.
-            self._probe_at = now + ACK_PATIENCE
+            self._probe_at = now + timing.ACK_PATIENCE
             limit = 1
         # In turns: neither may a flow of new topics delay the good ones of a refused batch, nor
         # the other way round.
@@ -440,10 +437,15 @@ class Subscriptions:
             self._remove(topic)
             return []
         verdict = self._put_off(topic, words, now)
-        if entry.refused_since is not None and now - entry.refused_since >= REFUSED_LASTINGLY:
+        if (
+            entry.refused_since is not None
+            and now - entry.refused_since >= timing.REFUSED_LASTINGLY
+        ):
             return [self._refuse(topic, words)]
         entry.state = _State.SPLIT
-        entry.backoff = entry.backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        entry.backoff = entry.backoff or Backoff(
+            timing.REFUSAL_FIRST_RETRY, timing.REFUSAL_RETRY_CEILING
+        )
         self._waiting[topic] = now + entry.backoff.next(fraction)
         return [verdict]
 
@@ -462,7 +464,7 @@ class Subscriptions:
             if entry.state is _State.SPLIT
             and topic not in self._waiting
             and entry.refused_since is not None
-            and now - entry.refused_since >= REFUSED_LASTINGLY
+            and now - entry.refused_since >= timing.REFUSED_LASTINGLY
         ]
 
     def _refuse(self, topic: str, words: str) -> Verdict:
@@ -494,13 +496,15 @@ class Subscriptions:
                 continue
             entry.state = _State.RENEWING if entry.is_wanted else _State.CONFIRMED
             entry.leaves_alone = True
-            entry.backoff = entry.backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+            entry.backoff = entry.backoff or Backoff(
+                timing.REFUSAL_FIRST_RETRY, timing.REFUSAL_RETRY_CEILING
+            )
             self._waiting[topic] = now + entry.backoff.next(fraction)
 
     def _write_off(self, now: float) -> None:
         """Give up requests whose ack is lost; their topics are asked for again."""
         for key, request in list(self._pending.items()):
-            if now < request.sent_at + ACK_PATIENCE:  # as `due_at` counts
+            if now < request.sent_at + timing.ACK_PATIENCE:  # as `due_at` counts
                 continue
             del self._pending[key]
             if request.op == "unsubscribe":

@@ -20,7 +20,7 @@ from relay.bybit.errors import Code, ExchangeFault, Refusal
 from relay.bybit.topics import Category, Topic
 from relay.downstream.audience import Audience, Corked, Reader, Request
 from relay.layers.inbox import Intake
-from relay.seam import envelopes
+from relay.seam import timing
 from relay.seam.envelopes import UnknownEnvelope, UpstreamState
 from relay.seam.receiver import Position, Step
 from relay.telemetry.counters import counters
@@ -28,8 +28,6 @@ from relay.telemetry.events import log
 
 logger = logging.getLogger(__name__)
 
-MIN_ACK_DELAY = 0.002  # seconds: pybit records its callback only after it has sent
-MAX_ACK_DELAY = 3.0  # seconds the exchange's verdict on a new topic is waited for
 TURN = 20.0  # requests taken in one turn of the event loop, which costs it 1 to 2 ms
 SETTLED_AT_ONE_PRICE = 50  # topics whose ack takes about as long as a simple request
 TOO_MANY = "the relay carries as many topics as it may"
@@ -109,7 +107,11 @@ class Hub:
                 this process has as many topics as the relay may subscribe (`too_many_topics`).
         """
         request = Request(
-            reader, dict.fromkeys(topics), request_id, now + MIN_ACK_DELAY, now + MAX_ACK_DELAY
+            reader,
+            dict.fromkeys(topics),
+            request_id,
+            now + timing.MIN_ACK_DELAY,
+            now + timing.MAX_ACK_DELAY,
         )
         new = [topic for topic in request.topics if topic.group not in self.audiences]
         self._check_room(reader, new, now)
@@ -268,7 +270,7 @@ class Hub:
             heapq.heappop(self._calls)[2](now)  # what is left is due in the next turn
         for category, known in self.categories.items():
             at = now if read_until is None else read_until
-            silent = known.heard is not None and at - known.heard > envelopes.SILENCE
+            silent = known.heard is not None and at - known.heard > timing.SILENCE
             if silent and known.state is not UpstreamState.DOWN:
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
 

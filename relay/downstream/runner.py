@@ -18,9 +18,8 @@ from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
 from relay.layers.inbox import channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, cancel_all, run_forever
-from relay.seam import envelopes
-from relay.seam.demand import RENEWAL
+from relay.lib.tasks import cancel_all, run_forever
+from relay.seam import envelopes, timing
 from relay.seam.receiver import Position
 from relay.telemetry.counters import counters
 
@@ -31,11 +30,6 @@ LONGEST_PAUSE = 0.02  # seconds between flushes under load
 PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half of the time
 BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
 PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
-SLOW_RETRY = 0.05  # seconds between looks at readers that had no room
-SUSPENDED_AFTER = (
-    1.0  # seconds between those looks, after which this process was stopped and heard nobody
-)
-LATE = 0.5  # seconds: a look so late finds less read than was sent; so does an overloaded hub
 
 
 class HubRunner:
@@ -84,7 +78,7 @@ class HubRunner:
             if handle is not None:
                 handle.cancel()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(timing.FAREWELL_LIMIT):
                 for category in Category:
                     if self.hub.interest(category):
                         await self._send(category, {}, whole=True)
@@ -130,7 +124,7 @@ class HubRunner:
                 await self._join()
                 is_renewal = time.monotonic() >= next_renewal
                 if is_renewal:
-                    next_renewal = time.monotonic() + RENEWAL
+                    next_renewal = time.monotonic() + timing.DEMAND_RENEWAL
                 for category in Category:
                     await self._tell_category(category, is_renewal=is_renewal)
             except Exception:
@@ -187,7 +181,7 @@ class HubRunner:
         """Look after silent workers and slow readers."""
         next_tick = 0.0
         while True:
-            await asyncio.sleep(SLOW_RETRY)
+            await asyncio.sleep(timing.SLOW_RETRY)
             now = self._look()
             if now >= next_tick:
                 next_tick = now + 1
@@ -200,9 +194,9 @@ class HubRunner:
         """Return the time; what came while this process was stopped is read before it is judged."""
         now = time.monotonic()
         late = now - self._looked_at
-        if late > SUSPENDED_AFTER:
+        if late > timing.SUSPENDED_AFTER:
             self.hub.extend_leases(now)
-        if not self._is_reading and late < LATE:
+        if not self._is_reading and late < timing.LATE:
             self._read_until = now
         self._looked_at = now
         return now
@@ -210,7 +204,7 @@ class HubRunner:
     def _is_behind(self) -> bool:
         """Whether messages may wait to be read, so that the hub's positions show no loss."""
         now = time.monotonic()
-        return now - self._looked_at > LATE or now - self._read_until > LATE
+        return now - self._looked_at > timing.LATE or now - self._read_until > timing.LATE
 
     # ---- what the hub asks for ----
 

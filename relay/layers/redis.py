@@ -23,13 +23,12 @@ from hiredis import HiredisError
 from relay.layers.local import CAPACITY, Queue
 from relay.layers.redis_link import RedisLink, place
 from relay.lib.backoff import Backoff
+from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 64 * 2**20  # bytes that a channel holds: seconds of a whole venue
 PER_TRIP = 500  # messages published in one round trip
-FIRST_RETRY = 0.1  # seconds
-SLOWEST_RETRY = 1.0
 
 
 class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
@@ -276,7 +275,7 @@ class _Shard:
 
     async def _keep(self, attempt: asyncio.Future[RedisLink]) -> None:
         """Have a connection for ever."""
-        backoff = Backoff(FIRST_RETRY, SLOWEST_RETRY)
+        backoff = Backoff(timing.LAYER_FIRST_RETRY, timing.LAYER_RETRY_CEILING)
         while True:
             try:
                 link = await RedisLink.open(self._host, self._on_message)

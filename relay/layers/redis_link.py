@@ -17,9 +17,7 @@ from typing import Any, cast
 import hiredis
 from channels_redis.utils import create_pool
 
-CONNECT_LIMIT = 1.5  # seconds for TCP, TLS, password and HELLO together
-TICK = 0.5  # seconds between pings
-SILENT_TICKS = 3  # without a byte although something was asked: Redis is stopped or out of reach
+from relay.seam import timing
 
 _NOTHING = object()
 _pack: Callable[[tuple[str | bytes, ...]], bytes] = cast(Any, hiredis.pack_command)
@@ -62,7 +60,7 @@ class RedisLink(asyncio.Protocol):
     async def open(
         cls, host: dict[str, Any], on_message: Callable[[bytes, bytes], None]
     ) -> RedisLink:
-        """Connect, within `CONNECT_LIMIT`.
+        """Connect, within `timing.REDIS_CONNECT_LIMIT`.
 
         Args:
             host: Where to, in channels_redis' words.
@@ -73,7 +71,7 @@ class RedisLink(asyncio.Protocol):
             hiredis.HiredisError: it cannot speak RESP3, which came with Redis 6.
         """
         connection = create_pool({"protocol": 2, **host}).make_connection()
-        async with asyncio.timeout(CONNECT_LIMIT):
+        async with asyncio.timeout(timing.REDIS_CONNECT_LIMIT):
             try:
                 await connection.connect()
                 link = cls(connection, on_message)
@@ -124,15 +122,15 @@ class RedisLink(asyncio.Protocol):
         what has come meanwhile.
         """
         silent = 0
-        while silent < SILENT_TICKS:
+        while silent < timing.REDIS_SILENT_PINGS:
             reads = self._reads
             pong = self.send([("PING",)])
             pong.add_done_callback(partial(self._take_pong, self._loop.time()))
-            await asyncio.wait({self.lost}, timeout=TICK)
+            await asyncio.wait({self.lost}, timeout=timing.REDIS_PING)
             if self.lost.done():
                 return str(self.lost.exception() or "closed by Redis")
             silent = silent + 1 if self._commands and self._reads == reads else 0
-        return f"silent for {SILENT_TICKS * TICK} s"
+        return f"silent for {timing.REDIS_SILENT_PINGS * timing.REDIS_PING} s"
 
     def _take_pong(self, asked: float, pong: asyncio.Future[None]) -> None:
         if pong.exception() is None:
@@ -141,7 +139,7 @@ class RedisLink(asyncio.Protocol):
     async def close(self) -> None:
         """Drop the connection at once, with whatever waits in it."""
         self._transport.abort()
-        await asyncio.wait({self.lost}, timeout=TICK)
+        await asyncio.wait({self.lost}, timeout=timing.REDIS_PING)
 
     # ---- in ----
 

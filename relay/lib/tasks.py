@@ -11,12 +11,10 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from relay.lib.backoff import Backoff
+from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.1  # seconds from a failure to the next try
-PATIENCE = 1.0  # seconds between tries while the channel layer is away
-INSISTENCE = 0.5  # seconds between cancels of what does not end
 STEADY = 10.0  # seconds after which a step that fails is told of anew
 LAYER_FAULTS = (RedisError, OSError, TimeoutError)
 
@@ -25,13 +23,13 @@ async def run_forever(step: Callable[[], Coroutine[Any, Any, None]], name: str) 
     """Run a step that never ends by itself, and again when it failed.
 
     The layer may have a new connection in no time, so the first pause is short; while it is away
-    pauses grow to `PATIENCE`.
+    pauses grow to `timing.LAYER_RETRY_CEILING`.
 
     A channel layer that is away is told in one line, once until the step has run for a while;
     any other failure is a fault of the program, told each time and in full.
     """
     loop = asyncio.get_running_loop()
-    backoff = Backoff(FIRST_PAUSE, PATIENCE)
+    backoff = Backoff(timing.LAYER_FIRST_RETRY, timing.LAYER_RETRY_CEILING)
     is_told = False
     while True:
         started = loop.time()
@@ -46,7 +44,7 @@ async def run_forever(step: Callable[[], Coroutine[Any, Any, None]], name: str) 
             is_told = True
         except Exception:
             logger.exception("%s failed; trying again", name)
-        if loop.time() - started > PATIENCE:
+        if loop.time() - started > timing.LAYER_RETRY_CEILING:
             backoff.reset()
         await asyncio.sleep(backoff.next(random.random()))
 
@@ -60,5 +58,5 @@ async def cancel_all(tasks: Collection[asyncio.Task[None]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=INSISTENCE)
+        _, pending = await asyncio.wait(pending, timeout=timing.CANCEL_INTERVAL)
     await asyncio.gather(*tasks, return_exceptions=True)

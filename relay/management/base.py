@@ -26,10 +26,9 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
+from relay.seam import timing
 
 logger = logging.getLogger(__name__)
-
-STOP_LIMIT = 4.3  # seconds from the signal to the end, whatever still runs: 5 are promised
 
 
 class CannotStart(Exception):
@@ -82,9 +81,9 @@ class RelayCommand(BaseCommand):
     def run_until_stopped(self, main: Coroutine[Any, Any, None]) -> None:
         """Run `main` until it returns, raises, or SIGINT or SIGTERM cancels it.
 
-        A stop waits for `main` to clean up; past `STOP_LIMIT` the process ends without it.
+        A stop waits for `main` to clean up; past `timing.STOP_LIMIT` the process ends without it.
         """
-        deadline = threading.Timer(STOP_LIMIT, _end_unclean)
+        deadline = threading.Timer(timing.STOP_LIMIT, _end_unclean)
         deadline.daemon = True  # and not the loop's: it is the loop that may be stuck
         try:
             asyncio.run(_supervise(main, deadline))
@@ -124,6 +123,6 @@ async def _supervise(main: Coroutine[Any, Any, None], deadline: threading.Timer)
 
 
 def _end_unclean() -> NoReturn:
-    logger.error("Stopped without cleaning up: still busy after %s s", STOP_LIMIT)
+    logger.error("Stopped without cleaning up: still busy after %s s", timing.STOP_LIMIT)
     logging.shutdown()
     os._exit(0)

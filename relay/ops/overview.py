@@ -17,11 +17,11 @@ from relay.bybit.topics import Category
 from relay.lib.clock import wall_ms
 from relay.ops.last_reports import LastReports, Leader, R, TopicKey, leaders_of
 from relay.ops.topic_table import Page, TopicTable
+from relay.seam import timing
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.events import SharedLog
 from relay.telemetry.reports import (
     CONNECTIONS_TOLD,
-    REPORT_LEASE,
     ConnectionRow,
     Report,
     WorkerReport,
@@ -217,7 +217,9 @@ class Overview:
 
     @staticmethod
     def _alive(reports: dict[str, LastReports[R]], now: float) -> list[LastReports[R]]:
-        return [last for last in list(reports.values()) if now - last.received <= REPORT_LEASE]
+        return [
+            last for last in list(reports.values()) if now - last.received <= timing.REPORT_LEASE
+        ]
 
 
 class _Roll:
@@ -273,7 +275,7 @@ class _Roll:
 
 def _expire(reports: dict[str, LastReports[R]], roll: _Roll, now: float) -> list[str]:
     """Forget those whose lease ran out; return their names."""
-    gone = [p for p, last in reports.items() if now - last.received > REPORT_LEASE]
+    gone = [p for p, last in reports.items() if now - last.received > timing.REPORT_LEASE]
     names = []
     for process in gone:
         last = reports.pop(process)

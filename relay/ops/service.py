@@ -28,19 +28,18 @@ from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, cancel_all, run_forever
+from relay.lib.tasks import cancel_all, run_forever
 from relay.models import PinnedTopic
 from relay.ops import pins
 from relay.ops.overview import Known, Overview
 from relay.ops.rows import connection_rows, topic_rows
 from relay.ops.topic_table import Page
 from relay.ops.worker_watch import WorkerWatch
+from relay.seam import timing
 from relay.seam.envelopes import REPORTS_GROUP, UnknownEnvelope, stamped
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
 from relay.telemetry.reports import (
-    REPORT_INTERVAL,
-    REPORT_LEASE,
     WORKERS_GROUP,
     Hello,
     HubRows,
@@ -53,7 +52,6 @@ logger = logging.getLogger(__name__)
 
 MAX_WATCHERS = 100  # live pages open at once, in one process
 PINS_READ = 30.0  # seconds between looks at the pins, in case nobody tells of a change
-ANSWER_LIMIT = 3.0  # seconds the channel layer may take to carry an order
 
 
 class Watcher(Protocol):
@@ -136,7 +134,7 @@ class LiveService:
         for watcher in list(self.watchers):
             watcher.close(CloseCode.SHUTTING_DOWN)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(timing.FAREWELL_LIMIT):
                 left: Left = {"type": "left", "process": self._runner.process}
                 await self._layer.group_send(REPORTS_GROUP, stamped(left))
         except Exception:  # the lease will run out
@@ -203,7 +201,7 @@ class LiveService:
     async def _report(self) -> None:
         """Report each second; this process knows its own report without the channel layer."""
         while True:
-            await asyncio.sleep(REPORT_INTERVAL)
+            await asyncio.sleep(timing.REPORT_INTERVAL)
             now = time.monotonic()
             told = self._told
             report = await self._make(now)
@@ -223,11 +221,11 @@ class LiveService:
         has_worker_inside = not conf.current().redis_urls
         cut_off = -math.inf  # when this process last could not reach the channel layer
         while True:
-            await asyncio.sleep(REPORT_INTERVAL)
+            await asyncio.sleep(timing.REPORT_INTERVAL)
             now = time.monotonic()
             if self._runner.unreachable_since is not None:
                 cut_off = now
-            could_hear = now - cut_off > REPORT_LEASE
+            could_hear = now - cut_off > timing.REPORT_LEASE
             silent = self.picture.beat(now, could_hear=could_hear)
             is_first = self._runner.process == min(self.picture.processes(), default="")
             # Whom this process could not hear is not silent.
@@ -346,4 +344,4 @@ class LiveService:
             Exception: the channel layer is away.
         """
         sending = self._layer.group_send(group, stamped(envelope))
-        asyncio.run_coroutine_threadsafe(sending, self._loop).result(ANSWER_LIMIT)
+        asyncio.run_coroutine_threadsafe(sending, self._loop).result(timing.ORDER_LIMIT)

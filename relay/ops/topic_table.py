@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from relay.ops.last_reports import LastReports, Leader, TopicKey
+from relay.seam import timing
 from relay.telemetry.reports import (
-    REPORT_INTERVAL,
     TOPIC_STATES,
     Report,
     StreamRow,
@@ -170,7 +170,7 @@ class TopicTable:
         workers = {category: worker for category, (worker, _, _) in leaders.items()}
         self._topics: dict[TopicKey, LiveTopic] = {}
         for hub in hubs:
-            late = max(0.0, now - hub.received - REPORT_INTERVAL)
+            late = max(0.0, now - hub.received - timing.REPORT_INTERVAL)
             for key, row in hub.last.topics.items():
                 topic = self._topics.get(key)
                 if topic is None:

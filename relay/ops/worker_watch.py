@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from relay.bybit.topics import Category
-
-PATIENCE = (
-    10.0  # seconds without a worker: one that takes over needs 3, a start with this process 5
-)
+from relay.seam import timing
 
 
 class WorkerWatch:
@@ -48,7 +45,7 @@ class WorkerWatch:
             if self.is_missing:
                 said.append((False, f"upstream worker {', '.join(sorted(workers))} reports"))
             self.is_missing = False
-        elif not self.is_missing and now - self._served_at > PATIENCE:
+        elif not self.is_missing and now - self._served_at > timing.WORKER_MISSED_AFTER:
             self.is_missing = True
             said.append(
                 (
@@ -63,7 +60,7 @@ class WorkerWatch:
             self._led_at.clear()  # said already; what a new worker does not lead is said later
             return said
         for category, led_at in self._led_at.items():
-            if category not in self._leaderless and now - led_at > PATIENCE:
+            if category not in self._leaderless and now - led_at > timing.WORKER_MISSED_AFTER:
                 self._leaderless.add(category)
                 said.append(
                     (

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-RENEWAL = 2.0  # seconds between repetitions of a process's whole interest
-LEASE = 6.0  # seconds without a repetition until a process is forgotten: three were lost
+from relay.seam import timing
 
 
 class DemandLeases:
@@ -61,7 +60,7 @@ class DemandLeases:
     def expire(self, now: float, linger: float) -> list[str]:
         """Forget processes whose lease ran out; return the topics that nobody wants any more."""
         for process, renewed in list(self._renewed.items()):
-            if now - renewed > LEASE:
+            if now - renewed > timing.DEMAND_LEASE:
                 self._forget(process)
         gone = [topic for topic in self._lingering if now - self._wanted_at[topic] >= linger]
         for topic in gone:

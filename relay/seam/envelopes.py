@@ -30,8 +30,6 @@ from relay.seam.receiver import Position
 VERSION = 1  # of all envelopes; raised when a process of an earlier version would misread one
 UPSTREAM_GROUP = "marketfeed.upstream"
 REPORTS_GROUP = "marketfeed.reports"
-BEAT = 1.0  # seconds between repetitions of `upstream`
-SILENCE = 3.0  # seconds without one, after which a worker is taken for dead: three were lost
 
 
 class UnknownEnvelope(Exception):

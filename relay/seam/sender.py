@@ -18,17 +18,9 @@ from relay.bybit.frames import Frame
 from relay.bybit.images import Image, make_image
 from relay.bybit.topics import Topic
 from relay.lib.backoff import Backoff
+from relay.seam import timing
 
-FIRST_RESYNC_BACKOFF = 1.0  # seconds; the first resync of a healthy topic goes out at once
-RESYNC_CEILING = 60.0  # seconds between resyncs of a topic that was never right
-LONGEST_BROKEN = 8.0  # seconds a broken topic waits: books are right 10 s after the last fault
-CROSSED_PATIENCE = 0.2  # seconds in which a crossed book heals, if it was no fault
 MAX_HELD = 2**20  # bytes of a crossed book's messages
-HEALTHY_AFTER = 10.0  # seconds a topic must have been right for the backoff to start over
-ASKED_ANEW_PAUSE = 5.0  # seconds in which an operator's second wish is the same as the first
-# Seconds a subscribed topic may take to send its first snapshot. One that lost it is right again
-# within 10 s of its ack.
-SNAPSHOT_PATIENCE = 5.0
 
 
 class Outcome(Enum):
@@ -77,7 +69,7 @@ class StreamSender:
         self.resyncs = 0
         self.messages = 0
         self._image: Image = make_image(topic)
-        self._backoff = Backoff(FIRST_RESYNC_BACKOFF, RESYNC_CEILING)
+        self._backoff = Backoff(timing.RESYNC_FIRST_BACKOFF, timing.RESYNC_CEILING)
         self._pause = 0.0  # seconds to wait if the topic breaks again
         self._live_since = 0.0
         self._was_right = False  # whether there ever was an image that could be trusted
@@ -85,7 +77,7 @@ class StreamSender:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._resync_at: float | None = None  # when to ask for a snapshot again
-        self._asked_anew_at = -ASKED_ANEW_PAUSE
+        self._asked_anew_at = -timing.RESYNC_ORDER_PAUSE
         self._last_offset = 0
 
     @property
@@ -103,7 +95,7 @@ class StreamSender:
         self.is_confirmed = self.was_confirmed = True
         self._image.start()
         if not self.is_live and self._resync_at is None:
-            self._resync_at = now + SNAPSHOT_PATIENCE
+            self._resync_at = now + timing.SNAPSHOT_PATIENCE
 
     def receive(self, text: bytes, frame: Frame, now: float) -> Outcome:
         """Judge one message of the exchange."""
@@ -126,7 +118,7 @@ class StreamSender:
                 self._crossed_since = now
             self._held.append(text)
             self._held_bytes += len(text)
-            is_over = now - self._crossed_since >= CROSSED_PATIENCE
+            is_over = now - self._crossed_since >= timing.CROSSED_PATIENCE
             if is_over or self._held_bytes > MAX_HELD:
                 return self._judge(str(fault), now, was_live)
             return Outcome.HOLD
@@ -151,16 +143,16 @@ class StreamSender:
         if not self.topic.is_amended:
             self.fault = words
             return Outcome.BAD
-        self._break(words, now, was_live and now - self._live_since >= HEALTHY_AFTER)
+        self._break(words, now, was_live and now - self._live_since >= timing.HEALTHY_AFTER)
         return Outcome.BROKEN
 
     def stays_crossed(self, now: float) -> bool:
         """Break the stream if its book has been crossed for too long; return whether it has."""
         since = self._crossed_since
-        if since is None or not self.is_live or now - since < CROSSED_PATIENCE:
+        if since is None or not self.is_live or now - since < timing.CROSSED_PATIENCE:
             return False
-        words = f"crossed for {CROSSED_PATIENCE:g} s"
-        self._break(words, now, since - self._live_since >= HEALTHY_AFTER)
+        words = f"crossed for {timing.CROSSED_PATIENCE:g} s"
+        self._break(words, now, since - self._live_since >= timing.HEALTHY_AFTER)
         return True
 
     def _break(self, words: str, now: float, is_healthy: bool) -> None:
@@ -171,7 +163,7 @@ class StreamSender:
             self._backoff.reset()
             self._pause = 0.0
         if self._resync_at is None or not self._pause:
-            self._resync_at = now + min(self._pause, LONGEST_BROKEN)
+            self._resync_at = now + min(self._pause, timing.BROKEN_CEILING)
 
     def _stop_image(self) -> None:
         self._image.stop()
@@ -184,7 +176,7 @@ class StreamSender:
 
         Returns False if that was done a moment ago.
         """
-        if now - self._asked_anew_at < ASKED_ANEW_PAUSE:
+        if now - self._asked_anew_at < timing.RESYNC_ORDER_PAUSE:
             return False
         self._asked_anew_at = now
         self._stop_image()
@@ -222,8 +214,8 @@ class StreamSender:
         self.is_confirmed = False
         self.resyncs += 1
         self._pause = self._backoff.next(fraction)
-        longest = LONGEST_BROKEN if self._was_right else RESYNC_CEILING
-        self._resync_at = now + min(longest, max(SNAPSHOT_PATIENCE, self._pause))
+        longest = timing.BROKEN_CEILING if self._was_right else timing.RESYNC_CEILING
+        self._resync_at = now + min(longest, max(timing.SNAPSHOT_PATIENCE, self._pause))
 
     def beat(self) -> None:
         """Let a beat pass: what was published before the last one has arrived by now."""

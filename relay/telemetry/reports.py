@@ -15,8 +15,6 @@ import msgspec
 from relay.telemetry.events import Event
 
 WORKERS_GROUP = "marketfeed.workers"
-REPORT_INTERVAL = 1.0  # seconds
-REPORT_LEASE = 6.0  # seconds without a report, after which a process is forgotten
 TOPIC_STATES = ("stale", "waiting", "live")  # worst first
 CONNECTIONS_TOLD = 200  # clients with the most unsent bytes
 _LEVEL = 1  # of zlib: packs 5,000 rows in 4 ms; the default takes four times that for a fifth less

@@ -27,22 +27,16 @@ from relay.lib.backoff import Backoff
 from relay.lib.clock import wall_ms
 from relay.lib.limits import TokenBucket
 from relay.lib.proxies import proxy_for
+from relay.seam import timing
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)
 
 CONNECT_LIMIT = 10.0  # seconds for the handshake
-FIRST_RETRY = 0.5  # seconds: a dropped line is usually back
 CROWDED_RETRY = 5.0  # seconds, where the relay asks for patience
-# Seconds between two attempts, or two snapshots of a topic never right: 10 s after a fault is over
-# what is shown is right.
-LONGEST_RETRY = 5.0
 LONGEST_CROWDED_RETRY = 30.0  # seconds, where the relay goes on asking for patience
 AT_ONCE = 0.25  # seconds at most: spreads the clients of a relay that restarts
 STEADY_AFTER = 5.0  # seconds: a connection that held so long ends a series of failures
-PING_INTERVAL = 5.0  # seconds without a request
-SILENCE_LIMIT = 9.0  # seconds: two pings unanswered
-CROSSED_PATIENCE = 0.5  # seconds: the relay itself sees to a book that is crossed for 0.2 s
 MOMENTARY_RETRY = 2.0  # seconds: for refusals that are about the moment, not about the topic
 REQUESTS_PER_SECOND, REQUEST_BURST = 10.0, 60.0  # half of what the relay allows
 # Seconds in which messages may come that were under way when the relay lost the exchange; after
@@ -95,7 +89,7 @@ class Pauses:
     """How long to wait after each end of a connection, in a row of them."""
 
     def __init__(self) -> None:
-        self._growing = Backoff(FIRST_RETRY, LONGEST_RETRY)
+        self._growing = Backoff(timing.TERMINAL_FIRST_RETRY, timing.TERMINAL_RETRY_CEILING)
         self._crowded = Backoff(CROWDED_RETRY, LONGEST_CROWDED_RETRY)
         self._is_first = True
 
@@ -257,12 +251,12 @@ class TopicFeed:
         bucket = TokenBucket(REQUESTS_PER_SECOND, REQUEST_BURST, time.monotonic())
         while True:
             try:
-                async with asyncio.timeout(PING_INTERVAL):
+                async with asyncio.timeout(timing.TERMINAL_PING):
                     followed = await self._asked.get()
             except TimeoutError:
                 if self._is_held:
                     self._heard_at = time.monotonic()
-                elif time.monotonic() - self._heard_at > SILENCE_LIMIT:
+                elif time.monotonic() - self._heard_at > timing.TERMINAL_SILENCE:
                     self._bye = "the relay fell silent"
                     socket.transport.abort()
                     return
@@ -335,14 +329,16 @@ class TopicFeed:
                 logger.warning("%s needs a new snapshot: it stays crossed", followed.topic)
                 self._resync(followed)
 
-        asyncio.get_running_loop().call_later(CROSSED_PATIENCE, look)
+        asyncio.get_running_loop().call_later(timing.TERMINAL_CROSSED_PATIENCE, look)
 
     def _resync(self, followed: Followed) -> None:
         """Get a fresh snapshot; each further one in a row waits longer."""
         was_subscribed = followed.is_subscribed
         followed.interrupt()
         followed.is_subscribed = was_subscribed  # so that it is unsubscribed first
-        backoff = self._resyncs.setdefault(followed, Backoff(FIRST_RETRY, LONGEST_RETRY))
+        backoff = self._resyncs.setdefault(
+            followed, Backoff(timing.TERMINAL_FIRST_RETRY, timing.TERMINAL_RETRY_CEILING)
+        )
         self._ask_later(followed, backoff.next(random.random()))
         self._on_change()
 

@@ -29,17 +29,12 @@ from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
 from relay.lib.backoff import Backoff
 from relay.lib.proxies import proxy_for, without_secrets
+from relay.seam import timing
 from relay.upstream.connects import Connects
 from relay.upstream.supply import Line
 
 logger = logging.getLogger(__name__)
 
-OPEN_TIMEOUT = 5.0  # seconds for the handshake
-FIRST_RETRY = 2.0  # seconds after a connection broke
-RETRY_CEILING = 4.0  # seconds: with OPEN_TIMEOUT, books are right 10 s after an outage ended
-STEADY_AFTER = 30.0  # seconds a connection must have lived for the backoff to start over
-# Ping intervals without an answer: three, less the time that a new connection needs.
-UNANSWERED_PINGS = 2.9
 CROWDED_PAUSE = 0.005  # seconds between looks whether reading may go on
 MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
 
@@ -123,7 +118,7 @@ class Door:
         self._connects = connects
         self._is_shut = False
         self._trying = asyncio.Lock()
-        self._backoff = Backoff(FIRST_RETRY, RETRY_CEILING)
+        self._backoff = Backoff(timing.EXCHANGE_FIRST_RETRY, timing.EXCHANGE_RETRY_CEILING)
 
     async def open(self, url: str) -> _Socket:
         """Return an open connection when it is this one's turn.
@@ -144,7 +139,7 @@ class Door:
             socket = await connect(
                 url,
                 create_connection=_Socket,
-                open_timeout=OPEN_TIMEOUT,
+                open_timeout=timing.EXCHANGE_OPEN_LIMIT,
                 close_timeout=1,
                 ping_interval=None,  # Bybit wants its own JSON ping
                 max_size=MAX_FRAME,
@@ -205,7 +200,7 @@ class Connection:
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
-        backoff = Backoff(FIRST_RETRY, RETRY_CEILING)
+        backoff = Backoff(timing.EXCHANGE_FIRST_RETRY, timing.EXCHANGE_RETRY_CEILING)
         told = ""  # the failure that was logged last
         while True:
             started, socket, delay = time.monotonic(), None, 0.0
@@ -226,7 +221,7 @@ class Connection:
                 )
                 error = repr(fault)
                 delay = backoff.next(random.random())
-            if time.monotonic() - started > STEADY_AFTER:
+            if time.monotonic() - started > timing.EXCHANGE_STEADY_AFTER:
                 backoff.reset()
             if error != told:
                 told = error
@@ -236,7 +231,7 @@ class Connection:
                     self._line.number,
                     "cannot be made" if socket is None else "broke",
                     error,
-                    RETRY_CEILING,
+                    timing.EXCHANGE_RETRY_CEILING,
                 )
             self._line.error = error
             self._supply.closed(self._line)
@@ -298,7 +293,7 @@ class Connection:
         try:
             while True:
                 now = time.monotonic()
-                if now >= self._last_pong + UNANSWERED_PINGS * self._ping_interval:
+                if now >= self._last_pong + timing.UNANSWERED_PINGS * self._ping_interval:
                     socket.transport.abort()
                     return True
                 if now >= next_ping:
@@ -308,7 +303,7 @@ class Connection:
                     logger.debug("%s: %s", self._supply.category, request)
                     await socket.send(request, text=True)
                 self._wanted.clear()
-                dead_at = self._last_pong + UNANSWERED_PINGS * self._ping_interval
+                dead_at = self._last_pong + timing.UNANSWERED_PINGS * self._ping_interval
                 due_at = subscriptions.due_at(time.monotonic())
                 wake_at = min(next_ping, dead_at, due_at if due_at is not None else next_ping)
                 try:

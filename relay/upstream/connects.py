@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 
 from relay.lib.limits import TokenBucket
 from relay.lib.tasks import LAYER_FAULTS
+from relay.seam import timing
 
 BURST = 100  # connects at once; with INTERVAL 400 in 5 minutes
 INTERVAL = 1.0  # seconds for which each further one waits
-ANSWER_LIMIT = 1.0  # seconds Redis may take
 
 # The key holds the time, in ms of Redis's clock, at which all that was allowed would be used up if
 # one connect were made each INTERVAL.
@@ -74,7 +74,7 @@ class Connects:
         if wait > 0 or self._script is None:
             return wait
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
+            async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                 arguments = [int(self._interval * 1000), self._burst]
                 return float(await self._script([self._key], arguments)) / 1000
         except LAYER_FAULTS:

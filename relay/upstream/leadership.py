@@ -30,14 +30,10 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 from relay.bybit.topics import Category
 from relay.lib.tasks import LAYER_FAULTS
+from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 
-LEASE = 2.0  # seconds a leader may say nothing: with RETRY, the longest a category goes unserved
-RENEWAL = 0.5  # seconds between renewals
-RETRY = 0.25  # seconds between tries to become leader
-GRACE = 1.0  # seconds in which a leader that Redis has forgotten may take its lead again
-ANSWER_LIMIT = 1.0  # seconds Redis may take for one of these
 
 # Both ask whether the caller still holds the lock in the same step: a worker that froze in
 # between must not get a higher number than the one that leads by then.
@@ -121,7 +117,9 @@ class LeaseLeadership:
         self._category = category
         self._wall_ms = wall_ms
         self._redis = redis
-        self._lock = Lock(redis, f"marketfeed:leader:{category}", timeout=LEASE, thread_local=False)
+        self._lock = Lock(
+            redis, f"marketfeed:leader:{category}", timeout=timing.LEADER_LEASE, thread_local=False
+        )
         self._keys = [f"marketfeed:leader:{category}", f"marketfeed:epoch:{category}"]
         self._begin = redis.register_script(_BEGIN)
         self._continue = redis.register_script(_CONTINUE)
@@ -138,7 +136,7 @@ class LeaseLeadership:
         self._lock.local.token = uuid.uuid4().hex.encode()
         while True:
             try:
-                async with asyncio.timeout(ANSWER_LIMIT):
+                async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                     # Looks first: what a Redis that was stopped takes late must not be a lock.
                     lease, last = await self._redis.mget(self._keys)
                     now = asyncio.get_running_loop().time()
@@ -148,7 +146,7 @@ class LeaseLeadership:
                         has_waited, is_doubtful, not_before = True, False, 0.0
                     elif has_waited and not not_before and (is_doubtful or last is None):
                         # Redis was away or was flushed: whoever led is likely to live.
-                        not_before = now + GRACE
+                        not_before = now + timing.LEADER_GRACE
                     elif now >= not_before and await self._acquire():
                         epoch = await self._take_number()
                         if epoch is not None:
@@ -159,7 +157,7 @@ class LeaseLeadership:
             except LAYER_FAULTS as fault:
                 is_doubtful = True
                 self._failed(fault, "cannot be told who leads")
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(timing.LEADER_RETRY)
 
     async def _acquire(self) -> bool:
         """Take the lease if nobody else has it; return whether it is this worker's."""
@@ -175,11 +173,11 @@ class LeaseLeadership:
     async def keep(self) -> str:
         """Renew the lease until the term is over; return in words why it is."""
         while True:
-            await asyncio.sleep(RENEWAL)
+            await asyncio.sleep(timing.LEADER_RENEWAL)
             if self._highest_heard > self._epoch:
                 return f"a newer epoch, {self._highest_heard}, is known to the web processes"
             try:
-                async with asyncio.timeout(ANSWER_LIMIT):
+                async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                     is_kept = await self._renew()
                 self._answered()
             except LAYER_FAULTS as fault:
@@ -190,7 +188,7 @@ class LeaseLeadership:
 
     async def _renew(self) -> bool:
         try:
-            await self._lock.extend(LEASE, replace_ttl=True)
+            await self._lock.extend(timing.LEADER_LEASE, replace_ttl=True)
         except LockNotOwnedError:  # it ran out, or Redis was flushed or restarted
             if not await self._acquire():
                 return False
@@ -199,7 +197,7 @@ class LeaseLeadership:
     async def leave(self) -> None:
         """Give the lease back, if it is still held and Redis can be told."""
         try:
-            async with asyncio.timeout(ANSWER_LIMIT):
+            async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                 await self._lock.release()
         except LockError:
             pass  # lost before
@@ -222,11 +220,11 @@ class LeaseLeadership:
 
 
 def connect(url: str) -> Redis:
-    """Return a client for leases: it answers within `ANSWER_LIMIT` or raises."""
+    """Return a client for leases: it answers within `timing.REDIS_ANSWER_LIMIT` or raises."""
     connection: Redis = Redis.from_url(
         url,
-        socket_timeout=ANSWER_LIMIT,
-        socket_connect_timeout=ANSWER_LIMIT,
+        socket_timeout=timing.REDIS_ANSWER_LIMIT,
+        socket_connect_timeout=timing.REDIS_ANSWER_LIMIT,
         retry=Retry(NoBackoff(), 1),  # one more: a connection may have died while it was idle
     )
     return connection

@@ -16,12 +16,11 @@ from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.layers.inbox import Intake, channel_in
+from relay.seam import timing
 from relay.seam.envelopes import UnknownEnvelope, UpstreamState, stamped
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
 from relay.telemetry.reports import (
-    REPORT_INTERVAL,
-    REPORT_LEASE,
     WORKERS_GROUP,
     CategoryReport,
     StreamRow,
@@ -74,7 +73,7 @@ class Reporting:
     def _forget_silent(self, now: float) -> None:
         """Forget the workers that died: a standby counts no topics, and would remember them all."""
         for process, (heard, _) in list(self._others.items()):
-            if now - heard > REPORT_LEASE:
+            if now - heard > timing.REPORT_LEASE:
                 del self._others[process]
 
     async def listen(self) -> None:
@@ -126,7 +125,7 @@ class Reporting:
                 self._carried = carried
                 await self._send({"type": "carries", "process": self._process, "topics": carried})
             if is_due:
-                next_report = now + REPORT_INTERVAL
+                next_report = now + timing.REPORT_INTERVAL
                 self._forget_silent(now)
                 told = self._told
                 report = await self._make(now)

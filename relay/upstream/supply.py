@@ -21,7 +21,7 @@ from relay.bybit.frames import (
 )
 from relay.bybit.subscriptions import Data, Subscriptions, Verdict, says_no_such_topic
 from relay.bybit.topics import Category, Topic, truncate
-from relay.seam import envelopes
+from relay.seam import envelopes, timing
 from relay.seam.demand import DemandLeases
 from relay.seam.envelopes import Demand, Envelope, UpstreamState
 from relay.seam.sender import Outcome, StreamSender
@@ -31,13 +31,10 @@ from relay.telemetry.reports import CategoryReport, LineReport, StreamRow
 
 logger = logging.getLogger(__name__)
 
-REFUSED_FOR = 60.0  # seconds in which a topic that does not exist is not asked for again
 MAX_REFUSALS = 10_000  # refusals remembered; beyond that the oldest is forgotten
 MAX_LEFT = 20_000  # topics that were let go and whose last position is remembered
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
-BEHIND_PAUSE = 1.0  # seconds between answers to hubs that have lost something of a topic
 WORDS_KEPT = 500  # characters of the exchange's words on a refused topic
-LINE_LINGER = 60.0  # seconds a connection stays open without a topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
 
@@ -246,7 +243,7 @@ class CategoryUpstream:
             due = max(due, stream.start)
         behind = position is None or (position[0], position[1]) < (self.epoch, due)
         if behind and position is not None:
-            if now - stream.told_behind_at < BEHIND_PAUSE:
+            if now - stream.told_behind_at < timing.BEHIND_PAUSE:
                 return  # what was sent then is for all hubs
             stream.told_behind_at = now
         if stream.is_live and behind:
@@ -434,7 +431,7 @@ class CategoryUpstream:
             if len(self._refused) >= MAX_REFUSALS:
                 del self._refused[next(iter(self._refused))]
             self._refused.pop(text, None)
-            self._refused[text] = (now + REFUSED_FOR, words)
+            self._refused[text] = (now + timing.REFUSED_FOR, words)
         if stream is not None:
             group = stream.topic.group
             self._put(envelopes.refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
@@ -472,7 +469,7 @@ class CategoryUpstream:
         for text in self._leases.expire(now, self._linger):
             self._release(text, now)
         for line in list(self.lines):
-            if line.empty_since is not None and now - line.empty_since >= LINE_LINGER:
+            if line.empty_since is not None and now - line.empty_since >= timing.LINE_LINGER:
                 self.lines.remove(line)
         for text, (until, _) in list(self._refused.items()):
             if until > now:
@@ -542,7 +539,7 @@ class CategoryUpstream:
         ]
 
     def beat(self) -> None:
-        """Repeat how the category is. Call every `envelopes.BEAT` seconds."""
+        """Repeat how the category is. Call every `timing.BEAT` seconds."""
         for stream in self.streams.values():
             stream.beat()
         self._put_state()

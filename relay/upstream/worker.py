@@ -23,8 +23,8 @@ from relay import conf
 from relay.bybit.topics import Category
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
-from relay.lib.tasks import PATIENCE, cancel_all, run_forever
-from relay.seam import envelopes
+from relay.lib.tasks import cancel_all, run_forever
+from relay.seam import envelopes, timing
 from relay.seam.envelopes import UnknownEnvelope, UpstreamState
 from relay.telemetry.events import log
 from relay.upstream import leadership
@@ -35,12 +35,6 @@ from relay.upstream.reporting import Reporting
 from relay.upstream.supply import CategoryUpstream, Line
 
 logger = logging.getLogger(__name__)
-
-TICK = 0.1  # seconds between looks at what is due
-SUSPENDED_AFTER = (
-    1.0  # seconds between ticks, after which this process was stopped and heard nobody
-)
-DEAF_LIMIT = 60.0  # seconds without Redis for which topics are kept, demand or not
 
 
 class _Term:
@@ -123,19 +117,19 @@ class _Term:
         next_beat = sure_at = ticked_at = time.monotonic()
         while True:
             now = time.monotonic()
-            was_stopped, ticked_at = now - ticked_at > SUSPENDED_AFTER, now
+            was_stopped, ticked_at = now - ticked_at > timing.SUSPENDED_AFTER, now
             if was_stopped:
                 self.supply.extend_leases(now)
             if not self._leadership.is_in_doubt:
                 sure_at = now
-            elif now - sure_at < DEAF_LIMIT:
+            elif now - sure_at < timing.DEMAND_KEPT_IN_DOUBT:
                 self.supply.extend_leases(now)
             self.supply.tick(now)
             if now >= next_beat:
-                next_beat = now + envelopes.BEAT
+                next_beat = now + timing.BEAT
                 self.supply.beat()
             self._settle()
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(timing.WORKER_TICK)
 
     def _settle(self) -> None:
         """Have a connection for every line, and none for lines that are gone."""
@@ -225,7 +219,7 @@ class UpstreamWorker:
                     group.create_task(self._compete(category, lead), name=f"upstream {category}")
         finally:
             with contextlib.suppress(Exception):  # the lease will run out
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(timing.FAREWELL_LIMIT):
                     await self._reporting.goodbye()
             if redis is not None:
                 await redis.aclose()
@@ -259,7 +253,7 @@ class UpstreamWorker:
 
     async def _say_goodbye(self, term: _Term) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(timing.FAREWELL_LIMIT):
                 await term.say_goodbye()
         except Exception:  # the layer may be what ended the worker
             logger.warning("could not tell the hubs goodbye", exc_info=True)

@@ -23,6 +23,7 @@ from relay.downstream.runner import HubRunner
 from relay.downstream.session import ClientSession
 from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
+from relay.seam import timing
 from relay.telemetry.loop_lag import watch_loop
 from relay.upstream.worker import UpstreamWorker
 from relay.web import reactor
@@ -44,10 +45,7 @@ FREEZE_AFTER = 250  # clients
 LEFT_BEHIND = 500  # clients
 LEAVING = 10.0  # seconds
 LOOK = 1.0  # seconds between looks at idle and at slow clients
-HANDOVER = 1.0  # seconds between the last newcomer and the first goodbye: a successor may start
-GOODBYE = 1.5  # seconds over which clients are closed, so that they do not return as one
 GOODBYE_STEP = 0.05  # seconds
-LAST_BYTES = 1.0  # seconds that the last close frames have to leave
 
 
 class WebProcess:
@@ -179,14 +177,14 @@ class WebProcess:
         """
         if not self.clients:
             return
-        await asyncio.sleep(HANDOVER)
+        await asyncio.sleep(timing.HANDOVER)
         clients = list(self.clients)
-        portion = math.ceil(len(clients) * GOODBYE_STEP / GOODBYE)
+        portion = math.ceil(len(clients) * GOODBYE_STEP / timing.GOODBYE)
         for start in range(0, len(clients), portion):
             for client in clients[start : start + portion]:
                 client.close(CloseCode.SHUTTING_DOWN)
             await asyncio.sleep(GOODBYE_STEP)
-        await asyncio.sleep(LAST_BYTES)
+        await asyncio.sleep(timing.LAST_BYTES)
 
     async def _look_after_clients(self) -> None:
         """Close clients that want nothing or read nothing for too long."""

@@ -7,9 +7,8 @@ from typing import Any
 
 from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
+from relay.seam import timing
 from relay.web import process as web_process
-
-PATIENCE = 5.0  # seconds nobody may serve a wanted category before the process is not ready
 
 
 def readiness() -> dict[str, Any]:
@@ -31,7 +30,7 @@ def readiness() -> dict[str, Any]:
                 "for_seconds": _unserved_for(hub, category),
             }
             for category in sorted(wanted)
-            if _unserved_for(hub, category) >= PATIENCE
+            if _unserved_for(hub, category) >= timing.UNSERVED_LIMIT
         ]
     return {"ready": not faults, "faults": faults}
 

@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 from relay.bybit import subscriptions as module
 from relay.bybit.frames import ARGS_PER_REQUEST
 from relay.bybit.subscriptions import (
-    ACK_PATIENCE,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
     MAX_TRIES,
-    REFUSED_LASTINGLY,
     REQUEST_BURST,
     REQUESTS_IN_FLIGHT,
     REQUESTS_PER_SECOND,
@@ -28,6 +24,7 @@ from relay.bybit.subscriptions import (
     says_no_such_topic,
 )
 from relay.bybit.topics import Category
+from relay.seam import timing
 from tests.builders import (
     ack,
     already_subscribed,
@@ -384,7 +381,7 @@ def test_topics_that_were_live_are_back_soon_after_the_exchange_accepts_topics_a
         Subscriptions(Category.LINEAR, topics, 0.0, known=set(topics)),
         lambda args: refusal_words(args) if exchange.now <= outage else "",
     )
-    exchange.run(outage + LONGEST_PAUSE + 1)
+    exchange.run(outage + timing.REFUSAL_RETRY_CEILING + 1)
     assert set(exchange.subscribed) == set(topics)
     assert (exchange.put_off, exchange.refused) == (set(topics), {})
     assert len([at for at in exchange.sent if at <= outage]) < 20 + outage
@@ -426,9 +423,9 @@ def test_what_is_refused_for_a_minute_is_given_up(
     exchange = Refusing(
         Subscriptions(Category.LINEAR, topics, 0.0, known=set(topics)), refusal_words
     )
-    exchange.run(REFUSED_LASTINGLY - 1)
+    exchange.run(timing.REFUSED_LASTINGLY - 1)
     assert exchange.refused == {}
-    exchange.run(2 * LONGEST_PAUSE + 2)
+    exchange.run(2 * timing.REFUSAL_RETRY_CEILING + 2)
     assert set(exchange.refused) == set(topics)
     assert len(exchange.sent) < 60
     assert exchange.subscriptions.due_at(exchange.now) is None
@@ -451,7 +448,7 @@ def test_one_topic_that_is_refused_for_long_does_not_keep_the_others_waiting(
     exchange.run(0.1)
     assert "orderbook.50.NEW" in exchange.subscribed
     assert exchange.refused == {}
-    exchange.run(REFUSED_LASTINGLY + LONGEST_PAUSE - 10)
+    exchange.run(timing.REFUSED_LASTINGLY + timing.REFUSAL_RETRY_CEILING - 10)
     assert set(exchange.refused) == {topics[bad]}
 
 
@@ -463,8 +460,8 @@ def test_a_topic_refused_on_its_way_back_from_a_resync_is_asked_for_again() -> N
     assert asked(subscriptions) == [("3", "subscribe", ["a"])]
     words = unknown_topic("a")
     assert told(subscriptions, refusal("3", words)) == [refused("a", words, is_asked_again=True)]
-    assert subscriptions.due_at(0) == FIRST_PAUSE
-    assert asked(subscriptions, FIRST_PAUSE) == [("4", "subscribe", ["a"])]
+    assert subscriptions.due_at(0) == timing.REFUSAL_FIRST_RETRY
+    assert asked(subscriptions, timing.REFUSAL_FIRST_RETRY) == [("4", "subscribe", ["a"])]
     assert told(subscriptions, ack("4")) == confirmed("a")
 
 
@@ -485,7 +482,7 @@ def test_a_refusal_of_what_was_confirmed_by_data_is_told() -> None:
     assert told(subscriptions, refusal("1", BUSY)) == [
         refused(topic, BUSY, is_asked_again=True) for topic in "ab"
     ]
-    assert asked(subscriptions, FIRST_PAUSE) == [("2", "subscribe", ["a"])]
+    assert asked(subscriptions, timing.REFUSAL_FIRST_RETRY) == [("2", "subscribe", ["a"])]
 
 
 def test_a_refused_unsubscribe_is_tried_again_each_topic_alone() -> None:
@@ -494,15 +491,15 @@ def test_a_refused_unsubscribe_is_tried_again_each_topic_alone() -> None:
     subscriptions.resync("b")
     assert asked(subscriptions) == [("2", "unsubscribe", ["a", "b"])]
     assert told(subscriptions, refusal("2", BUSY, "unsubscribe")) == []
-    assert asked(subscriptions, FIRST_PAUSE / 2) == []
+    assert asked(subscriptions, timing.REFUSAL_FIRST_RETRY / 2) == []
     assert subscriptions.data("b") is Data.OUTDATED
-    assert sorted(asked(subscriptions, FIRST_PAUSE)) == [
+    assert sorted(asked(subscriptions, timing.REFUSAL_FIRST_RETRY)) == [
         ("3", "unsubscribe", ["a"]),
         ("4", "unsubscribe", ["b"]),
     ]
     told(subscriptions, refusal("3", "error:not subscribed,topic:a", "unsubscribe"))
     told(subscriptions, ack("4", "unsubscribe"))
-    assert asked(subscriptions, FIRST_PAUSE) == [("5", "subscribe", ["b"])]
+    assert asked(subscriptions, timing.REFUSAL_FIRST_RETRY) == [("5", "subscribe", ["b"])]
     assert "a" not in subscriptions
 
 
@@ -535,9 +532,9 @@ def test_a_good_topic_among_many_invented_ones_is_up_in_a_few_seconds(position: 
 def test_a_request_without_an_ack_is_written_off_and_asked_again() -> None:
     subscriptions = ledger_of("a")
     asked(subscriptions)
-    assert subscriptions.due_at(1) == ACK_PATIENCE
-    assert asked(subscriptions, ACK_PATIENCE - 0.1) == []
-    assert asked(subscriptions, ACK_PATIENCE) == [("2", "subscribe", ["a"])]
+    assert subscriptions.due_at(1) == timing.ACK_PATIENCE
+    assert asked(subscriptions, timing.ACK_PATIENCE - 0.1) == []
+    assert asked(subscriptions, timing.ACK_PATIENCE) == [("2", "subscribe", ["a"])]
     assert told(subscriptions, ack("1")) == []
     assert told(subscriptions, ack("2")) == confirmed("a")
 
@@ -554,10 +551,10 @@ def test_a_request_is_written_off_at_the_very_moment_that_was_told(sent_at: floa
 def test_an_unsubscribe_without_an_ack_is_repeated_and_at_last_taken_for_done() -> None:
     subscriptions = settled("a")
     subscriptions.unwant("a")
-    sent = [asked(subscriptions, tries * ACK_PATIENCE) for tries in range(MAX_TRIES)]
+    sent = [asked(subscriptions, tries * timing.ACK_PATIENCE) for tries in range(MAX_TRIES)]
     assert sent == [[(str(2 + tries), "unsubscribe", ["a"])] for tries in range(MAX_TRIES)]
-    assert asked(subscriptions, MAX_TRIES * ACK_PATIENCE) == []
-    assert subscriptions.due_at(MAX_TRIES * ACK_PATIENCE) is None
+    assert asked(subscriptions, MAX_TRIES * timing.ACK_PATIENCE) == []
+    assert subscriptions.due_at(MAX_TRIES * timing.ACK_PATIENCE) is None
     assert "a" not in subscriptions
 
 
@@ -566,21 +563,21 @@ def test_a_topic_whose_unsubscribe_was_lost_may_be_wanted_again() -> None:
     subscriptions.unwant("a")
     asked(subscriptions)
     subscriptions.want("a")
-    assert asked(subscriptions, ACK_PATIENCE) == [("3", "subscribe", ["a"])]
+    assert asked(subscriptions, timing.ACK_PATIENCE) == [("3", "subscribe", ["a"])]
 
 
 def test_a_topic_unwanted_while_its_ack_is_lost_is_unsubscribed_all_the_same() -> None:
     subscriptions = ledger_of("a")
     asked(subscriptions)
     subscriptions.unwant("a")
-    assert asked(subscriptions, ACK_PATIENCE) == [("2", "unsubscribe", ["a"])]
+    assert asked(subscriptions, timing.ACK_PATIENCE) == [("2", "unsubscribe", ["a"])]
     told(subscriptions, ack("2", "unsubscribe"))
-    assert subscriptions.due_at(ACK_PATIENCE) is None
+    assert subscriptions.due_at(timing.ACK_PATIENCE) is None
 
 
 def test_an_exchange_that_never_acknowledges_is_not_asked_for_ever() -> None:
     subscriptions = ledger_of("a")
-    assert sum(len(asked(subscriptions, step * ACK_PATIENCE)) for step in range(50)) == 5
+    assert sum(len(asked(subscriptions, step * timing.ACK_PATIENCE)) for step in range(50)) == 5
     assert subscriptions.confirmed() == 1
 
 

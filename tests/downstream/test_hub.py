@@ -14,10 +14,10 @@ from relay.bybit.errors import Code, Refusal
 from relay.bybit.images import CANDLES_KEPT
 from relay.bybit.topics import Category, Topic
 from relay.downstream.audience import Request
-from relay.downstream.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
+from relay.downstream.hub import Hub
 from relay.downstream.wire import Batch
-from relay.seam import envelopes
-from relay.seam.envelopes import SILENCE, UpstreamState
+from relay.seam import envelopes, timing
+from relay.seam.envelopes import UpstreamState
 from relay.web import process as web_process
 from relay.web import readiness
 from tests.builders import candle, delta, snapshot, ticker, topic, trades
@@ -85,7 +85,7 @@ class Town:
         """Subscribe and have the worker answer with its state."""
         self.subscribe(reader, topic)
         self.base(topic, *base)
-        self.pass_time(MIN_ACK_DELAY)
+        self.pass_time(timing.MIN_ACK_DELAY)
         self.hub.flush()
 
     def receive(self, envelope: Any) -> None:
@@ -150,9 +150,9 @@ def test_one_reader_s_invented_topics_do_not_shut_a_stranger_out(
     town.follow(first, good, (1, ticker(of=good.text)))
     for each in invented:
         town.subscribe(reader, each)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.subscribe(stranger, topic("tickers.WANTED"))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == [(Code.TOO_MANY_TOPICS, 7)]
     carried = {audience.topic for audience in town.hub.audiences.values()}
     assert carried == {good, *invented[1:], topic("tickers.WANTED")}
@@ -180,7 +180,7 @@ def test_acks_of_many_topics_are_spread_over_turns(town: Town) -> None:
     topics = [topic(f"tickers.A{number}") for number in range(1_000)]
     for reader in readers:
         town.subscribe(reader, *topics)
-    town.now += MAX_ACK_DELAY
+    town.now += timing.MAX_ACK_DELAY
     turns = []
     while (due_at := town.hub.due_at()) is not None and due_at <= town.now:
         town.hub.tick(town.now)
@@ -219,7 +219,7 @@ def test_a_late_reader_of_a_ticker_that_had_a_delta_gets_the_merged_one(
     town.publish(of, 10, ticker("delta", of=name, cs=None, ts=6, askPrice="26200"))
     late = RecordingReader()
     town.subscribe(late, of)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     ack, greeting = late.taken()
     assert ack == ("ack", 7)
@@ -233,7 +233,7 @@ def test_the_order_is_ack_snapshot_messages(town: Town, reader: RecordingReader)
     town.publish(BOOK, 10, delta(5_001))
     town.hub.flush()
     assert reader.heard == []
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     town.publish(BOOK, 11, delta(5_002))
     town.hub.flush()
@@ -247,12 +247,12 @@ def test_a_topic_that_is_left_does_not_decide_the_others_of_its_request(
     first, second = topic("tickers.A"), topic("tickers.B")
     town.subscribe(reader, first, second)
     town.hub.unsubscribe(reader, first, town.now)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == []
     town.receive(
         envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message),
     )
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == [(NO_SUCH.code, 7)]
     assert town.hub.audiences == {}
 
@@ -265,7 +265,7 @@ def test_a_topic_that_is_left_lets_the_decided_rest_of_its_request_be_acknowledg
     town.receive(envelopes.confirmed(second.group, EPOCH))
     town.hub.unsubscribe(reader, first, town.now)
     assert reader.taken() == []
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == [("ack", 7)]
     assert [audience.topic for audience in town.hub.audiences.values()] == [second]
 
@@ -279,7 +279,7 @@ def test_a_topic_that_is_left_and_wanted_again_belongs_to_the_later_request(
     town.subscribe(reader, first, id=2)
     town.receive(envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message))
     town.receive(envelopes.confirmed(first.group, EPOCH))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert sorted(reader.taken(), key=str) == [("ack", 2), (NO_SUCH.code, 1)]
     assert [audience.topic for audience in town.hub.audiences.values()] == [first]
 
@@ -287,10 +287,10 @@ def test_a_topic_that_is_left_and_wanted_again_belongs_to_the_later_request(
 def test_the_ack_waits_two_milliseconds_at_least(town: Town, reader: RecordingReader) -> None:
     town.subscribe(reader, BOOK)
     town.base(BOOK, 10, snapshot())
-    town.pass_time(MIN_ACK_DELAY * 0.9)
+    town.pass_time(timing.MIN_ACK_DELAY * 0.9)
     assert reader.heard == []
-    assert town.hub.due_at() == pytest.approx(1_000 + MIN_ACK_DELAY)
-    town.pass_time(MIN_ACK_DELAY)
+    assert town.hub.due_at() == pytest.approx(1_000 + timing.MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [("ack", 7)]
 
 
@@ -298,7 +298,7 @@ def test_a_new_topic_waits_for_the_verdict_but_not_for_ever(
     town: Town, reader: RecordingReader
 ) -> None:
     town.subscribe(reader, BOOK)
-    town.pass_time(MAX_ACK_DELAY - 0.1)
+    town.pass_time(timing.MAX_ACK_DELAY - 0.1)
     assert reader.heard == []
     town.pass_time(0.2)
     assert reader.heard[0] == ("ack", 7)
@@ -320,7 +320,7 @@ def test_a_known_topic_is_acknowledged_without_the_worker(
     town.follow(RecordingReader(), BOOK, (10, snapshot()))
     town.hub.take_demand(Category.LINEAR)
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.heard == [("ack", 7), snapshot()]
     assert town.hub.take_demand(Category.LINEAR) == ({}, [])
@@ -332,7 +332,7 @@ def test_a_refusal_reaches_exactly_those_who_asked(town: Town, reader: Recording
     town.subscribe(other, TICKER, id="other")
     town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     town.receive(envelopes.confirmed(TICKER.group, EPOCH))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, "mine")]
     assert other.heard == [("ack", "other")]
     assert list(town.hub.audiences) == [TICKER.group]
@@ -344,14 +344,14 @@ def test_a_request_with_one_refused_topic_is_refused_whole(
     town.subscribe(reader, BOOK, TICKER)
     town.receive(envelopes.confirmed(BOOK.group, EPOCH))
     town.receive(envelopes.refused(TICKER.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
     assert town.hub.audiences == {}
 
 
 def test_a_late_refusal_revokes_what_was_acknowledged(town: Town, reader: RecordingReader) -> None:
     town.subscribe(reader, BOOK)
-    town.pass_time(MAX_ACK_DELAY)
+    town.pass_time(timing.MAX_ACK_DELAY)
     reader.taken()
     town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     assert reader.heard == [("revoked", BOOK.text, "no")]
@@ -363,7 +363,7 @@ def test_while_upstream_is_down_a_subscribe_succeeds_and_the_snapshot_is_owed(
 ) -> None:
     town.upstream("down")
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7)]
     town.upstream("live")
@@ -376,7 +376,7 @@ def test_going_down_ends_the_wait_for_a_verdict(town: Town, reader: RecordingRea
     town.upstream("connecting")
     town.subscribe(reader, BOOK)
     town.upstream("down")
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [("ack", 7)]
 
 
@@ -390,13 +390,13 @@ def test_without_a_way_to_a_worker_new_topics_are_refused_and_known_ones_not(
     assert caught.value.code is Code.UPSTREAM_UNAVAILABLE
     assert list(town.hub.audiences) == [BOOK.group]
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [("ack", 7)]
 
 
 def test_a_request_for_nothing_is_acknowledged(town: Town, reader: RecordingReader) -> None:
     town.subscribe(reader)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [("ack", 7)]
 
 
@@ -420,7 +420,7 @@ def test_an_unsubscribe_before_the_ack_brings_the_ack_first(
     town.hub.unsubscribe(reader, BOOK, town.now)
     assert reader.heard == [("ack", 7)]
     town.base(BOOK, 10, snapshot())
-    town.pass_time(MAX_ACK_DELAY)
+    town.pass_time(timing.MAX_ACK_DELAY)
     town.hub.flush()
     assert reader.heard == [("ack", 7)]
 
@@ -432,7 +432,7 @@ def test_a_reader_that_is_gone_is_told_nothing_more(town: Town, reader: Recordin
     town.hub.leave(reader, [BOOK, TICKER])
     town.publish(BOOK, 10, delta(5_001))
     town.base(TICKER, 1, ticker())
-    town.pass_time(MAX_ACK_DELAY)
+    town.pass_time(timing.MAX_ACK_DELAY)
     town.hub.flush()
     assert (reader.heard, town.hub.audiences) == ([], {})
 
@@ -530,7 +530,7 @@ def test_what_was_sent_to_an_earlier_audience_is_ignored(
 ) -> None:
     town.hub.subscribe(reader, [BOOK], 7, town.now)
     town.base(BOOK, 10, snapshot(1_000))
-    town.pass_time(MAX_ACK_DELAY)
+    town.pass_time(timing.MAX_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7)]
     town.receive(envelopes.joined(town.hub.unjoined()))
@@ -544,7 +544,7 @@ def test_a_stale_image_greets_nobody(town: Town, reader: RecordingReader) -> Non
     town.follow(first, BOOK, (10, snapshot(5_000)))
     town.receive(envelopes.stale(BOOK.group, EPOCH, 10))
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7)]
     town.publish(BOOK, 11, snapshot(9_000))
@@ -621,7 +621,7 @@ def test_a_new_worker_that_finds_the_exchange_away_is_no_further_news(
     town.upstream("live")
     town.follow(reader, BOOK, (10, snapshot()))
     reader.taken()
-    town.pass_time(SILENCE + 0.1)  # the worker has died
+    town.pass_time(timing.SILENCE + 0.1)  # the worker has died
     down_at = int(town.now * 1_000)
     for state in ("idle", "connecting", "down", "partial"):
         town.upstream(state, EPOCH + 1)
@@ -651,7 +651,7 @@ def test_a_silent_worker_is_taken_for_dead(town: Town, reader: RecordingReader) 
     town.upstream("live")
     town.follow(reader, BOOK, (10, snapshot()))
     reader.taken()
-    town.pass_time(SILENCE - 0.1)
+    town.pass_time(timing.SILENCE - 0.1)
     assert reader.heard == []
     town.pass_time(0.2)
     assert reader.heard == [("linear", "down", int(town.now * 1_000))]
@@ -672,7 +672,7 @@ def test_a_category_is_unserved_from_the_first_worker_s_failure_on_whoever_leads
             assert linear.unserved_since == began
     town.upstream("live", EPOCH + 3)
     assert linear.unserved_since is None
-    town.pass_time(SILENCE + 0.1)
+    town.pass_time(timing.SILENCE + 0.1)
     assert linear.unserved_since == town.now
     town.upstream("live", EPOCH + 3)
     assert linear.unserved_since is None
@@ -705,10 +705,10 @@ def test_a_worker_is_not_silent_while_what_it_sent_waits_to_be_read(
     town.upstream("live")
     town.follow(reader, BOOK, (10, snapshot()))
     reader.taken()
-    town.now += 10 * SILENCE
-    town.hub.tick(town.now, heard + SILENCE)
+    town.now += 10 * timing.SILENCE
+    town.hub.tick(town.now, heard + timing.SILENCE)
     assert reader.taken() == []
-    town.hub.tick(town.now, heard + SILENCE + 0.1)
+    town.hub.tick(town.now, heard + timing.SILENCE + 0.1)
     assert [word[1] for word in reader.taken()] == ["down"]
 
 
@@ -728,7 +728,7 @@ def test_the_silence_of_workers_begins_anew_when_nobody_was_listened_to(
     reader.taken()
     town.now += 60
     town.hub.extend_leases(town.now)
-    town.pass_time(SILENCE - 0.1)
+    town.pass_time(timing.SILENCE - 0.1)
     assert reader.heard == []
     town.pass_time(0.2)
     assert reader.heard == [("linear", "down", int(town.now * 1_000))]
@@ -739,7 +739,7 @@ def test_nobody_is_greeted_while_upstream_is_down(town: Town, reader: RecordingR
     town.follow(RecordingReader(), BOOK, (10, snapshot()))
     town.upstream("down")
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.heard == [("ack", 7)]
 
@@ -836,7 +836,7 @@ def test_a_reader_that_waits_for_the_first_message_is_sent_what_closes_meanwhile
 ) -> None:
     town.subscribe(reader, CANDLES)
     town.publish(CANDLES, 0, candle((1, False)), *closed(1), candle((2, False)))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.heard == [("ack", 7), *closed(1), candle((2, False))]
 
@@ -876,7 +876,7 @@ def test_candles_that_closed_while_the_hub_missed_messages_come_with_the_base(
 ) -> None:
     town.subscribe(reader, CANDLES)
     town.receive(envelopes.base(CANDLES.group, EPOCH, 1, [*closed(0), candle((1, False))]))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7), candle((1, False))]
     town.hub.take_demand(Category.LINEAR)
@@ -911,7 +911,7 @@ def test_a_bybit_reader_is_not_sent_the_trades_from_before_its_ack(town: Town) -
     town.follow(first, TRADES, (0, None))
     town.subscribe(bybit, TRADES)
     town.publish(TRADES, 0, trades([0]))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.publish(TRADES, 1, trades([1]))
     town.hub.flush()
     assert bybit.heard == [("ack", 7), trades([1])]
@@ -962,7 +962,7 @@ def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: Recordin
     town.subscribe(reader, BOOK)
     assert {"work", "demand"} <= set(town.calls)
     town.base(BOOK, 10, snapshot())
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert town.hub.has_fresh
     town.hub.flush()
     assert not town.hub.has_fresh
@@ -994,7 +994,7 @@ def test_readers_of_a_pinned_topic_come_and_go_and_its_image_stays_current(
     town.base(BOOK, 10, snapshot(5_000))
     town.publish(BOOK, 10, delta(5_001))
     town.subscribe(reader, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.heard == [("ack", 7), snapshot(5_001, [("10.05", "3.2"), ("10.04", "2")])]
     town.hub.leave(reader, [BOOK])
@@ -1020,7 +1020,7 @@ def test_a_pinned_topic_that_the_exchange_refuses_is_wanted_on(
     town.hub.pin([BOOK], town.now)
     town.subscribe(reader, BOOK)
     town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
 

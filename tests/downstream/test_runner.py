@@ -15,7 +15,7 @@ from relay.downstream import runner as runner_module
 from relay.downstream.hub import Hub
 from relay.downstream.runner import HubRunner
 from relay.layers.local import LocalChannelLayer
-from relay.seam import envelopes
+from relay.seam import envelopes, timing
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, demand_group
 from tests.builders import topic
 from tests.downstream.test_hub import RecordingReader
@@ -84,7 +84,7 @@ async def test_nothing_is_asked_for_before_its_group_has_been_joined(layer: Laye
 async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(envelopes, "SILENCE", 0.3)
+    monkeypatch.setattr(timing, "SILENCE", 0.3)
     monkeypatch.setattr(runner_module, "ENVELOPES_PER_TURN", 20)
     states: list[UpstreamState] = []
     take, judge = Hub.receive, Hub._set_state
@@ -117,7 +117,7 @@ async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
 async def test_a_hub_that_has_not_read_everything_says_so_with_its_positions(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "RENEWAL", 0.05)
+    monkeypatch.setattr(timing, "DEMAND_RENEWAL", 0.05)
     take = Hub.receive
     delay = 0.0
 

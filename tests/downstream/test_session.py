@@ -18,11 +18,11 @@ from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode
-from relay.downstream.hub import MAX_ACK_DELAY, MIN_ACK_DELAY, Hub
+from relay.downstream.hub import Hub
 from relay.downstream.outbound import Outbound
 from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
-from relay.seam import envelopes
+from relay.seam import envelopes, timing
 from relay.seam.envelopes import UpstreamState
 from tests.builders import compact, delta, snapshot, topic, trades
 
@@ -132,7 +132,7 @@ class Call:
             if refusal
             else envelopes.confirmed(topic.group, EPOCH)
         )
-        self.pass_time(MIN_ACK_DELAY)
+        self.pass_time(timing.MIN_ACK_DELAY)
 
     def follow(self, topic: Topic) -> None:
         """Subscribe in Bybit's dialect and take the ack away."""
@@ -322,7 +322,7 @@ def test_a_refusal_of_the_exchange_has_its_words_and_the_id(call: Call) -> None:
 
 def test_a_late_refusal_has_the_same_id(call: Call) -> None:
     call.say(subscribe(id=7))
-    call.pass_time(MAX_ACK_DELAY)
+    call.pass_time(timing.MAX_ACK_DELAY)
     assert [answer["success"] for answer in call.heard()] == [True]
     call.settle(BOOK, "no")
     assert call.heard() == [refused("refused_by_exchange", "no", method="subscribe", id=7)]
@@ -366,7 +366,7 @@ def test_no_data_before_the_ack(call: Call) -> None:
     call.publish(BOOK, 0, snapshot(5_000))
     call.publish(BOOK, 1, delta(5_001))
     assert call.raw() == []
-    call.pass_time(MIN_ACK_DELAY)
+    call.pass_time(timing.MIN_ACK_DELAY)
     answers = call.heard()
     assert [answer.get("id") for answer in answers] == [7, None]
     assert answers[1]["data"]["u"] == 5_001
@@ -580,7 +580,7 @@ def test_a_bybit_request_is_refused_whole_in_the_exchange_s_words(
 def test_a_late_refusal_in_bybit_s_dialect_has_the_same_id(clock: Clock) -> None:
     call = bybit_call(clock, Category.LINEAR)
     call.say({"op": "subscribe", "args": ["tickers.A", "tickers.B"], "req_id": "1"})
-    call.pass_time(MAX_ACK_DELAY)
+    call.pass_time(timing.MAX_ACK_DELAY)
     call.raw()
     call.settle(topic("tickers.B"), "their words")
     assert call.heard() == [reply_of(call, Category.LINEAR, "their words", "1", "subscribe")]
@@ -785,9 +785,9 @@ def test_bybit_s_door_has_no_notices(clock: Clock) -> None:
 def test_who_comes_while_upstream_is_down_is_told_once(call: Call) -> None:
     upstream(call, UpstreamState.DOWN)
     call.say(subscribe(id=1))
-    call.pass_time(MIN_ACK_DELAY)
+    call.pass_time(timing.MIN_ACK_DELAY)
     call.say(subscribe(topic="tickers", id=2))
-    call.pass_time(MIN_ACK_DELAY)
+    call.pass_time(timing.MIN_ACK_DELAY)
     first, told, second = call.heard()
     assert (first["id"], told, second["id"]) == (1, status("down"), 2)
 
@@ -801,7 +801,7 @@ def test_who_comes_back_while_upstream_is_down_is_told_again(call: Call) -> None
     upstream(call, UpstreamState.DOWN, since=1_800)
     call.raw()
     call.say(subscribe(id=1))
-    call.pass_time(MIN_ACK_DELAY)
+    call.pass_time(timing.MIN_ACK_DELAY)
     assert call.heard()[1:] == [status("down", since=1_800)]
 
 
@@ -813,7 +813,7 @@ def test_who_left_while_upstream_was_down_is_told_live_when_it_comes_back(call: 
     upstream(call, UpstreamState.LIVE, since=1_800)
     call.raw()
     call.say(subscribe(id=1))
-    call.pass_time(MIN_ACK_DELAY)
+    call.pass_time(timing.MIN_ACK_DELAY)
     call.settle(BOOK)
     assert call.heard()[1:] == [status("live", since=1_800)]
     call.follow(topic("tickers.BTCUSDT"))  # and once is enough
@@ -876,7 +876,7 @@ def test_a_client_that_is_being_closed_reads_nothing_any_more(call: Call, clock:
     other.client._hub = other.hub = call.hub
     call.follow(BOOK)
     other.say(subscribe())
-    other.pass_time(MIN_ACK_DELAY)
+    other.pass_time(timing.MIN_ACK_DELAY)
     call.publish(BOOK, 0, snapshot(5_000))
     [audience] = call.hub.audiences.values()
     assert (audience.subscribers, audience.deliveries) == (2, 2)
@@ -893,7 +893,7 @@ def test_who_is_gone_leaves_nothing_behind(call: Call) -> None:
     call.follow(BOOK)
     call.say(subscribe(topic="tickers"))
     call.client.gone()
-    call.pass_time(MAX_ACK_DELAY)
+    call.pass_time(timing.MAX_ACK_DELAY)
     assert (call.hub.audiences, call.raw(), call.outbound.is_detached) == ({}, [], True)
     call.client.gone()
 
@@ -915,7 +915,7 @@ def test_trades_greet_the_short_door_alone(clock: Clock) -> None:
         call.say({"op": "subscribe", "args": [name.text]})
         call.receive(envelopes.joined(call.hub.unjoined()))
         call.receive(envelopes.base(name.group, EPOCH, 3, [trades(range(3))]))
-        call.pass_time(MIN_ACK_DELAY)
+        call.pass_time(timing.MIN_ACK_DELAY)
         greetings.append(call.raw()[1:])
     assert greetings == [[trades(range(3))], []]
 
@@ -946,7 +946,7 @@ def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
     call = Call(clock, door, Category.LINEAR)
     for message in messages:
         call.say(message)
-        call.pass_time(MAX_ACK_DELAY)
+        call.pass_time(timing.MAX_ACK_DELAY)
         answers = call.heard()
         assert [answer for answer in answers if "type" not in answer or "op" in answer]
     assert call.outbound.closed == []

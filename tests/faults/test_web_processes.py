@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from relay.seam.demand import RENEWAL
+from relay.seam import timing
 from tests.e2e.client import Client
 from tests.faults.house import DEMAND_LEASE, DOORS, LINGER, House, Scene, until_sync
 from tests.processes import PATIENCE
@@ -71,7 +71,8 @@ async def test_a_web_process_that_was_frozen_goes_on_where_it_was(
     if seconds > DEMAND_LEASE:
         await until_sync(is_forgotten, PATIENCE, "its topic is let go")
     else:
-        assert not is_forgotten() or time.monotonic() - frozen > DEMAND_LEASE - RENEWAL
+        away = time.monotonic() - frozen
+        assert not is_forgotten() or away > DEMAND_LEASE - timing.DEMAND_RENEWAL
     web.program.signal(signal.SIGCONT)
     await scene.assert_heals(interrupted=False)  # it was away, not the exchange
     assert_undisturbed([one for one, its in scene.clients.items() if its is other])

@@ -14,16 +14,13 @@ from redis.asyncio import Redis
 from relay.bybit.topics import Category
 from relay.downstream import runner as runner_module
 from relay.downstream.runner import HubRunner
-from relay.layers import redis as redis_layer
 from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
 from relay.layers.local import LocalChannelLayer
 from relay.layers.redis import RedisChannelLayer
-from relay.lib import tasks
 from relay.ops import service
 from relay.ops.service import LiveService
-from relay.seam import envelopes
+from relay.seam import envelopes, timing
 from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UnknownEnvelope, UpstreamState
-from relay.upstream import leadership
 from relay.upstream.worker import UpstreamWorker
 from tests.builders import topic
 from tests.downstream.test_hub import RecordingReader
@@ -143,15 +140,8 @@ async def processes(
 async def test_processes_that_wait_for_their_redis_leave_no_channel_behind(
     processes: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (
-        (tasks, "FIRST_PAUSE"),
-        (tasks, "PATIENCE"),
-        (redis_layer, "FIRST_RETRY"),
-        (redis_layer, "SLOWEST_RETRY"),
-        (leadership, "RETRY"),
-        (service, "REPORT_INTERVAL"),
-    ):
-        monkeypatch.setattr(module, name, 0.005)  # so that a second has as many tries as minutes
+    for name in ("LAYER_FIRST_RETRY", "LAYER_RETRY_CEILING", "LEADER_RETRY", "REPORT_INTERVAL"):
+        monkeypatch.setattr(timing, name, 0.005)  # so that a second has as many tries as minutes
     tries = 0
     through = RedisChannelLayer.__getattr__
 

@@ -19,6 +19,7 @@ from redis.exceptions import OutOfMemoryError
 from relay.layers import redis as redis_layer
 from relay.layers import redis_link
 from relay.layers.redis import RedisChannelLayer
+from relay.seam import timing
 from tests.certificates import self_signed
 from tests.processes import PATIENCE
 from tests.redis_server import NoServer, RedisServer, free_port
@@ -112,8 +113,9 @@ async def test_a_restarted_redis_has_every_subscription_again_by_one_command(
     layers: list[RedisChannelLayer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("CONNECT_LIMIT", "TICK"):  # a machine that stands still is not to be the fault
-        monkeypatch.setattr(redis_link, name, PATIENCE)
+    # A machine that stands still is not to be the fault.
+    for name in ("REDIS_CONNECT_LIMIT", "REDIS_PING"):
+        monkeypatch.setattr(timing, name, PATIENCE)
     sender, receiver = layers
     channel = await receiver.new_channel()
     groups = [f"g{number}" for number in range(GROUPS)]
@@ -201,7 +203,7 @@ async def test_a_paused_redis_is_noticed_and_heals(
 async def test_an_address_that_accepts_and_says_nothing_does_not_hang_a_sender(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(redis_link, "CONNECT_LIMIT", 0.1)
+    monkeypatch.setattr(timing, "REDIS_CONNECT_LIMIT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         layer = RedisChannelLayer(hosts=[f"redis://127.0.0.1:{silent.getsockname()[1]}/0"])
         async with asyncio.timeout(PATIENCE):
@@ -391,8 +393,8 @@ async def test_a_cancelled_sender_does_not_mix_up_the_answers(redis_url: str) ->
 async def test_a_pause_of_our_own_is_no_silence_of_redis(
     redis: Redis, layers: list[RedisChannelLayer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_link, "TICK", 0.2)
-    pause = 1.5 * redis_link.SILENT_TICKS * redis_link.TICK
+    monkeypatch.setattr(timing, "REDIS_PING", 0.2)
+    pause = 1.5 * timing.REDIS_SILENT_PINGS * timing.REDIS_PING
     layer, _ = layers
     channel = await layer.new_channel()
     await layer.send(channel, message(0))

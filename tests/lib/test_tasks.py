@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from relay.lib import tasks as tasks_module
+from relay.seam import timing
 from tests.processes import PATIENCE
 
 
 async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tasks_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(timing, "LAYER_RETRY_CEILING", 0.01)
     faults: list[Exception] = [OSError("away"), OSError("away"), ValueError("wrong")]
     is_back = asyncio.Event()
 
@@ -36,8 +37,9 @@ async def test_a_step_is_tried_again_and_an_outage_is_told_in_one_line(
 async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tasks_module, "PATIENCE", 1.0)  # longer than a machine is likely to stand
-    monkeypatch.setattr(tasks_module, "FIRST_PAUSE", 0.05)
+    # Longer than a machine is likely to stand still.
+    monkeypatch.setattr(timing, "LAYER_RETRY_CEILING", 1.0)
+    monkeypatch.setattr(timing, "LAYER_FIRST_RETRY", 0.05)
     sleep, pauses, is_back = asyncio.sleep, list[float](), asyncio.Event()
     durations = iter([0, 0, 0, 0, 0, 0, 0, 0, 0, 1.1])
 
@@ -64,7 +66,7 @@ async def test_pauses_grow_while_a_step_fails_and_are_short_again_once_it_ran(
 
 
 async def test_who_swallows_a_cancel_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "INSISTENCE", 0.01)
+    monkeypatch.setattr(timing, "CANCEL_INTERVAL", 0.01)
     swallowed = 0
 
     async def deaf() -> None:

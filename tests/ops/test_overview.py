@@ -9,8 +9,9 @@ import pytest
 from relay.bybit.topics import Category
 from relay.ops.overview import MOST_MISSING, Known, Overview
 from relay.ops.topic_table import COLUMNS, Page, read_page
+from relay.seam import timing
 from relay.seam.envelopes import UpstreamState
-from relay.telemetry.reports import REPORT_LEASE, HubRows, StreamRow, TopicRow, pack
+from relay.telemetry.reports import HubRows, StreamRow, TopicRow, pack
 
 
 def hub(at: float, *rows: TopicRow) -> Any:
@@ -60,7 +61,7 @@ def test_readers_of_live_topics_are_summed_over_the_processes_in_which_they_are_
     picture.take(hub(0.0, topic("a"), topic("b"), topic("c", "stale")), 100.0)
     picture.take(hub(0.0, topic("b"), topic("a", "waiting")) | {"process": "p2"}, 100.0)
     assert picture.live_readers(100.0) == {("linear", "a"): 1, ("linear", "b"): 2}
-    assert picture.live_readers(100.0 + 2 * REPORT_LEASE) == {}
+    assert picture.live_readers(100.0 + 2 * timing.REPORT_LEASE) == {}
 
 
 def test_states_are_counted_over_all_topics() -> None:
@@ -135,10 +136,10 @@ def test_a_page_is_read_from_json_and_from_an_address() -> None:
 def test_a_silent_process_is_forgotten_with_its_lease_and_named() -> None:
     picture = Overview()
     picture.take(hub(0.0, topic("a")), 100.0)
-    assert picture.beat(100.0 + REPORT_LEASE) == []
-    assert picture.show({}, None, 100.1 + REPORT_LEASE)["totals"]["clients"] == 0
-    assert picture.beat(100.1 + REPORT_LEASE) == ["web-1"]
-    assert picture.beat(100.2 + REPORT_LEASE) == []
+    assert picture.beat(100.0 + timing.REPORT_LEASE) == []
+    assert picture.show({}, None, 100.1 + timing.REPORT_LEASE)["totals"]["clients"] == 0
+    assert picture.beat(100.1 + timing.REPORT_LEASE) == ["web-1"]
+    assert picture.beat(100.2 + timing.REPORT_LEASE) == []
 
 
 def known(worker: str = "up-1") -> dict[Category, Known]:
@@ -150,7 +151,7 @@ def test_a_worker_that_reports_no_more_is_not_named_as_leader() -> None:
     picture.take_worker(worker(0.0, 10), 100.0)
     linear = picture.show(known(), None, 100.0)["upstream"]["linear"]
     assert (linear["worker"], linear["epoch"]) == ("up-1", 1)
-    linear = picture.show(known(), None, 100.1 + REPORT_LEASE)["upstream"]["linear"]
+    linear = picture.show(known(), None, 100.1 + timing.REPORT_LEASE)["upstream"]["linear"]
     assert (linear["worker"], linear["epoch"]) == ("", 1)
 
 
@@ -162,7 +163,7 @@ def missing(picture: Overview, now: float) -> list[str]:
     return [one["name"] for one in picture.show({}, None, now)["missing"]]
 
 
-LATE = REPORT_LEASE + 0.1
+LATE = timing.REPORT_LEASE + 0.1
 
 
 def test_a_process_that_fell_silent_is_missing_until_it_returns_or_another_takes_its_place() -> (

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from relay.bybit.topics import Category
-from relay.ops.worker_watch import PATIENCE, WorkerWatch
+from relay.ops.worker_watch import WorkerWatch
+from relay.seam import timing
 
-LATE = PATIENCE + 1.0
+LATE = timing.WORKER_MISSED_AFTER + 1.0
 LINEAR = (Category.LINEAR,)
 
 
 def test_a_worker_that_never_came_is_missed_once_with_what_to_do() -> None:
     watch = WorkerWatch(100.0)
-    assert watch.look([], [], LINEAR, 100.0 + PATIENCE) == []
+    assert watch.look([], [], LINEAR, 100.0 + timing.WORKER_MISSED_AFTER) == []
     [(is_fault, words)] = watch.look([], [], LINEAR, 100.0 + LATE)
     assert is_fault
     assert "no upstream worker reports" in words
@@ -26,7 +27,7 @@ def test_a_worker_that_never_came_is_missed_once_with_what_to_do() -> None:
 def test_a_worker_that_is_lost_is_missed_again() -> None:
     watch = WorkerWatch(100.0)
     assert watch.look(["up-1"], ["linear"], (), 200.0) == []
-    assert watch.look([], [], (), 200.0 + PATIENCE) == []
+    assert watch.look([], [], (), 200.0 + timing.WORKER_MISSED_AFTER) == []
     assert len(watch.look([], [], (), 200.0 + LATE)) == 1
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.seam.demand import LEASE, RENEWAL, DemandLeases
+from relay.seam import timing
+from relay.seam.demand import DemandLeases
 
 LINGER = 10.0
 
@@ -70,10 +71,10 @@ def test_a_lease_does_not_run_out_while_nobody_could_be_heard() -> None:
     interest = DemandLeases()
     interest.add("p", ["a"], 0)
     interest.add("q", ["b"], 0)
-    interest.extend_leases(LEASE)
-    interest.renew("q", ["b"], LEASE + 1)
-    assert interest.expire(2 * LEASE, 0.0) == []
-    assert interest.expire(2 * LEASE + 0.1, 0.0) == ["a"]
+    interest.extend_leases(timing.DEMAND_LEASE)
+    interest.renew("q", ["b"], timing.DEMAND_LEASE + 1)
+    assert interest.expire(2 * timing.DEMAND_LEASE, 0.0) == []
+    assert interest.expire(2 * timing.DEMAND_LEASE + 0.1, 0.0) == ["a"]
 
 
 def test_a_topic_of_two_processes_stays_until_both_have_gone() -> None:
@@ -93,18 +94,18 @@ def test_a_topic_of_two_processes_stays_until_both_have_gone() -> None:
 def test_a_silent_process_is_forgotten_after_its_lease_and_its_topics_after_the_linger() -> None:
     interest = DemandLeases()
     interest.renew("p", ["a"], 100)
-    assert interest.expire(100 + LEASE, 0.0) == []
+    assert interest.expire(100 + timing.DEMAND_LEASE, 0.0) == []
     assert interest.holders("a") == 1
-    assert interest.expire(100 + LEASE + 0.1, LINGER) == []
+    assert interest.expire(100 + timing.DEMAND_LEASE + 0.1, LINGER) == []
     assert interest.holders("a") == 0
     assert interest.expire(100 + LINGER, LINGER) == ["a"]
 
 
 def test_three_lost_renewals_are_survived() -> None:
-    assert LEASE >= 3 * RENEWAL
+    assert timing.DEMAND_LEASE >= 3 * timing.DEMAND_RENEWAL
     interest = DemandLeases()
     interest.renew("p", ["a"], 0)
-    assert interest.expire(3 * RENEWAL, 0.0) == []
+    assert interest.expire(3 * timing.DEMAND_RENEWAL, 0.0) == []
 
 
 def test_a_renewal_takes_back_what_it_leaves_out() -> None:
@@ -167,12 +168,14 @@ def test_after_any_history_demand_is_what_was_last_said_and_ends_in_time(
                 said[process] = (heard, wants - topics)
             case "expire":
                 gone = interest.expire(now, linger)
-                said = {p: (at, w) for p, (at, w) in said.items() if now - at <= LEASE}
+                said = {
+                    p: (at, w) for p, (at, w) in said.items() if now - at <= timing.DEMAND_LEASE
+                }
                 assert not {topic for _, w in said.values() for topic in w} & set(gone)
         for topic in "abc":
             assert interest.holders(topic) == sum(topic in w for _, w in said.values())
             if interest.holders(topic):
                 assert topic in interest
-    interest.expire(now + LEASE + 0.001, linger)
-    interest.expire(now + LEASE + linger + 0.001, linger)
+    interest.expire(now + timing.DEMAND_LEASE + 0.001, linger)
+    interest.expire(now + timing.DEMAND_LEASE + linger + 0.001, linger)
     assert (len(interest), [interest.holders(topic) for topic in "abc"]) == (0, [0, 0, 0])

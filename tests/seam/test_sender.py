@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 
 from relay.bybit.errors import CrossedBook
 from relay.bybit.frames import decode_book
+from relay.seam import timing
 from relay.seam.sender import (
-    CROSSED_PATIENCE,
-    HEALTHY_AFTER,
-    LONGEST_BROKEN,
     MAX_HELD,
-    RESYNC_CEILING,
-    SNAPSHOT_PATIENCE,
     Outcome,
     StreamSender,
 )
@@ -104,9 +100,11 @@ def test_a_book_that_is_crossed_for_a_moment_is_no_fault(bid: str) -> None:
         crossed = delta(update_id, [(bid, "1")])
         assert received(stream, crossed, now=second) == [Outcome.HOLD]
         assert stream.is_crossed
-        assert not stream.stays_crossed(second + CROSSED_PATIENCE / 2)
+        assert not stream.stays_crossed(second + timing.CROSSED_PATIENCE / 2)
         healed = delta(update_id + 1, [(bid, "0")])
-        assert received(stream, healed, now=second + CROSSED_PATIENCE / 2) == [Outcome.PUBLISH]
+        assert received(stream, healed, now=second + timing.CROSSED_PATIENCE / 2) == [
+            Outcome.PUBLISH
+        ]
         assert (stream.is_crossed, stream.take_held()) == (False, [crossed])
         assert not stream.stays_crossed(second + 1)
     assert (stream.gaps, stream.offset, stream.is_resync_due(1e9)) == (0, 21, False)
@@ -124,8 +122,8 @@ def test_a_crossed_book_greets_nobody_until_it_has_healed() -> None:
 def test_a_book_that_stays_crossed_is_broken_though_no_message_follows() -> None:
     stream = live()
     received(stream, CROSSED, now=10)
-    assert not stream.stays_crossed(10 + CROSSED_PATIENCE / 2)
-    assert stream.stays_crossed(10.1 + CROSSED_PATIENCE)
+    assert not stream.stays_crossed(10 + timing.CROSSED_PATIENCE / 2)
+    assert stream.stays_crossed(10.1 + timing.CROSSED_PATIENCE)
     assert not stream.stays_crossed(11)
     assert (stream.gaps, stream.is_live, stream.is_crossed) == (1, False, False)
     assert (stream.offset, stream.take_held()) == (1, [])
@@ -163,14 +161,14 @@ def test_the_first_gap_is_resynced_at_once_and_once() -> None:
 def test_a_resync_that_brings_no_snapshot_is_repeated_later() -> None:
     stream = live()
     received(stream, GAP, now=100)
-    assert resyncs(stream, 100, 112, delta(1_234)) == [100, 100 + SNAPSHOT_PATIENCE, 110]
+    assert resyncs(stream, 100, 112, delta(1_234)) == [100, 100 + timing.SNAPSHOT_PATIENCE, 110]
 
 
 def test_a_topic_that_was_right_is_asked_for_in_time_however_long_it_sent_no_snapshot() -> None:
     stream = live()
     received(stream, GAP, now=100)
     times = resyncs(stream, 100, 700, delta(1_234))
-    assert max(later - earlier for earlier, later in pairwise(times)) <= LONGEST_BROKEN + 0.1
+    assert max(later - earlier for earlier, later in pairwise(times)) <= timing.BROKEN_CEILING + 0.1
 
 
 def test_a_topic_that_is_always_crossed_is_asked_for_ever_more_rarely() -> None:
@@ -184,8 +182,8 @@ def test_a_topic_that_is_always_crossed_is_asked_for_ever_more_rarely() -> None:
         assert not (stream.stays_crossed(now) and stream.is_live)
         times += resyncs(stream, now, now + 0.1, crossed)
     pauses = [later - earlier for earlier, later in pairwise(times)]
-    assert min(pauses) >= SNAPSHOT_PATIENCE - 0.1
-    assert pauses[-1] == pytest.approx(RESYNC_CEILING)
+    assert min(pauses) >= timing.SNAPSHOT_PATIENCE - 0.1
+    assert pauses[-1] == pytest.approx(timing.RESYNC_CEILING)
     assert len(times) <= 20
 
 
@@ -202,7 +200,7 @@ def test_a_topic_whose_u_never_continues_is_not_resynced_in_a_loop() -> None:
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses == sorted(pauses)
     assert pauses[:3] == [2, 3, 5]  # 1, 2 and 4 s after the gap
-    assert pauses[-1] == LONGEST_BROKEN + 1
+    assert pauses[-1] == timing.BROKEN_CEILING + 1
     assert len(times) <= 75
 
 
@@ -212,7 +210,7 @@ def test_after_a_healthy_time_the_next_gap_is_resynced_at_once() -> None:
     assert resyncs(stream, 0, 1, snapshot(5_000)) == [0]
     received(stream, GAP, now=2)
     assert resyncs(stream, 2, 20, snapshot(5_000)) == [3]
-    later = 3 + HEALTHY_AFTER
+    later = 3 + timing.HEALTHY_AFTER
     received(stream, GAP, now=later)
     assert resyncs(stream, later, later + 20, snapshot(5_000)) == [later]
 
@@ -227,8 +225,8 @@ def test_gaps_that_come_again_each_half_minute_are_resynced_at_once() -> None:
 def test_a_confirmed_topic_that_stays_silent_is_asked_for_again() -> None:
     stream = StreamSender(topic("tickers.BTCUSDT"))
     stream.confirm(50)
-    assert not stream.is_resync_due(50 + SNAPSHOT_PATIENCE - 0.1)
-    assert stream.is_resync_due(50 + SNAPSHOT_PATIENCE)
+    assert not stream.is_resync_due(50 + timing.SNAPSHOT_PATIENCE - 0.1)
+    assert stream.is_resync_due(50 + timing.SNAPSHOT_PATIENCE)
 
 
 def test_silent_trades_are_live_from_their_confirmation() -> None:

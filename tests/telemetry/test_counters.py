@@ -10,8 +10,8 @@ from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category
 from relay.downstream.close_codes import CloseCode
-from relay.downstream.hub import MIN_ACK_DELAY
 from relay.downstream.wire import Batch
+from relay.seam import timing
 from relay.telemetry.counters import Histogram, counters
 from tests.builders import delta, snapshot, topic
 from tests.downstream.test_hub import BOOK, TRADES, RecordingReader, Town
@@ -74,7 +74,7 @@ def test_a_reader_that_waits_for_its_first_snapshot_is_not_conflated() -> None:
     town, early, late = Town(), RecordingReader(), RecordingReader()
     town.follow(early, BOOK, (10, snapshot(5_000)))
     town.subscribe(late, BOOK)
-    town.pass_time(MIN_ACK_DELAY)
+    town.pass_time(timing.MIN_ACK_DELAY)
     town.publish(BOOK, 10, delta(5_001))
     town.hub.flush()
     assert (counters.conflated, counters.snapshots) == (0, 2)

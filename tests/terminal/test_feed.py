@@ -17,6 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from relay.bybit.frames import Frame
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode, Retry
+from relay.seam import timing
 from relay.terminal import feed as module
 from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, State, Trade
@@ -254,7 +255,7 @@ async def test_trades_are_told_once_though_the_greeting_repeats_them(relay: Rela
     ("code", "least", "most"),
     [
         (4200, 0.0, module.AT_ONCE),
-        (1001, module.FIRST_RETRY, module.FIRST_RETRY),
+        (1001, timing.TERMINAL_FIRST_RETRY, timing.TERMINAL_FIRST_RETRY),
         (4100, module.CROWDED_RETRY, module.CROWDED_RETRY),
         (4129, module.CROWDED_RETRY, module.CROWDED_RETRY),
     ],
@@ -287,12 +288,12 @@ def test_every_close_code_is_treated_as_the_relay_means_it(code: CloseCode) -> N
         case Retry.NEVER:
             assert (first, second) == (None, None)
         case Retry.AT_ONCE:
-            assert (first, second) == (0.0, module.FIRST_RETRY)
+            assert (first, second) == (0.0, timing.TERMINAL_FIRST_RETRY)
         case Retry.BACK_OFF:
             assert first == module.CROWDED_RETRY
             assert second > first
         case Retry.GROWING:
-            assert first == module.FIRST_RETRY
+            assert first == timing.TERMINAL_FIRST_RETRY
             assert second > first
 
 
@@ -303,8 +304,8 @@ async def test_failures_in_a_row_wait_longer_and_longer(relay: Relay) -> None:
         await relay.sockets[-1].close(4200, "moving")
     await until(lambda: len(relay.opened) == 4, PATIENCE, "a fourth connection")
     pauses = [after - before for before, after in zip(relay.opened, relay.opened[1:], strict=False)]
-    assert pauses[1] >= module.FIRST_RETRY
-    assert pauses[2] >= module.FIRST_RETRY * 4 / 3
+    assert pauses[1] >= timing.TERMINAL_FIRST_RETRY
+    assert pauses[2] >= timing.TERMINAL_FIRST_RETRY * 4 / 3
     await watching.end()
 
 
@@ -332,8 +333,8 @@ async def test_a_refusal_of_the_moment_is_asked_again(
 async def test_a_relay_that_falls_silent_is_left(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 4.0)
+    monkeypatch.setattr(timing, "TERMINAL_PING", 0.1)
+    monkeypatch.setattr(timing, "TERMINAL_SILENCE", 4.0)
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")
     await relay.book("snapshot", 7, [["1", "5"]], [["2", "6"]])
@@ -349,8 +350,8 @@ async def test_a_relay_that_falls_silent_is_left(
 async def test_a_reader_that_stands_still_is_no_silence_of_the_relay(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(module, "SILENCE_LIMIT", 3.0)
+    monkeypatch.setattr(timing, "TERMINAL_PING", 0.1)
+    monkeypatch.setattr(timing, "TERMINAL_SILENCE", 3.0)
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")
     watching.hold.clear()

@@ -14,9 +14,8 @@ import pytest
 
 from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
-from relay.seam import envelopes
-from relay.upstream import connection as module
-from relay.upstream.connection import OPEN_TIMEOUT, RETRY_CEILING, Connection, Door
+from relay.seam import envelopes, timing
+from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
 from relay.upstream.supply import CategoryUpstream
 from tests.e2e.stand_in import BookFeed, StandIn
@@ -143,8 +142,8 @@ async def test_while_the_exchange_is_away_one_connection_tries_for_all(
     exchange: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = 0.2
-    monkeypatch.setattr(module, "FIRST_RETRY", pause)
-    monkeypatch.setattr(module, "RETRY_CEILING", pause)
+    monkeypatch.setattr(timing, "EXCHANGE_FIRST_RETRY", pause)
+    monkeypatch.setattr(timing, "EXCHANGE_RETRY_CEILING", pause)
     topics = [f"orderbook.50.{'X' * 38}{number:04}" for number in range(1_600)]
     exchange.is_shut = True
     async with upstream(exchange.url) as one:
@@ -160,7 +159,7 @@ async def test_while_the_exchange_is_away_one_connection_tries_for_all(
 
 
 def test_the_longest_pause_and_a_handshake_that_hangs_keep_the_promise_of_ten_seconds() -> None:
-    assert RETRY_CEILING + OPEN_TIMEOUT < 10
+    assert timing.EXCHANGE_RETRY_CEILING + timing.EXCHANGE_OPEN_LIMIT < 10
 
 
 # ---- proxies ----

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.bybit.topics import Category
-from relay.upstream import leadership
-from relay.upstream.leadership import LEASE, RETRY, LeaseLeadership, connect
+from relay.seam import timing
+from relay.upstream.leadership import LeaseLeadership, connect
 from tests.processes import PATIENCE, until
 from tests.redis_server import RedisServer
 
@@ -38,13 +38,13 @@ async def test_one_leads_and_the_other_follows_at_once_when_it_leaves(redis: Red
     one, other = candidate(redis), candidate(redis)
     assert await one.win() == NOW
     waiting = asyncio.create_task(other.win())
-    await asyncio.sleep(LEASE + 1)  # the lease is renewed by `keep` alone
+    await asyncio.sleep(timing.LEADER_LEASE + 1)  # the lease is renewed by `keep` alone
     assert await soon(waiting) == NOW + 1
     assert await soon(asyncio.create_task(one.keep())) == "another worker leads"
     await one.leave()  # takes nothing from the one that leads now
     keeping = asyncio.create_task(other.keep())
     third = asyncio.create_task(candidate(redis).win())
-    await asyncio.sleep(LEASE + 1)
+    await asyncio.sleep(timing.LEADER_LEASE + 1)
     assert not third.done()
     assert not keeping.done()
     keeping.cancel()
@@ -74,16 +74,16 @@ async def test_a_term_outlives_what_redis_forgets(forget: str, redis: Redis) -> 
 async def test_who_stands_by_lets_a_leader_that_redis_forgot_go_on(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leadership, "GRACE", 3.0)  # room for a machine that stands still
+    monkeypatch.setattr(timing, "LEADER_GRACE", 3.0)  # room for a machine that stands still
     one, other = candidate(redis), candidate(redis, NOW + 1)
     await one.win()
     waiting = asyncio.create_task(other.win())
-    await asyncio.sleep(RETRY * 8)  # until it has seen that somebody leads
+    await asyncio.sleep(timing.LEADER_RETRY * 8)  # until it has seen that somebody leads
     await redis.flushall()
-    await asyncio.sleep(RETRY * 2)
+    await asyncio.sleep(timing.LEADER_RETRY * 2)
     assert not waiting.done()
     keeping = asyncio.create_task(one.keep())
-    await asyncio.sleep(leadership.GRACE + RETRY)
+    await asyncio.sleep(timing.LEADER_GRACE + timing.LEADER_RETRY)
     assert not waiting.done()
     assert not keeping.done()
     keeping.cancel()
@@ -152,7 +152,7 @@ async def test_a_lease_granted_too_late_does_not_end_the_term(
 async def test_a_lease_granted_too_late_is_used_and_not_waited_for(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leadership, "LEASE", 60.0)  # seconds that nobody would lead
+    monkeypatch.setattr(timing, "LEADER_LEASE", 60.0)  # seconds that nobody would lead
     slow, one = Slow(redis, monkeypatch), candidate(redis)
     slow.late = 1
     assert await asyncio.wait_for(one.win(), 30) == NOW
@@ -183,7 +183,7 @@ async def test_a_term_outlives_a_redis_that_is_away(redis_server: RedisServer) -
     epoch = await one.win()
     keeping = asyncio.create_task(one.keep())
     await asyncio.to_thread(redis_server.kill)
-    await asyncio.sleep(LEASE + 1)
+    await asyncio.sleep(timing.LEADER_LEASE + 1)
     assert not keeping.done()
     await asyncio.to_thread(redis_server.start)
     other = asyncio.create_task(candidate(redis, NOW + 1).win())  # it has not seen the leader

@@ -13,8 +13,8 @@ from channels.layers import channel_layers, get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.lib.tasks import cancel_all
-from relay.telemetry.reports import REPORT_LEASE, WORKERS_GROUP
-from relay.upstream import reporting as upstream_reporting
+from relay.seam import timing
+from relay.telemetry.reports import WORKERS_GROUP
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import CategoryUpstream
 from tests.processes import PATIENCE, until
@@ -73,7 +73,7 @@ async def test_the_topics_of_other_categories_count_as_their_newest_leader_says(
         ):
             await layer.group_send(WORKERS_GROUP, said)
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 5, PATIENCE, "3 and 2")
-        assert reporting.topics_elsewhere(time.monotonic() + REPORT_LEASE + 1) == 0
+        assert reporting.topics_elsewhere(time.monotonic() + timing.REPORT_LEASE + 1) == 0
 
 
 async def test_a_worker_that_stops_carries_nothing() -> None:
@@ -91,7 +91,7 @@ async def test_a_standby_forgets_the_workers_that_died(monkeypatch: pytest.Monke
         for number in range(3):
             await layer.group_send(WORKERS_GROUP, carries(f"w{number}", spot=[5, 10]))
         await until(lambda: len(reporting._others) == 3, PATIENCE, "three workers are heard")
-        monkeypatch.setattr(upstream_reporting, "REPORT_LEASE", 0.01)
+        monkeypatch.setattr(timing, "REPORT_LEASE", 0.01)
         await until(lambda: not reporting._others, PATIENCE, "none of them is remembered")
 
 

@@ -12,17 +12,12 @@ from hypothesis import strategies as st
 
 from relay.bybit.errors import Code
 from relay.bybit.frames import CHARACTERS_PER_CONNECTION
-from relay.bybit.subscriptions import ACK_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, REFUSED_LASTINGLY
 from relay.bybit.topics import Category
-from relay.seam import envelopes
-from relay.seam.demand import LEASE
+from relay.seam import envelopes, timing
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
-from relay.seam.sender import CROSSED_PATIENCE, SNAPSHOT_PATIENCE
 from relay.upstream import supply
 from relay.upstream.supply import (
-    LINE_LINGER,
     MAX_WAITING_BYTES,
-    REFUSED_FOR,
     CategoryUpstream,
     Line,
 )
@@ -155,7 +150,7 @@ def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_sta
     market.follow(BOOK)
     market.frames(snapshot(5_000))
     at = [EPOCH, market.supply.streams[BOOK].offset]
-    market.pass_time(LEASE + 0.1)
+    market.pass_time(timing.DEMAND_LEASE + 0.1)
     market.pass_time(LINGER + 0.1)
     assert BOOK not in market.supply.streams
     market.told()
@@ -257,7 +252,7 @@ def test_a_topic_lingers_after_its_last_hub_and_is_then_unsubscribed(market: Mar
 
 def test_the_demand_of_a_killed_process_ends_with_its_lease_and_the_linger(market: Market) -> None:
     market.follow(BOOK)
-    market.pass_time(max(LEASE, LINGER) + 0.1)
+    market.pass_time(max(timing.DEMAND_LEASE, LINGER) + 0.1)
     market.pass_time(0.1)
     assert market.requests() == [("2", "unsubscribe", [BOOK])]
 
@@ -525,10 +520,10 @@ def test_a_refused_topic_is_not_asked_for_again_for_a_minute(market: Market) -> 
     market.frames(refusal(request_id, unknown_topic(BOOK)))
     told = market.told()
     for _ in range(11):
-        market.pass_time(REFUSED_FOR / 12)
+        market.pass_time(timing.REFUSED_FOR / 12)
         market.want(BOOK)
         assert (market.supply.streams, market.told()) == ({}, told)
-    market.pass_time(REFUSED_FOR / 12)
+    market.pass_time(timing.REFUSED_FOR / 12)
     market.want(BOOK)
     market.open()
     assert [(op, args) for _, op, args in market.requests()] == [("subscribe", [BOOK])]
@@ -574,7 +569,11 @@ def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remem
             market.frames(refusal(request_id, words))
             refusals += 1
         market.pass_time(0.1)
-    assert REFUSED_LASTINGLY <= market.now - 1_000 < REFUSED_LASTINGLY + 2 * LONGEST_PAUSE
+    assert (
+        timing.REFUSED_LASTINGLY
+        <= market.now - 1_000
+        < timing.REFUSED_LASTINGLY + 2 * timing.REFUSAL_RETRY_CEILING
+    )
     assert refusals < 30
     assert market.told(BOOK)[-1] == envelopes.refused(
         group(BOOK), EPOCH, Code.REFUSED_BY_EXCHANGE, words
@@ -591,7 +590,7 @@ def test_a_refused_resync_leaves_no_reader_behind(market: Market) -> None:
     market.frames(ack(market.requests()[0][0], "unsubscribe"))
     market.frames(refusal(market.requests()[0][0], BUSY))
     market.told()
-    market.pass_time(FIRST_PAUSE)
+    market.pass_time(timing.REFUSAL_FIRST_RETRY)
     market.frames(ack(market.requests()[0][0]), snapshot(6_000))
     assert [e["type"] for e in market.told(BOOK)] == ["verdict", "publication"]
 
@@ -713,7 +712,7 @@ def test_a_book_that_stays_crossed_is_told_as_stale_and_asked_for_anew(market: M
     market.frames(snapshot(5_000), CROSSED)
     market.want(BOOK, process="q")
     market.told()
-    market.pass_time(CROSSED_PATIENCE + 0.1)
+    market.pass_time(timing.CROSSED_PATIENCE + 0.1)
     assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
     assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
     assert market.supply.counted.gaps == 1
@@ -732,7 +731,7 @@ def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -
 
 def test_a_confirmed_topic_that_sends_nothing_is_asked_for_again(market: Market) -> None:
     market.follow(TICKER)
-    for _ in range(int(SNAPSHOT_PATIENCE)):
+    for _ in range(int(timing.SNAPSHOT_PATIENCE)):
         assert market.requests() == []
         market.pass_time(1)
         market.want(TICKER)
@@ -871,7 +870,7 @@ def test_a_connection_without_topics_is_given_up_after_a_while(market: Market) -
     market.follow(BOOK)
     market.drop(BOOK)
     market.pass_time(LINGER)
-    market.pass_time(LINE_LINGER - 0.1)
+    market.pass_time(timing.LINE_LINGER - 0.1)
     assert len(market.supply.lines) == 1
     market.pass_time(0.2)
     assert market.supply.lines == []
@@ -994,7 +993,7 @@ def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
     market.requests()
     market.frames(snapshot(5_000))
     market.told()
-    market.pass_time(ACK_PATIENCE)
+    market.pass_time(timing.ACK_PATIENCE)
     market.want(BOOK, at=(EPOCH, 1))
     assert market.requests() == []
     market.frames(delta(5_001))

@@ -10,8 +10,7 @@ import pytest
 
 from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
-from relay.lib import tasks
-from relay.seam import envelopes
+from relay.seam import envelopes, timing
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
 from tests.processes import PATIENCE
@@ -43,13 +42,13 @@ class SlowLayer(LocalChannelLayer):
 def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
     slow = SlowLayer()
     monkeypatch.setattr(worker, "get_channel_layer", lambda: slow)
-    monkeypatch.setattr(tasks, "INSISTENCE", 0.01)
+    monkeypatch.setattr(timing, "CANCEL_INTERVAL", 0.01)
     return slow
 
 
 async def test_a_term_says_nothing_before_it_hears_what_is_answered(layer: SlowLayer) -> None:
     serving = asyncio.create_task(UpstreamWorker([Category.LINEAR]).run())
-    await asyncio.sleep(envelopes.BEAT / 4)
+    await asyncio.sleep(timing.BEAT / 4)
     assert not layer.sent.is_set()
     layer.may_join.set()
     async with asyncio.timeout(PATIENCE):
@@ -99,7 +98,7 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
         async with asyncio.timeout(10):
             enough = clock.asked + 10
             while True:
-                await asyncio.sleep(worker.TICK)
+                await asyncio.sleep(timing.WORKER_TICK)
                 if clock.asked >= enough:
                     break
 

@@ -17,11 +17,11 @@ from django.core.management.base import CommandError, CommandParser
 
 from relay import conf
 from relay.management.base import CannotStart, RelayCommand
+from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 
 START_LIMIT = 20.0  # seconds for each child to listen, on a busy machine
-END_LIMIT = 4.0  # seconds from SIGTERM to SIGKILL, within the command's own limit
 LISTEN_QUEUE = 4096  # Daphne's 50 makes a thousand clients that come at once wait for seconds
 
 
@@ -157,7 +157,7 @@ async def _end(children: Iterable[Process]) -> None:
         for child in living:
             child.terminate()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_LIMIT):
+            async with asyncio.timeout(timing.CHILD_STOP_LIMIT):
                 await asyncio.gather(*(child.wait() for child in living))
     finally:
         for child in living:
