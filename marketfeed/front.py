@@ -24,7 +24,7 @@ from marketfeed.kept_pages import KeptPages
 from marketfeed.probes import PROBES
 from marketfeed.static_files import StaticFiles
 from relay import conf
-from relay.lib.limits import Buckets, Seldom, TokenBucket
+from relay.lib.pacing import Buckets, Seldom, TokenBucket
 from relay.web.addresses import client_address
 from relay.web.paths import below_root
 

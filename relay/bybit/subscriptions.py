@@ -25,8 +25,7 @@ from enum import Enum, auto
 
 from relay.bybit.frames import ARGS_PER_REQUEST, Frame, decode_ack, encode_request
 from relay.bybit.topics import Category
-from relay.lib.backoff import Backoff
-from relay.lib.limits import TokenBucket
+from relay.lib.pacing import Backoff, TokenBucket
 from relay.seam import timing
 
 REQUESTS_PER_SECOND = 25.0  # Bybit states no limit; invented symbols must not become a flood

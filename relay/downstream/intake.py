@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from relay.lib.limits import TokenBucket
+from relay.lib.pacing import TokenBucket
 
 BURST = 5  # times the requests of a second may come at once
 FLOOD = 10  # times the requests of a second, in frames, close the connection

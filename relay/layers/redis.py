@@ -22,7 +22,7 @@ from hiredis import HiredisError
 
 from relay.layers.local import CAPACITY, Queue
 from relay.layers.redis_link import RedisLink, place
-from relay.lib.backoff import Backoff
+from relay.lib.pacing import Backoff
 from relay.seam import timing
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from relay.lib.backoff import Backoff
+from relay.lib.pacing import Backoff
 from relay.seam import timing
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from relay.lib.limits import TokenBucket
+from relay.lib.pacing import TokenBucket
 from relay.lib.tasks import LAYER_FAULTS
 from relay.seam import timing
 

@@ -25,7 +25,7 @@ from relay.downstream.close_codes import CloseCode
 from relay.downstream.outbound import Outbound, make_outbound
 from relay.downstream.session import ABORT_AFTER
 from relay.downstream.wire import Batch
-from relay.lib.limits import TokenBucket
+from relay.lib.pacing import TokenBucket
 from relay.ops.service import MAX_WATCHERS, LiveService
 from relay.ops.topic_table import Page
 from relay.web import process as web_process

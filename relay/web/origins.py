@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 from relay import conf
-from relay.lib.limits import Seldom
+from relay.lib.pacing import Seldom
 
 logger = logging.getLogger(__name__)
 
