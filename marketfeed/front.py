@@ -87,8 +87,9 @@ class Front:
         match = _resolve(path)
         if match is None:
             return NOT_FOUND
-        if not self._is_known_host(headers.get(b"host", b"").decode("latin1"), now):
-            return UNKNOWN_HOST
+        host = headers.get(b"host", b"").decode("latin1")
+        if not _is_known_host(host):
+            return self._unknown_host(host, now)
         if settings.SECURE_SSL_REDIRECT and scope["scheme"] != "https":
             return _to_https(scope, headers[b"host"])
         kept_for = getattr(match.func, "kept_for", None)
@@ -103,7 +104,7 @@ class Front:
         return None
 
     def _too_many(self, address: str | None, wait: float, now: float) -> Answer:
-        if self._logged.is_due(f"requests of {address}", now):
+        if self._logged.take(f"requests of {address}", now):
             logger.warning(
                 "%s sends more HTTP requests than RELAY_HTTP_REQUESTS_PER_SECOND allows; those "
                 "are answered 429. Logged once a minute.",
@@ -111,17 +112,19 @@ class Front:
             )
         return come_back(429, wait, b"Too many requests from your address.\n")
 
-    def _is_known_host(self, host: str, now: float) -> bool:
-        domain, _ = split_domain_port(host)
-        if domain and validate_host(domain, settings.ALLOWED_HOSTS):
-            return True
-        if self._logged.is_due(f"host {host}", now):
+    def _unknown_host(self, host: str, now: float) -> Answer:
+        if self._logged.take(f"host {host}", now):
             logger.warning(
                 "A request calls this relay %r, which is not in ALLOWED_HOSTS; it is answered 400. "
                 "Logged once a minute.",
                 host[:80],
             )
-        return False
+        return UNKNOWN_HOST
+
+
+def _is_known_host(host: str) -> bool:
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 def _announces_at_most(headers: Mapping[bytes, bytes], most: int) -> bool:

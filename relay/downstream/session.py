@@ -54,6 +54,7 @@ class ClientSession:
         topics: What it follows or has asked to, with how it asked.
         door: By which it came in.
         takes_notices: Whether that is `/ws`.
+        wants_input: Whether to read on; False once it has sent too much.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ClientSession:
             else conf.V5_MAX_TOPICS_PER_CONNECTION
         )
         self._intake = Intake(settings.requests_per_second, now)
-        self._has_flooded = False
+        self.wants_input = True
         self._connection_id = f"{secrets.token_hex(10)}-{secrets.token_hex(2)}"
         self._down_since = 0  # Unix ms: the outage it was told of last
         self.is_lagging = False
@@ -107,14 +108,13 @@ class ClientSession:
 
     # ---- what the client says ----
 
-    def is_flooding(self) -> bool:
-        """Count a frame; close the client, and return True, when there have been too many."""
-        if not self._has_flooded and not self._intake.take_frame(time.monotonic()):
+    def on_frame(self) -> None:
+        """Count a frame of any kind; close the client when there have been too many."""
+        if self.wants_input and not self._intake.take_frame(time.monotonic()):
             self._close_flood()
-        return self._has_flooded
 
     def _close_flood(self) -> None:
-        self._has_flooded = True
+        self.wants_input = False
         self.close(CloseCode.TOO_MANY_REQUESTS)
 
     def heard(self, message: Message) -> None:
@@ -166,15 +166,15 @@ class ClientSession:
                 raise Refusal(Code.BAD_REQUEST, "expected text, received a binary frame")
             fields = decode_fields(message)
         except Refusal as refusal:
-            is_allowed = self._is_allowed(now)
+            is_allowed = self._take_request(now)
             self._answer_unread(message, refusal if is_allowed else _rate_limited())
             return
         if "op" in fields or not self.takes_notices:
             self._bybit(fields, now)
         else:
-            self._short(fields, now, is_allowed=self._is_allowed(now))
+            self._short(fields, now, is_allowed=self._take_request(now))
 
-    def _is_allowed(self, now: float, price: float = 1.0) -> bool:
+    def _take_request(self, now: float, price: float = 1.0) -> bool:
         """Count a request; return False if it is to be refused, which no request on `/v5` is."""
         self._hub.use_turn(price)
         return self._intake.take(now, price) or self.door is Door.BYBIT
@@ -232,7 +232,7 @@ class ClientSession:
         known = bybit_dialect.read_id(fields)
         args = bybit_dialect.read_args(fields)
         try:
-            if not self._is_allowed(now, bybit_dialect.price(args)):
+            if not self._take_request(now, bybit_dialect.price(args)):
                 raise ValueError("error:too many requests") from _rate_limited()
             if known.op == "ping":
                 self._say(self._dialect.pong(known, time.time_ns() // 1_000_000))
@@ -420,7 +420,7 @@ class ClientSession:
         if self.takes_notices:
             self.outbound.write(Batch([native_dialect.bye(word or code.word, message)]))
         self.outbound.close(code.value, message)
-        if not self._has_flooded:
+        if self.wants_input:
             self.outbound.resume_reading()  # to read the client's own close frame
         self._hub.call_at(time.monotonic(), self._leave)  # not now: the hub may be delivering
 

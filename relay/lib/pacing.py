@@ -108,8 +108,8 @@ class Seldom:
         self._keys = keys
         self._last: dict[str, float] = {}  # when each was allowed, oldest first
 
-    def is_due(self, key: str, now: float) -> bool:
-        """Return whether the event is allowed now; then it counts as done."""
+    def take(self, key: str, now: float) -> bool:
+        """Count an event; return False, and count nothing, when it is not allowed now."""
         for oldest, at in list(self._last.items()):
             if at > now - self._seconds:
                 break

@@ -65,8 +65,12 @@ class Watcher(Protocol):
     def has_history(self) -> bool:
         """Whether it was sent what the totals were before."""
 
-    def is_ready(self, now: float) -> bool:
-        """Whether it has read all that it was sent; one that does not is closed in the end."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has read all that it was sent."""
+
+    def look_after_backlog(self, now: float) -> None:
+        """Close one that has read nothing for too long."""
 
     def push(self, batch: Batch, *, with_history: bool) -> None:
         """Send the picture."""
@@ -290,7 +294,9 @@ class LiveService:
     async def _push_due(self) -> None:
         due, self._due = self._due & self.watchers, set()
         now = time.monotonic()
-        asked = {w: (w.page, not w.has_history) for w in due if w.is_ready(now)}
+        for watcher in due:
+            watcher.look_after_backlog(now)
+        asked = {w: (w.page, not w.has_history) for w in due if w.is_ready}
         if asked:
             batches = await asyncio.to_thread(self._draw, set(asked.values()))
             for watcher, wish in asked.items():

@@ -202,8 +202,8 @@ class StreamSender:
         if not self.topic.is_events:
             self.offset += 1
 
-    def is_resync_due(self, now: float) -> bool:
-        """Whether the topic should be subscribed anew; true once per backoff."""
+    def take_resync(self, now: float) -> bool:
+        """Take the resync that is due, if one is; return whether to subscribe anew now."""
         if self._resync_at is None or now < self._resync_at:
             return False
         self._resync_at = None

@@ -59,16 +59,20 @@ class Reporting:
     def topics_elsewhere(self, now: float) -> int:
         """Return how many topics other workers carry, of categories that this one does not lead.
 
-        Who asks may be about to take one more, which the others are told at once. A category
-        counts as its newest leader says: that of a dead one is another's soon.
+        A category counts as its newest leader reports it: a worker that died is soon replaced by
+        another, and its own report is ignored once it is older than `REPORT_LEASE`.
         """
-        self._has_news.set()
-        self._forget_silent(now)
         newest: dict[str, list[int]] = {}
-        for _, carried in self._others.values():
+        for heard, carried in self._others.values():
+            if now - heard > timing.REPORT_LEASE:
+                continue
             for category, (epoch, topics) in carried.items():
                 newest[category] = max(newest.get(category, [0, 0]), [epoch, topics])
         return sum(topics for c, (_, topics) in newest.items() if c not in self._supplies)
+
+    def announce(self) -> None:
+        """Report to the other workers now if the number of topics carried has changed."""
+        self._has_news.set()
 
     def _forget_silent(self, now: float) -> None:
         """Forget the workers that died: a standby counts no topics, and would remember them all."""

@@ -479,7 +479,7 @@ class CategoryUpstream:
             if stream.stays_crossed(now):
                 self._broke(stream, was_live=True)
             subscriptions = self._line_of[text].subscriptions
-            if subscriptions is not None and stream.is_resync_due(now):
+            if subscriptions is not None and stream.take_resync(now):
                 self.counted.resyncs += 1
                 subscriptions.resync(text)
                 stream.resynced(now, self._random())

@@ -92,6 +92,7 @@ class _Term:
             case "demand":
                 self._leadership.heard(message["epoch"])
                 self.supply.demand(message, time.monotonic())
+                self._worker.announce_topics()
             case "resync":
                 self.supply.resync(message["topic"], time.monotonic())
             case _:
@@ -197,6 +198,10 @@ class UpstreamWorker:
         """Return how many further topics may be subscribed, over all categories and workers."""
         used = sum(len(supply.streams) for supply in self.supplies.values())
         return conf.current().max_topics - used - self._reporting.topics_elsewhere(time.monotonic())
+
+    def announce_topics(self) -> None:
+        """Report to the other workers now if the number of topics carried has changed."""
+        self._reporting.announce()
 
     async def run(self) -> None:
         """Serve until cancelled."""

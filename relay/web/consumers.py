@@ -113,7 +113,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 if _size(sent) > self.message_limit:
                     words = f"a message may have {self.message_limit} bytes"
                     client.close(CloseCode.TOO_LONG, words)
-                elif not client.is_flooding():
+                else:
+                    client.on_frame()
                     client.heard(text)
             except Exception:
                 client.failed()

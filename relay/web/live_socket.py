@@ -85,16 +85,20 @@ class LiveSocket:
         else:
             self._live.wish(self)
 
-    def is_flooding(self) -> bool:
-        """Count a frame; close when there have been too many."""
+    def on_frame(self) -> None:
+        """Count a frame of any kind; close when there have been too many."""
         if not self.is_closing and not self._messages.take(time.monotonic()):
             self.close(CloseCode.TOO_MANY_REQUESTS)
-        return self.is_closing
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether to read on from the page."""
+        return not self.is_closing
 
     # ---- what is sent ----
 
-    def is_ready(self, now: float) -> bool:
-        """Whether everything before was read; if nothing is for too long, close."""
+    def look_after_backlog(self, now: float) -> None:
+        """Close a page whose socket has accepted nothing for too long; call it once a second."""
         unsent, accepted = self.outbound.unsent(), self.outbound.accepted()
         if not unsent or accepted != self._accepted:
             self._accepted, self._progress_at = accepted, now
@@ -102,7 +106,11 @@ class LiveSocket:
             self.outbound.abort()
         elif now - self._progress_at > self._slow_timeout:
             self.close(CloseCode.SLOW, "nothing was read for too long")
-        return not unsent and not self.is_closing
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the page has read everything that was sent, so that more may be."""
+        return not self.is_closing and not self.outbound.unsent()
 
     def push(self, batch: Batch, *, with_history: bool) -> None:
         """Send the picture."""
@@ -119,7 +127,7 @@ class LiveSocket:
         return not self.outbound.unsent()
 
     def backlogged(self) -> None:
-        """Do nothing: `is_ready` looks each second."""
+        """Do nothing: `look_after_backlog` is called each second."""
 
     def left(self, code: int | None) -> None:
         """Send nothing any more: the page has sent a close frame."""
@@ -193,7 +201,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
             log_refusal(headers, time.monotonic())
             socket.close(CloseCode.FOREIGN_ORIGIN)
             return False
-        if _has_no_room(process, socket):  # no need to ask the database
+        if _refuse_without_room(process, socket):  # no need to ask the database
             return False
         try:
             is_permitted = await may_view(session_key)
@@ -204,7 +212,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
         if not is_permitted:
             socket.close(CloseCode.NOT_PERMITTED)
             return False
-        if _has_no_room(process, socket):  # others came, or the process stops, meanwhile
+        if _refuse_without_room(process, socket):  # others came, or the process stops, meanwhile
             return False
         process.live.watchers.add(socket)
         process.live.wish(socket)
@@ -219,7 +227,8 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
             text = message.get("text")
             if text is not None and len(text) > MESSAGE_LIMIT:
                 socket.close(CloseCode.TOO_LONG, f"a message may have {MESSAGE_LIMIT} bytes")
-            elif not socket.is_flooding():
+            else:
+                socket.on_frame()
                 socket.heard(text)
 
 
@@ -228,8 +237,8 @@ def _session_key(headers: dict[bytes, bytes]) -> str | None:
     return cookies.get(settings.SESSION_COOKIE_NAME)
 
 
-def _has_no_room(process: WebProcess, socket: LiveSocket) -> bool:
-    """Close a page that this process cannot take, and say why."""
+def _refuse_without_room(process: WebProcess, socket: LiveSocket) -> bool:
+    """Close a page that this process cannot take; return whether it was closed."""
     if process.is_stopping:
         socket.close(CloseCode.SHUTTING_DOWN)
     elif len(process.live.watchers) >= MAX_WATCHERS:

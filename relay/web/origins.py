@@ -29,7 +29,7 @@ def is_welcome(headers: Mapping[bytes, bytes]) -> bool:
 def log_refusal(headers: Mapping[bytes, bytes], now: float) -> None:
     """Log that a page was refused: once a minute for each origin, and for few of them."""
     origin = headers.get(b"origin", b"").decode("latin1")
-    if _refusals.is_due(origin, now):
+    if _refusals.take(origin, now):
         logger.warning(
             "Refused a page of %r: it is neither of this host nor in RELAY_ALLOWED_ORIGINS. Logged "
             "once a minute for each origin.",

@@ -106,8 +106,8 @@ class Call:
         """Send one message, as the way in does: text as it is, anything else as JSON."""
         if not isinstance(message, str | bytes | None):
             message = compact(message)
-        if not self.client.is_flooding():
-            self.client.heard(message)
+        self.client.on_frame()
+        self.client.heard(message)
 
     def raw(self) -> list[bytes]:
         texts, self.outbound.texts = self.outbound.texts, []

@@ -136,18 +136,18 @@ def test_the_key_longest_unused_is_forgotten_above_the_bound() -> None:
 
 def test_an_event_is_allowed_once_in_a_time() -> None:
     seldom = Seldom(seconds=60, keys=10)
-    assert [seldom.is_due("a", now) for now in (0, 0, 59.9, 60, 61)] == [
+    assert [seldom.take("a", now) for now in (0, 0, 59.9, 60, 61)] == [
         True,
         False,
         False,
         True,
         False,
     ]
-    assert seldom.is_due("b", 61)
+    assert seldom.take("b", 61)
 
 
 def test_no_more_events_are_allowed_in_a_time_than_there_may_be_keys() -> None:
     seldom = Seldom(seconds=60, keys=3)
-    assert sum(seldom.is_due(f"{n}", now=0) for n in range(1_000)) == 3
-    assert sum(seldom.is_due(f"{n}", now=30) for n in range(1_000)) == 0
-    assert sum(seldom.is_due(f"{n}", now=60) for n in range(1_000)) == 3
+    assert sum(seldom.take(f"{n}", now=0) for n in range(1_000)) == 3
+    assert sum(seldom.take(f"{n}", now=30) for n in range(1_000)) == 0
+    assert sum(seldom.take(f"{n}", now=60) for n in range(1_000)) == 3

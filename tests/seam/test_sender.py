@@ -42,7 +42,7 @@ def resyncs(stream: StreamSender, start: float, end: float, text: bytes) -> list
     times = []
     for tenth in range(int(start * 10), int(end * 10)):
         now = tenth / 10
-        if stream.is_resync_due(now):
+        if stream.take_resync(now):
             times.append(now)
             stream.resynced(now, 0.0)
             stream.confirm(now)
@@ -66,7 +66,7 @@ def test_trades_take_one_position_each_trade() -> None:
 def test_a_delta_before_the_snapshot_is_ignored_and_no_fault() -> None:
     stream = StreamSender(topic())
     assert received(stream, delta(7)) == [Outcome.IGNORE]
-    assert (stream.offset, stream.gaps, stream.is_resync_due(1e9)) == (0, 0, False)
+    assert (stream.offset, stream.gaps, stream.take_resync(1e9)) == (0, 0, False)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_book_that_is_crossed_for_a_moment_is_no_fault(bid: str) -> None:
         ]
         assert (stream.is_crossed, stream.take_held()) == (False, [crossed])
         assert not stream.stays_crossed(second + 1)
-    assert (stream.gaps, stream.offset, stream.is_resync_due(1e9)) == (0, 21, False)
+    assert (stream.gaps, stream.offset, stream.take_resync(1e9)) == (0, 21, False)
 
 
 def test_a_crossed_book_greets_nobody_until_it_has_healed() -> None:
@@ -127,7 +127,7 @@ def test_a_book_that_stays_crossed_is_broken_though_no_message_follows() -> None
     assert not stream.stays_crossed(11)
     assert (stream.gaps, stream.is_live, stream.is_crossed) == (1, False, False)
     assert (stream.offset, stream.take_held()) == (1, [])
-    assert stream.is_resync_due(11)
+    assert stream.take_resync(11)
 
 
 def test_a_book_that_stays_crossed_is_broken_by_the_next_message() -> None:
@@ -152,10 +152,10 @@ def test_no_more_of_a_crossed_book_is_held_than_may_be() -> None:
 def test_the_first_gap_is_resynced_at_once_and_once() -> None:
     stream = live()
     received(stream, GAP, now=100)
-    assert [stream.is_resync_due(100), stream.is_resync_due(100)] == [True, False]
+    assert [stream.take_resync(100), stream.take_resync(100)] == [True, False]
     stream.resynced(100, 0.0)
     received(stream, snapshot(6_000), now=100.2)
-    assert not stream.is_resync_due(1_000)
+    assert not stream.take_resync(1_000)
 
 
 def test_a_resync_that_brings_no_snapshot_is_repeated_later() -> None:
@@ -191,7 +191,7 @@ def test_a_topic_whose_u_never_continues_is_not_resynced_in_a_loop() -> None:
     stream, times = live(), []
     received(stream, GAP)
     for now in range(600):  # each second a delta; after a resync a snapshot before it
-        if stream.is_resync_due(float(now)):
+        if stream.take_resync(float(now)):
             times.append(now)
             stream.resynced(float(now), 0.0)
             stream.confirm(float(now))
@@ -225,22 +225,22 @@ def test_gaps_that_come_again_each_half_minute_are_resynced_at_once() -> None:
 def test_a_confirmed_topic_that_stays_silent_is_asked_for_again() -> None:
     stream = StreamSender(topic("tickers.BTCUSDT"))
     stream.confirm(50)
-    assert not stream.is_resync_due(50 + timing.SNAPSHOT_PATIENCE - 0.1)
-    assert stream.is_resync_due(50 + timing.SNAPSHOT_PATIENCE)
+    assert not stream.take_resync(50 + timing.SNAPSHOT_PATIENCE - 0.1)
+    assert stream.take_resync(50 + timing.SNAPSHOT_PATIENCE)
 
 
 def test_silent_trades_are_live_from_their_confirmation() -> None:
     stream = StreamSender(topic("publicTrade.BTCUSDT"))
     assert not stream.is_live
     stream.confirm(0)
-    assert (stream.is_live, stream.base(), stream.is_resync_due(1e9)) == (True, [], False)
+    assert (stream.is_live, stream.base(), stream.take_resync(1e9)) == (True, [], False)
 
 
 def test_data_before_the_ack_needs_no_second_snapshot() -> None:
     stream = StreamSender(topic())
     received(stream, snapshot(5_000))
     stream.confirm(0)
-    assert (stream.is_confirmed, stream.is_live, stream.is_resync_due(1e9)) == (True, True, False)
+    assert (stream.is_confirmed, stream.is_live, stream.take_resync(1e9)) == (True, True, False)
 
 
 def test_a_stopped_stream_goes_on_from_the_next_snapshot() -> None:
@@ -248,7 +248,7 @@ def test_a_stopped_stream_goes_on_from_the_next_snapshot() -> None:
     received(stream, GAP, now=100)
     stream.stop()
     assert (stream.is_live, stream.is_confirmed, stream.base()) == (False, False, [])
-    assert not stream.is_resync_due(1e9)
+    assert not stream.take_resync(1e9)
     assert received(stream, delta(5_001), snapshot(1_000), delta(1_001)) == [
         Outcome.IGNORE,
         Outcome.PUBLISH,

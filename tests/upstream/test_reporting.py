@@ -136,4 +136,5 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
             },
             time.monotonic(),
         )
+        worker.reporting.announce()
         assert (await layer.receive(channel))["topics"] == {"spot": [1, 1]}

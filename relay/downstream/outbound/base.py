@@ -36,8 +36,12 @@ class Peer(Protocol):
     def heard(self, text: bytes | None) -> None:
         """A message came in, past the server's queue; None stands for a binary one."""
 
-    def is_flooding(self) -> bool:
-        """A frame came in: count it, and say whether there have been too many."""
+    def on_frame(self) -> None:
+        """A frame of any kind came in; read `wants_input` afterwards."""
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether to read on from the client; once False it stays so."""
 
 
 class Outbound(ABC):

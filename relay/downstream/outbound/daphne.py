@@ -206,25 +206,29 @@ class DaphneOutbound(Outbound):
         protocol.onCloseFrame = self._on_close_frame
         protocol.sendPing = self._on_sending_ping
 
-    @_guarded
-    def _on_frame(self, length: int) -> None:
-        WebSocketProtocol.onMessageFrameBegin(self._protocol, length)
-        if self._peer.is_flooding():
+    def _count_frame(self) -> None:
+        self._peer.on_frame()
+        if not self._peer.wants_input:
             self._stop_reading()
 
     @_guarded
+    def _on_frame(self, length: int) -> None:
+        WebSocketProtocol.onMessageFrameBegin(self._protocol, length)
+        self._count_frame()
+
+    @_guarded
     def _on_ping(self, payload: bytes) -> None:
-        if self._peer.is_flooding():
-            self._stop_reading()
-        elif self._peer.has_room_for(len(payload) + CONTROL_HEADER):
+        self._count_frame()
+        if not self._peer.wants_input:
+            return
+        if self._peer.has_room_for(len(payload) + CONTROL_HEADER):
             WebSocketProtocol.onPing(self._protocol, payload)
         else:  # RFC 6455, section 5.5.3: only the latest ping needs a pong
             self._unanswered = payload
 
     @_guarded
     def _on_pong(self, payload: bytes) -> None:
-        if self._peer.is_flooding():
-            self._stop_reading()
+        self._count_frame()
 
     @_guarded
     def _on_message(self, payload: bytes, is_binary: bool) -> None:

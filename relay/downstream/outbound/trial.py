@@ -60,6 +60,8 @@ def passed() -> bool:
 class _Listener:
     """The peer of the trial's outbound; keeps what it is notified of."""
 
+    wants_input = True
+
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
@@ -76,8 +78,8 @@ class _Listener:
     def heard(self, text: bytes | None) -> None:
         self.calls.append(text)
 
-    def is_flooding(self) -> bool:
-        return False
+    def on_frame(self) -> None:
+        pass
 
     def left(self, code: int | None) -> None:
         self.calls.append(code)

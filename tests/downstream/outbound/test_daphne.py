@@ -245,8 +245,8 @@ async def test_an_operator_ends_a_connection_whose_goodbye_is_not_read(line: Lin
     ("hook", "data"),
     [
         ("heard", client_frame(1, b"{}")),
-        ("is_flooding", client_frame(1, b"{}")),
-        ("is_flooding", client_frame(9)),
+        ("on_frame", client_frame(1, b"{}")),
+        ("on_frame", client_frame(9)),
         ("left", client_frame(8, b"\x03\xe8")),
     ],
 )
