@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from relay.bybit.errors import Refusal
+from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import Fields, decode_fields, decode_string, decode_strings, is_number
 from relay.bybit.topics import Category, Topic, truncate
 
@@ -62,6 +62,13 @@ def is_ping(text: str | bytes | None) -> bool:
         return False
 
 
+def in_words_of_bybit(refusal: Refusal) -> Refusal:
+    """Return a refusal of the relay in Bybit's form; those of the exchange have it already."""
+    if refusal.code is Code.REFUSED_BY_EXCHANGE:
+        return refusal
+    return Refusal(refusal.code, f"error:{refusal.message}")
+
+
 class BybitDialect:
     """Answers in the shapes of one category, on one connection."""
 
@@ -76,18 +83,18 @@ class BybitDialect:
             held: Topics that the connection follows already.
 
         Raises:
-            ValueError: Why the whole request is refused, in Bybit's words.
+            Refusal: The whole request is refused; the message is in Bybit's words.
         """
         if self.category is Category.SPOT and len(args) > SPOT_ARGS:
-            raise ValueError("args size >10")
+            raise Refusal(Code.BAD_REQUEST, "args size >10")
         topics: dict[Topic, None] = {}
         for text in args:
             try:
                 topic = Topic.parse(self.category, text)
             except Refusal as refusal:
-                raise ValueError(self.unknown(text)) from refusal
+                raise Refusal(refusal.code, self.unknown(text)) from None
             if topic in held or topic in topics:
-                raise ValueError(f"error:already subscribed,topic:{text}")
+                raise Refusal(Code.BAD_REQUEST, f"error:already subscribed,topic:{text}")
             topics[topic] = None
         return list(topics)
 

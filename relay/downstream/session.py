@@ -14,7 +14,7 @@ from itertools import count
 
 from relay import conf
 from relay.bybit import dialect as bybit_dialect
-from relay.bybit.dialect import BybitDialect, BybitId
+from relay.bybit.dialect import BybitDialect, BybitId, in_words_of_bybit
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import Door, Fields, decode_fields
 from relay.bybit.topics import Category, Topic
@@ -233,32 +233,31 @@ class ClientSession:
         args = bybit_dialect.read_args(fields)
         try:
             if not self._take_request(now, bybit_dialect.price(args)):
-                raise ValueError("error:too many requests") from _rate_limited()
+                raise Refusal(Code.RATE_LIMITED, "error:too many requests")
             if known.op == "ping":
                 self._say(self._dialect.pong(known, time.time_ns() // 1_000_000))
             elif known.op not in ("subscribe", "unsubscribe"):
-                raise ValueError("error:invalid op") from Refusal(Code.UNKNOWN_METHOD, known.op)
+                raise Refusal(Code.UNKNOWN_METHOD, "error:invalid op")
             elif args is None:
-                raise ValueError("error:args must be a list of topics")
+                raise Refusal(Code.BAD_REQUEST, "error:args must be a list of topics")
             elif known.op == "subscribe":
                 self._bybit_subscribe(known, args, now)
             else:
                 self._bybit_unsubscribe(known, args, now)
-        except ValueError as error:
-            counters.refusals[_code_of(error)] += 1
-            self._say(self._dialect.refused(known, str(error), args))
+        except Refusal as refusal:
+            counters.refusals[refusal.code] += 1
+            self._say(self._dialect.refused(known, refusal.message, args))
 
     def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
         limit = self._max_topics
         # The number alone refuses a request of thousands before any of its topics is read.
         topics = self._dialect.read_topics(args, self.topics) if len(args) <= limit else None
         if topics is None or len(self.topics) + len(topics) > limit:
-            words = f"error:too many topics,limit:{limit}"
-            raise ValueError(words) from Refusal(Code.TOO_MANY_TOPICS, words)
+            raise Refusal(Code.TOO_MANY_TOPICS, f"error:too many topics,limit:{limit}")
         try:
             self._hub.subscribe(self, topics, known, now)
         except Refusal as refusal:
-            raise ValueError(f"error:{refusal.message}") from refusal
+            raise in_words_of_bybit(refusal) from None
         self._follow(topics, known)
 
     def _bybit_unsubscribe(self, known: BybitId, args: list[str], now: float) -> None:
@@ -351,7 +350,7 @@ class ClientSession:
             if refusal is None:
                 self._say(self._dialect.agreed(known, args))
             else:
-                self._say(self._dialect.refused(known, _bybit_words(refusal), args))
+                self._say(self._dialect.refused(known, in_words_of_bybit(refusal).message, args))
         elif isinstance(known, ShortId):
             if refusal is None:
                 self._say(native_dialect.agreed(known, next(iter(request.topics))))
@@ -367,7 +366,8 @@ class ClientSession:
         self._forget(topic)
         counters.refusals[refusal.code] += 1
         if isinstance(asked.id, BybitId):
-            self._say(self._dialect.refused(asked.id, _bybit_words(refusal), [topic.text]))
+            words = in_words_of_bybit(refusal).message
+            self._say(self._dialect.refused(asked.id, words, [topic.text]))
         else:
             self._say(native_dialect.refused(asked.id, refusal))
 
@@ -474,21 +474,5 @@ class ClientSession:
             counters.bytes_out += batch.size_for(1)
 
 
-def _code_of(error: ValueError) -> Code:
-    """Return the code under which a refusal is counted.
-
-    A function, because a variable for the cause would make a reference cycle with the frame that
-    its traceback holds, and the client would stay in it.
-    """
-    cause = error.__cause__
-    return cause.code if isinstance(cause, Refusal) else Code.BAD_REQUEST
-
-
 def _rate_limited() -> Refusal:
     return Refusal(Code.RATE_LIMITED, "too many requests; slow down")
-
-
-def _bybit_words(refusal: Refusal) -> str:
-    if refusal.code is Code.REFUSED_BY_EXCHANGE:
-        return refusal.message
-    return f"error:{refusal.message}"

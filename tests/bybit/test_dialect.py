@@ -9,6 +9,7 @@ import pytest
 
 from relay.bybit import dialect as bybit_dialect
 from relay.bybit.dialect import BybitDialect, BybitId
+from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import decode_fields
 from relay.bybit.topics import Category, Topic
 from tests.builders import body_of, compact, recording
@@ -22,10 +23,12 @@ def speaker(category: Category) -> BybitDialect:
     return BybitDialect(category, "c-1")
 
 
-def words_of(category: Category, args: list[str], held: frozenset[Topic] = frozenset()) -> str:
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - its words are what is tested
+def refusal_of(
+    category: Category, args: list[str], held: frozenset[Topic] = frozenset()
+) -> tuple[Code, str]:
+    with pytest.raises(Refusal) as caught:
         speaker(category).read_topics(args, held)
-    return str(caught.value)
+    return caught.value.code, caught.value.message
 
 
 def reply(**rest: Any) -> bytes:
@@ -156,28 +159,22 @@ def test_a_request_costs_as_its_topics_and_one_at_least() -> None:
 )
 def test_a_request_is_refused_whole_for_its_first_bad_topic(category: Category, words: str) -> None:
     args = ["tickers.X", "orderbook.7.X", "kline.2.X"]
-    assert words_of(category, args) == words
+    assert refusal_of(category, args) == (Code.UNKNOWN_TOPIC, words)
 
 
 @pytest.mark.parametrize("category", Category)
 def test_a_request_is_refused_whole_for_a_topic_that_is_followed_already(
     category: Category,
 ) -> None:
-    words = "error:already subscribed,topic:tickers.X"
-    assert (
-        words_of(
-            category,
-            ["publicTrade.X", "tickers.X"],
-            frozenset({Topic.parse(category, "tickers.X")}),
-        )
-        == words
-    )
-    assert words_of(category, ["tickers.X", "tickers.X"]) == words
+    refused = Code.BAD_REQUEST, "error:already subscribed,topic:tickers.X"
+    held = frozenset({Topic.parse(category, "tickers.X")})
+    assert refusal_of(category, ["publicTrade.X", "tickers.X"], held) == refused
+    assert refusal_of(category, ["tickers.X", "tickers.X"]) == refused
 
 
 def test_spot_takes_ten_args_and_the_others_hundreds() -> None:
     args = [f"tickers.X{number}" for number in range(11)]
-    assert words_of(Category.SPOT, args) == "args size >10"
+    assert refusal_of(Category.SPOT, args) == (Code.BAD_REQUEST, "args size >10")
     assert len(speaker(Category.SPOT).read_topics(args[:10], frozenset())) == 10
     assert len(speaker(Category.LINEAR).read_topics(args, frozenset())) == 11
 
@@ -222,3 +219,10 @@ def test_answers_have_the_keys_of_the_recorded_ones() -> None:
         assert answer == compact(message)
         compared += 1
     assert compared >= 10
+
+
+def test_a_refusal_keeps_its_code_in_the_form_of_bybit() -> None:
+    own = bybit_dialect.in_words_of_bybit(Refusal(Code.RATE_LIMITED, "slow down"))
+    assert (own.code, own.message) == (Code.RATE_LIMITED, "error:slow down")
+    theirs = bybit_dialect.in_words_of_bybit(Refusal(Code.REFUSED_BY_EXCHANGE, "no such symbol"))
+    assert (theirs.code, theirs.message) == (Code.REFUSED_BY_EXCHANGE, "no such symbol")
