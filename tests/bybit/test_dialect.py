@@ -159,7 +159,7 @@ def test_a_request_costs_as_its_topics_and_one_at_least() -> None:
 )
 def test_a_request_is_refused_whole_for_its_first_bad_topic(category: Category, words: str) -> None:
     args = ["tickers.X", "orderbook.7.X", "kline.2.X"]
-    assert refusal_of(category, args) == (Code.UNKNOWN_TOPIC, words)
+    assert refusal_of(category, args) == (Code.BAD_LEVELS, words)
 
 
 @pytest.mark.parametrize("category", Category)
