@@ -35,8 +35,9 @@ from tests.builders import (
     topic,
     trades,
 )
-from tests.downstream.test_hub import RecordingReader, Town
-from tests.upstream.test_supply import Market, group
+from tests.downstream.readers import RecordingReader
+from tests.downstream.town import Town
+from tests.upstream.market import Market, group
 
 NUMBERS = (
     *("0", "-0", "1", "-1", "5.0", "1.5", "1e3", "1e400", "-1e400", "1E-999999"),

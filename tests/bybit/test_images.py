@@ -49,7 +49,7 @@ from tests.builders import (
     trade_numbers,
     trades,
 )
-from tests.bybit.test_book import Reference
+from tests.bybit.reference import Reference
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 CASES = sorted([*(FIXTURES / "books").glob("*.json"), *(FIXTURES / "tickers").glob("*.json")])

@@ -13,10 +13,9 @@ from relay.bybit.requests import Door
 from relay.downstream.wire import Batch
 from relay.seam import envelopes
 from tests.builders import delta, snapshot, trade_numbers, trades
-from tests.downstream.outbound.test_daphne import Line, make_line
-from tests.downstream.test_hub import BOOK, TRADES, RecordingReader, Town, reader, town
-
-__all__ = ["make_line", "reader", "town"]
+from tests.downstream.outbound.lines import Line
+from tests.downstream.readers import RecordingReader
+from tests.downstream.town import BOOK, TRADES, Town
 
 MANY = [(f"{price}.5", "1") for price in range(100, 200)]
 

@@ -12,112 +12,17 @@ import pytest
 
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.images import CANDLES_KEPT
-from relay.bybit.topics import Category, Topic
-from relay.downstream.audience import Request
-from relay.downstream.hub import Hub
+from relay.bybit.topics import Category
 from relay.downstream.wire import Batch
 from relay.seam import envelopes, timing
 from relay.seam.envelopes import UpstreamState
 from relay.web import process as web_process
 from relay.web import readiness
 from tests.builders import candle, delta, snapshot, ticker, topic, trades
+from tests.downstream.readers import RecordingReader
+from tests.downstream.town import BOOK, EPOCH, TICKER, TRADES, Town
 
-EPOCH = 100
-BOOK = topic()
-TRADES = topic("publicTrade.BTCUSDT")
-TICKER = topic("tickers.BTCUSDT")
 NO_SUCH = Refusal(Code.REFUSED_BY_EXCHANGE, "error:handler not found")
-
-
-class RecordingReader:
-    """A client that writes down what it is told, and has room or has not."""
-
-    def __init__(self, *, takes_notices: bool = True) -> None:
-        self.takes_notices = takes_notices
-        self.is_full = False
-        self.heard: list[Any] = []
-        self.batches: list[Any] = []  # of messages, as they came
-        self.outbound = self
-
-    def taken(self) -> list[Any]:
-        heard, self.heard = self.heard, []
-        return heard
-
-    def deliver(self, batch: Batch) -> bool:
-        if not self.is_full:
-            self.heard += batch.texts
-            self.batches.append(batch.texts)
-        return not self.is_full
-
-    def has_room(self) -> bool:
-        return not self.is_full
-
-    def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
-        self.heard.append(("ack", request.id) if refusal is None else (refusal.code, request.id))
-
-    def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
-        self.heard.append(("revoked", topic.text, refusal.message))
-
-    def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
-        self.heard.append(("missed", topic.text, dropped))
-
-    def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
-        self.heard.append((category.value, state.value, since))
-
-
-class Town:
-    """A hub, its time and the worker that speaks to it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.calls: list[str] = []
-        self.hub = Hub(
-            on_work=lambda: self.calls.append("work"),
-            on_demand=lambda: self.calls.append("demand"),
-            wall_ms=lambda: int(self.now * 1_000),
-        )
-
-    def subscribe(self, reader: RecordingReader, *topics: Topic, id: object = 7) -> None:
-        self.hub.subscribe(reader, topics, id, self.now)
-        self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.now)
-
-    def follow(self, reader: RecordingReader, topic: Topic, base: Any) -> None:
-        """Subscribe and have the worker answer with its state."""
-        self.subscribe(reader, topic)
-        self.base(topic, *base)
-        self.pass_time(timing.MIN_ACK_DELAY)
-        self.hub.flush()
-
-    def receive(self, envelope: Any) -> None:
-        self.hub.receive(dict(envelope), self.now)
-
-    def base(self, topic: Topic, offset: int, text: bytes | None, epoch: int = EPOCH) -> None:
-        self.receive(envelopes.base(topic.group, epoch, offset, [] if text is None else [text]))
-
-    def publish(self, topic: Topic, after: int, *texts: bytes, epoch: int = EPOCH) -> None:
-        envelope = envelopes.publication(topic.group, epoch, after, texts[0])
-        envelope["texts"] += texts[1:]
-        self.receive(envelope)
-
-    def upstream(
-        self, state: str, epoch: int = EPOCH, category: Category = Category.LINEAR
-    ) -> None:
-        now = int(self.now * 1_000)
-        self.receive(envelopes.upstream(category, epoch, UpstreamState(state), now, "w"))
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.hub.tick(self.now)
-
-
-@pytest.fixture
-def town() -> Town:
-    return Town()
-
-
-@pytest.fixture
-def reader() -> RecordingReader:
-    return RecordingReader()
 
 
 # ---- how many topics ----

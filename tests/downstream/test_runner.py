@@ -18,7 +18,7 @@ from relay.layers.local import LocalChannelLayer
 from relay.seam import envelopes, timing
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, demand_group
 from tests.builders import topic
-from tests.downstream.test_hub import RecordingReader
+from tests.downstream.readers import RecordingReader
 from tests.processes import PATIENCE, until
 
 TOPICS = [topic(f"orderbook.50.S{number}USDT") for number in range(20)]

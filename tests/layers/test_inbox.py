@@ -23,8 +23,8 @@ from relay.seam import envelopes, timing
 from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UnknownEnvelope, UpstreamState
 from relay.upstream.worker import UpstreamWorker
 from tests.builders import topic
-from tests.downstream.test_hub import RecordingReader
-from tests.layers.test_channel_layers import MAKERS
+from tests.downstream.readers import RecordingReader
+from tests.layers.makers import MAKERS
 from tests.processes import PATIENCE, until
 from tests.redis_server import RedisServer
 

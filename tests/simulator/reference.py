@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from relay.simulator.server import Simulator
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, until
 
 Message = dict[str, Any]
 
@@ -120,3 +120,8 @@ async def client(simulator: Simulator, category: str) -> AsyncIterator[Client]:
 async def control(simulator: Simulator) -> AsyncIterator[Control]:
     async with connect(simulator.control_url, max_size=None) as connection:
         yield Control(connection)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds; it is asked again and again."""
+    await until(condition, PATIENCE, "what the test waits for")

@@ -17,8 +17,15 @@ from relay.simulator.control import FAULTS, GARBAGE
 from relay.simulator.server import Simulator
 from relay.simulator.topics import Category
 from tests.processes import PATIENCE
-from tests.simulator.reference import Client, Control, Message, ReferenceBook, client, control
-from tests.simulator.test_server import eventually
+from tests.simulator.reference import (
+    Client,
+    Control,
+    Message,
+    ReferenceBook,
+    client,
+    control,
+    eventually,
+)
 
 BOOK = "orderbook.50.BTCUSDT"
 LINEAR = {"category": "linear"}

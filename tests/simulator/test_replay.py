@@ -13,8 +13,7 @@ from relay.simulator.replay import Player, Recording, RecordingError
 from relay.simulator.server import REPLAY_UNSENT, Simulator
 from relay.simulator.topics import Category
 from tests.processes import PATIENCE
-from tests.simulator.reference import client, control
-from tests.simulator.test_server import eventually
+from tests.simulator.reference import client, control, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT.parent / "shared" / "recordings"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from relay.simulator.server import Simulator
 from relay.simulator.topics import Category
-from tests.processes import PATIENCE, until
-from tests.simulator.reference import ReferenceBook, client, control, levels_of
+from tests.processes import PATIENCE
+from tests.simulator.reference import ReferenceBook, client, control, eventually, levels_of
 
 BOOK = "orderbook.50.BTCUSDT"
 START = 1_700_000_000_000
@@ -29,10 +28,6 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    await until(condition, PATIENCE, "what the test waits for")
 
 
 async def test_a_followed_book_is_the_exchanges_book_at_rest() -> None:

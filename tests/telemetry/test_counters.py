@@ -14,8 +14,9 @@ from relay.downstream.wire import Batch
 from relay.seam import timing
 from relay.telemetry.counters import Histogram, counters
 from tests.builders import delta, snapshot, topic
-from tests.downstream.test_hub import BOOK, TRADES, RecordingReader, Town
-from tests.downstream.test_session import Call, Clock
+from tests.downstream.calls import Call, Clock
+from tests.downstream.readers import RecordingReader
+from tests.downstream.town import BOOK, TRADES, Town
 
 
 @pytest.fixture

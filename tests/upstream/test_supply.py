@@ -18,8 +18,6 @@ from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
 from relay.upstream import supply
 from relay.upstream.supply import (
     MAX_WAITING_BYTES,
-    CategoryUpstream,
-    Line,
 )
 from tests.builders import (
     ack,
@@ -28,84 +26,14 @@ from tests.builders import (
     refusal,
     snapshot,
     ticker,
-    topic,
     trades,
     unknown_topic,
 )
+from tests.upstream.market import EPOCH, LINGER, PUBLISHED_AT, Market, group
 
-EPOCH = 100
-PUBLISHED_AT = 1_700_000_000.5
-LINGER = 10.0
 BOOK = "orderbook.50.BTCUSDT"
 TRADES = "publicTrade.BTCUSDT"
 TICKER = "tickers.BTCUSDT"
-
-
-class Market:
-    """A supply, its time, and what a worker does with it."""
-
-    def __init__(
-        self, category: Category = Category.LINEAR, *, linger: float = LINGER, room: int = 10_000
-    ) -> None:
-        self.now = 1_000.0
-        self.category = category
-        self.room = room
-        self.supply = CategoryUpstream(
-            category,
-            epoch=EPOCH,
-            worker="w",
-            linger=linger,
-            max_topics=lambda: self.room - len(self.supply.streams),
-            wall_ms=lambda: int(self.now * 1_000),
-            random=lambda: 0.0,
-        )
-
-    def want(self, *topics: str, process: str = "p", at: Any = None, whole: bool = False) -> None:
-        envelope = envelopes.demand(process, dict.fromkeys(topics, at), epoch=0, whole=whole)
-        self.supply.demand(envelope, self.now)
-
-    def drop(self, *topics: str, process: str = "p") -> None:
-        self.supply.demand(envelopes.demand(process, {}, topics, epoch=0), self.now)
-
-    def open(self, number: int = 0) -> Line:
-        line = self.supply.lines[number]
-        self.supply.opened(line, self.now)
-        return line
-
-    def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
-        subscriptions = self.supply.lines[number].subscriptions
-        assert subscriptions is not None
-        bodies = [json.loads(text) for text in subscriptions.requests(self.now)]
-        return [(body["req_id"], body["op"], body["args"]) for body in bodies]
-
-    def frames(self, *texts: bytes, number: int = 0) -> None:
-        for text in texts:
-            self.supply.frame(self.supply.lines[number], text, self.now)
-
-    def follow(self, *topics: str) -> None:
-        """Have topics wanted, subscribed and confirmed; what was told is taken away."""
-        self.want(*topics)
-        self.open()
-        [(request_id, _, _)] = self.requests()
-        self.frames(ack(request_id))
-        self.told()
-
-    def told(self, text: str = "") -> list[Any]:
-        """Take the envelopes away; return those of one topic, or all but the state."""
-        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
-        if text:
-            return outbox.get(topic(text, self.category).group, [])
-        return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
-
-    def states(self) -> list[str]:
-        return [
-            e["state"]
-            for e in self.supply.take_envelopes(self.now, PUBLISHED_AT).get(UPSTREAM_GROUP, [])
-        ]
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.supply.tick(self.now)
 
 
 def test_hubs_that_lag_are_not_sent_what_they_have_not_missed() -> None:
@@ -161,10 +89,6 @@ def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_sta
     market.told()
     market.frames(snapshot(9_000))
     assert market.told(BOOK) == [published(BOOK, at[1] + 1, snapshot(9_000))]
-
-
-def group(text: str, category: Category = Category.LINEAR) -> str:
-    return topic(text, category).group
 
 
 def published(text: str, after: int, *texts: bytes) -> Any:

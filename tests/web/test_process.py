@@ -20,7 +20,7 @@ from relay.ops.service import LiveService
 from relay.upstream.worker import UpstreamWorker
 from relay.web import process as web_process
 from relay.web.process import WebProcess
-from tests.downstream.test_session import RecordingOutbound
+from tests.downstream.calls import RecordingOutbound
 from tests.processes import PATIENCE, until
 
 

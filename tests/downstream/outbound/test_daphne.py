@@ -4,103 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from autobahn.twisted.websocket import WebSocketServerFactory
-from daphne.ws_protocol import WebSocketProtocol
-from twisted.internet import reactor, unix
 
 from relay import conf
 from relay.bybit.requests import Door
 from relay.downstream.close_codes import CloseCode
-from relay.downstream.hub import Hub
-from relay.downstream.outbound.daphne import HELD_AT_MOST, DaphneOutbound
-from relay.downstream.session import ClientSession
+from relay.downstream.outbound.daphne import HELD_AT_MOST
 from relay.downstream.wire import Batch, text_frame
+from tests.downstream.outbound.lines import Line
 from tests.processes import PATIENCE, until
 
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-)
 MUCH = Batch([b"x" * 200_000])  # fits into the budget, but not into a socket
 
 
 def client_frame(opcode: int, payload: bytes = b"") -> bytes:
     """Return a short frame as clients send it; a mask of zeros leaves the payload as it is."""
     return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
-
-
-class Line:
-    """A client, its way out, and the other end of its socket."""
-
-    def __init__(self, door: Door, *, compression: bool = False) -> None:
-        ours, self.theirs = socket.socketpair()
-        self.theirs.setblocking(False)
-        self.protocol: Any = WebSocketProtocol()
-        self.protocol.factory = WebSocketServerFactory()
-        self.protocol.onConnect = self.protocol.onOpen = self.protocol.onClose = lambda *_: None
-        self.transport: Any = unix.Server(ours, self.protocol, None, None, 0, reactor)
-        self.protocol.makeConnection(self.transport)
-        self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1)
-        self.client = ClientSession(self.hub, door)
-        self.client.backlogged_in = set()
-        self.outbound = DaphneOutbound(
-            None,
-            self.protocol,
-            self.client,
-            message_limit=8_192,
-            send_buffer=4_096,
-            compression=compression,
-        )
-        self.client.attach(self.outbound)
-        self.say(HANDSHAKE)
-        self.handshake = self.read()
-
-    def say(self, data: bytes) -> None:
-        """Have the client send bytes, and the server read them."""
-        self.protocol.dataReceived(data)
-
-    def read(self) -> bytes:
-        """Read what the relay has sent, and all that waits."""
-        received = b""
-        while True:
-            if self.transport.dataBuffer or self.transport._tempDataLen:
-                self.transport.doWrite()
-            try:
-                received += self.theirs.recv(2**20)
-            except BlockingIOError:
-                return received
-
-    def look(self, now: float) -> bool:
-        """Look after the client as the web process does each second."""
-        return self.client.look_after_backlog(now)
-
-    @property
-    def is_ended(self) -> bool:
-        return bool(self.transport._aborting)
-
-
-@pytest.fixture
-def make_line() -> Iterator[Callable[..., Line]]:
-    lines: list[Line] = []
-
-    def make(door: Door = Door.SHORT, **options: bool) -> Line:
-        lines.append(Line(door, **options))
-        return lines[-1]
-
-    yield make
-    for line in lines:
-        line.outbound.detach()
-        line.transport.abortConnection()
-        line.theirs.close()
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""A client's session with its clock, its hub and the worker behind it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from relay.bybit.errors import Code
+from relay.bybit.requests import Door
+from relay.bybit.topics import Category, Topic
+from relay.downstream.hub import Hub
+from relay.downstream.outbound import Outbound
+from relay.downstream.session import ClientSession
+from relay.downstream.wire import Batch
+from relay.seam import envelopes, timing
+from tests.builders import compact
+
+EPOCH = 100
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return int(self.now * 1e9)
+
+
+class RecordingOutbound(Outbound):
+    """Writes down what is sent; `waiting` bytes are said to be unsent."""
+
+    def __init__(self) -> None:
+        self.corked = None
+        self.texts: list[bytes] = []
+        self.closed: list[int] = []
+        self.waiting = 0
+        self.is_detached = False
+        self.is_paused = False
+
+    async def accept(self) -> None: ...
+
+    def deliver(self, batch: Batch) -> bool:
+        self.write(batch)
+        return True
+
+    def write(self, batch: Batch) -> None:
+        assert not self.closed, "written after the close"
+        self.texts += batch.texts
+
+    def unsent(self) -> int:
+        return self.waiting
+
+    def accepted(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def close(self, code: int, reason: str = "") -> None:
+        self.closed.append(code)
+
+    def abort(self) -> None: ...
+
+    def detach(self) -> None:
+        self.is_detached = True
+
+
+class Call:
+    """One client on the line, its hub and the worker behind it."""
+
+    def __init__(
+        self, clock: Clock, door: Door = Door.SHORT, category: Category | None = None
+    ) -> None:
+        self.clock = clock
+        self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700)
+        self.client = ClientSession(self.hub, door)
+        self.client.category = category
+        self.outbound = RecordingOutbound()
+        self.client.attach(self.outbound)
+
+    def say(self, message: Any) -> None:
+        """Send one message, as the way in does: text as it is, anything else as JSON."""
+        if not isinstance(message, str | bytes | None):
+            message = compact(message)
+        self.client.on_frame()
+        self.client.heard(message)
+
+    def raw(self) -> list[bytes]:
+        texts, self.outbound.texts = self.outbound.texts, []
+        return texts
+
+    def heard(self) -> list[Any]:
+        return [json.loads(text) for text in self.raw()]
+
+    def ask(self, message: Any) -> Any:
+        """Send a message that is answered at once; return the one answer."""
+        self.say(message)
+        self.pass_time(0)  # it may have to wait for the next turn of the event loop
+        [answer] = self.heard()
+        return answer
+
+    def settle(self, topic: Topic, refusal: str = "") -> None:
+        """Have the exchange agree to a topic, or refuse it, and the ack go out."""
+        self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.clock.now)
+        code = Code.REFUSED_BY_EXCHANGE
+        self.receive(
+            envelopes.refused(topic.group, EPOCH, code, refusal)
+            if refusal
+            else envelopes.confirmed(topic.group, EPOCH)
+        )
+        self.pass_time(timing.MIN_ACK_DELAY)
+
+    def follow(self, topic: Topic) -> None:
+        """Subscribe in Bybit's dialect and take the ack away."""
+        self.say({"op": "subscribe", "args": [topic.text]})
+        self.settle(topic)
+        assert len(self.raw()) == 1
+
+    def receive(self, envelope: Any) -> None:
+        self.hub.receive(dict(envelope), self.clock.now)
+
+    def publish(self, topic: Topic, after: int, text: bytes) -> None:
+        self.receive(envelopes.publication(topic.group, EPOCH, after, text))
+        self.hub.flush()
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.hub.tick(self.clock.now)
+        self.hub.flush()

@@ -1,0 +1,87 @@
+"""One category's supply, its time, and what a worker does with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from relay.bybit.topics import Category
+from relay.seam import envelopes
+from relay.seam.envelopes import UPSTREAM_GROUP
+from relay.upstream.supply import CategoryUpstream, Line
+from tests.builders import ack, topic
+
+EPOCH = 100
+PUBLISHED_AT = 1_700_000_000.5
+LINGER = 10.0
+
+
+class Market:
+    """A supply, its time, and what a worker does with it."""
+
+    def __init__(
+        self, category: Category = Category.LINEAR, *, linger: float = LINGER, room: int = 10_000
+    ) -> None:
+        self.now = 1_000.0
+        self.category = category
+        self.room = room
+        self.supply = CategoryUpstream(
+            category,
+            epoch=EPOCH,
+            worker="w",
+            linger=linger,
+            max_topics=lambda: self.room - len(self.supply.streams),
+            wall_ms=lambda: int(self.now * 1_000),
+            random=lambda: 0.0,
+        )
+
+    def want(self, *topics: str, process: str = "p", at: Any = None, whole: bool = False) -> None:
+        envelope = envelopes.demand(process, dict.fromkeys(topics, at), epoch=0, whole=whole)
+        self.supply.demand(envelope, self.now)
+
+    def drop(self, *topics: str, process: str = "p") -> None:
+        self.supply.demand(envelopes.demand(process, {}, topics, epoch=0), self.now)
+
+    def open(self, number: int = 0) -> Line:
+        line = self.supply.lines[number]
+        self.supply.opened(line, self.now)
+        return line
+
+    def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
+        subscriptions = self.supply.lines[number].subscriptions
+        assert subscriptions is not None
+        bodies = [json.loads(text) for text in subscriptions.requests(self.now)]
+        return [(body["req_id"], body["op"], body["args"]) for body in bodies]
+
+    def frames(self, *texts: bytes, number: int = 0) -> None:
+        for text in texts:
+            self.supply.frame(self.supply.lines[number], text, self.now)
+
+    def follow(self, *topics: str) -> None:
+        """Have topics wanted, subscribed and confirmed; what was told is taken away."""
+        self.want(*topics)
+        self.open()
+        [(request_id, _, _)] = self.requests()
+        self.frames(ack(request_id))
+        self.told()
+
+    def told(self, text: str = "") -> list[Any]:
+        """Take the envelopes away; return those of one topic, or all but the state."""
+        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
+        if text:
+            return outbox.get(topic(text, self.category).group, [])
+        return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
+
+    def states(self) -> list[str]:
+        return [
+            e["state"]
+            for e in self.supply.take_envelopes(self.now, PUBLISHED_AT).get(UPSTREAM_GROUP, [])
+        ]
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.supply.tick(self.now)
+
+
+def group(text: str, category: Category = Category.LINEAR) -> str:
+    return topic(text, category).group
