@@ -1,116 +1,36 @@
-"""Django's settings: the one place where the environment is read.
+"""Django's settings, from the environment and from `.env` in the project folder.
 
-Values come from the environment, then from `.env` in the project folder; an empty one counts
-as unset. Nothing here raises for a value somebody typed: what cannot be used is kept in
+Nothing here raises for a value somebody typed: what cannot be used is kept in
 `ENVIRONMENT_FAULTS` and a safe value takes its place, so that `manage.py check`, the commands and
 `daphne marketfeed.asgi:application` can each say it in their own way (`relay.conf.faults`).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.management.utils import get_random_secret_key
-from dotenv import dotenv_values
-from environs import Env, EnvError
 
+from marketfeed import environment
 from relay import conf
+from relay.lib.settings import select
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-ENVIRONMENT_FAULTS: list[conf.Fault] = []
-"""What is wrong outside `RELAY`, whose own faults `relay.conf` finds."""
+# The faults are those outside `RELAY`, whose own `relay.conf` finds.
+_variables, _project, ENVIRONMENT_FAULTS = environment.read(BASE_DIR / ".env")
 
-_T = TypeVar("_T")
-_env = Env()
-_names = set(os.environ)
-try:
-    _env.read_env(BASE_DIR / ".env", recurse=False)
-    _names.update(dotenv_values(BASE_DIR / ".env"))
-except (OSError, ValueError) as _error:
-    ENVIRONMENT_FAULTS.append(
-        conf.Fault(".env", "a readable file in UTF-8", f"a {type(_error).__name__}", "relay.E001")
-    )
-
-
-def _text(name: str) -> str:
-    return _env.str(name, "").strip()
-
-
-def _read(name: str, reader: Callable[[str], _T], default: _T, expected: str) -> _T:
-    if not _text(name):
-        return default
-    try:
-        return reader(name)
-    except (EnvError, ValueError):
-        found = conf.describe(_text(name), is_secret=name == "DATABASE_URL")
-        check_id = "relay.E003" if name == "DATABASE_URL" else "relay.E001"
-        ENVIRONMENT_FAULTS.append(conf.Fault(name, expected, found, check_id))
-        return default
-
-
-def _flag(name: str) -> bool:
-    return _read(name, _env.bool, False, "on or off")
-
-
-def _list(name: str) -> list[str]:
-    return [part.strip() for part in _text(name).split(",") if part.strip()]
-
-
-def _hosts(name: str) -> list[str]:
-    hosts = _list(name)
-    if any("/" in host or " " in host for host in hosts):
-        raise ValueError
-    return hosts
-
-
-def _origins(name: str) -> list[str]:
-    origins = _list(name)
-    if not all(origin.startswith(("http://", "https://")) for origin in origins):
-        raise ValueError
-    return origins
-
-
-_DRIVERS = {"postgresql": ("psycopg", "psycopg2"), "mysql": ("MySQLdb",), "oracle": ("oracledb",)}
-
-
-def _database(name: str) -> dict[str, Any]:
-    parsed = dict(_env.dj_db_url(name))
-    drivers = _DRIVERS.get(str(parsed["ENGINE"]).rpartition(".")[2], ())
-    if drivers and not any(map(importlib.util.find_spec, drivers)):
-        # Django would import the missing driver while it loads the models, and end in a traceback.
-        raise ValueError
-    return parsed
-
-
-DEBUG = _flag("DEBUG")
-HTTPS = _flag("HTTPS")
-SECRET_KEY = _text("SECRET_KEY")
-if not SECRET_KEY:
-    # A key nobody knows keeps `migrate` and `collectstatic` working; whatever serves refuses.
-    SECRET_KEY = "django-insecure-for-development-only" if DEBUG else get_random_secret_key()
-    if not DEBUG:
-        ENVIRONMENT_FAULTS.append(
-            conf.Fault(
-                "SECRET_KEY",
-                "a long random text (or DEBUG=1)",
-                "nothing",
-                "relay.E002",
-                "Put SECRET_KEY=... into the environment or .env; `make run` writes one to .env.",
-            )
-        )
-
-ALLOWED_HOSTS = _read(
-    "ALLOWED_HOSTS", _hosts, ["localhost", "127.0.0.1", "[::1]"], "host names by commas"
+DEBUG = _project.debug
+# Without one, a key nobody knows keeps `migrate` and `collectstatic` working; whatever serves
+# refuses.
+SECRET_KEY = _project.secret_key or (
+    "django-insecure-for-development-only" if DEBUG else get_random_secret_key()
 )
-CSRF_TRUSTED_ORIGINS: list[str] = _read(
-    "CSRF_TRUSTED_ORIGINS", _origins, [], "origins such as https://example.com, by commas"
-)
+ALLOWED_HOSTS = list(_project.allowed_hosts)
+CSRF_TRUSTED_ORIGINS = list(_project.csrf_trusted_origins)
 
 INSTALLED_APPS = [
     "daphne",  # first: it brings runserver its ASGI server
@@ -156,12 +76,9 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": _read(
-        "DATABASE_URL",
-        _database,
-        {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"},
-        "a database address such as postgres://user@host/name, its driver installed",
-    )
+    "default": dj_database_url.parse(_project.database_url)
+    if _project.database_url
+    else {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -210,22 +127,22 @@ PERMISSIONS_POLICY: dict[str, list[str]] = {
     )
 }
 
-SESSION_COOKIE_SECURE = HTTPS
-CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SECURE = _project.https
+CSRF_COOKIE_SECURE = _project.https
 CSRF_COOKIE_HTTPONLY = True  # scripts of the pages read the token from the form it is in
 # Behind a proxy that ends TLS, `daphne --proxy-headers` tells Django the scheme.
-SECURE_SSL_REDIRECT = HTTPS
+SECURE_SSL_REDIRECT = _project.https
 # A year for this host alone: browsers keep it, and the other hosts of the domain are not the
 # relay's. Preload lists take no host that does not speak for its subdomains.
-SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = _flag("HSTS_INCLUDE_SUBDOMAINS") and HTTPS
-SECURE_HSTS_PRELOAD = _flag("HSTS_PRELOAD") and SECURE_HSTS_INCLUDE_SUBDOMAINS
+SECURE_HSTS_SECONDS = 31_536_000 if _project.https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _project.https and _project.hsts_include_subdomains
+SECURE_HSTS_PRELOAD = _project.hsts_preload and SECURE_HSTS_INCLUDE_SUBDOMAINS
 # What these two of `check --deploy` ask for is up to the owner of the domain.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
-RELAY = {field: text for field, name in conf.VARIABLES.items() if (text := _text(name))}
+RELAY = select(conf.RelaySettings, _variables)
 UNKNOWN_RELAY_VARIABLES = sorted(
-    name for name in _names if name.startswith("RELAY_") and name not in conf.VARIABLES.values()
+    name for name in _variables if name.startswith("RELAY_") and name not in conf.VARIABLES.values()
 )
 
 _relay, _ = conf.read(RELAY)

@@ -1,19 +1,19 @@
 """The relay's settings: one frozen value, read at call time.
 
-The environment is read by `marketfeed/settings.py` alone, which leaves the texts it found in
-`RELAY`, keyed by the fields below. They are parsed here, one by one, so that every wrong value
-is found and none of them stops Django from loading: `faults()` is what the system checks, the
-commands and the ASGI entry point report.
+`settings.RELAY` holds what was set, keyed by the fields below: the texts that
+`marketfeed/settings.py` found in the environment, or values, such as the numbers of
+`override_settings(RELAY={"linger": 0.1})`.
 
-Fields that tests set as numbers (`override_settings(RELAY={"linger": 0.1})`) take the same way.
+They are parsed field by field, so that every wrong value is found and none of them keeps Django
+from loading: `faults()` is what the system checks, the commands and the ASGI entry point report.
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -21,216 +21,15 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from msgspec import Meta
 
+from relay.lib.settings import Fault, Rule, parse, variables
+
 V5_MAX_TOPICS_PER_CONNECTION = 1_000
 """Topics on one connection to `/v5`, where client libraries expect Bybit's generosity."""
 
 MAX_BODY = 64 * 1024
 """Bytes of an HTTP request's body: forms of the admin have a few thousand."""
 
-Seconds = Annotated[
-    float, Meta(ge=0.01, le=86_400, description="a number of seconds from 0.01 to 86400")
-]
-Rate = Annotated[float, Meta(ge=0.1, le=1e6, description="a number from 0.1 to 1000000")]
-Count = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
-Bytes = Annotated[
-    int, Meta(ge=4_096, le=2**30, description="a whole number of bytes from 4096 to 1073741824")
-]
-
-
-class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an operator can set, with its default; times in seconds, sizes in bytes."""
-
-    upstream_url: Annotated[
-        str,
-        Meta(
-            description="a ws:// or wss:// address with a host, without a query and without the "
-            "category, which is appended"
-        ),
-    ] = "wss://stream.bybit.com/v5/public"
-    """Base address of the exchange, without a closing slash; `/{category}` is appended."""
-
-    redis_urls: Annotated[
-        tuple[str, ...],
-        Meta(description="one or more redis://, rediss:// or unix:// addresses, by commas"),
-    ] = ()
-    """Shards of the channel layer; empty: in memory, with the upstream worker in this process."""
-
-    ping_interval: Seconds = 5.0
-    """Between pings on an upstream connection; three unanswered (15 s) replace it."""
-
-    linger: Annotated[
-        float, Meta(ge=0, le=86_400, description="a number of seconds from 0 to 86400")
-    ] = 10.0
-    """From a topic's last reader to its upstream unsubscribe, so that a reload costs nothing."""
-
-    max_topics: Count = 5_000
-    """Topics subscribed upstream over all categories: what strangers can make the relay ask for."""
-
-    max_topics_per_connection: Count = 200
-    """Topics of one client on `/ws`; `/v5` has `V5_MAX_TOPICS_PER_CONNECTION`."""
-
-    max_connections: Count = 20_000
-    """Clients of one web process: about 0.5 GB at 25 KB each."""
-
-    max_connections_per_address: Count = 1_000
-    """Clients of one address in one web process; offices and proxies share addresses."""
-
-    requests_per_second: Rate = 20.0
-    """Requests of one client, in bursts of five times that."""
-
-    http_requests_per_second: Rate = 50.0
-    """HTTP requests of one address, in bursts of ten times that; in the admin one counts as 5."""
-
-    client_buffer: Bytes = 262_144
-    """Bytes unsent to one client before its updates are withheld."""
-
-    send_buffer: Bytes = 131_072
-    """The kernel's buffer (SO_SNDBUF) per client; left alone it grows to 4 MiB and hides stalls."""
-
-    slow_timeout: Seconds = 30.0
-    """A socket with bytes waiting that accepts none for so long is closed."""
-
-    idle_timeout: Seconds = 60.0
-    """A connection without a subscription is closed after so long."""
-
-    compression: Annotated[bool, Meta(description="on or off")] = True
-    """Offer permessage-deflate to clients that ask for it."""
-
-    allowed_origins: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="* or origins such as https://example.com, https://*.example.com, "
-            "capacitor://localhost or null, separated by commas"
-        ),
-    ] = ()
-    """Origins of foreign pages that may connect, or `*`; the page's own host always may.
-
-    `https://*.example.com` stands for all subdomains, `null` (or `file://`) for pages that browsers
-    give no origin: files, and also every sandboxed frame."""
-
-    metrics_address: Annotated[
-        str, Meta(description="a port of 127.0.0.1, or host:port, such as 0.0.0.0:9101")
-    ] = ""
-    """Where `run_upstream` shows its metrics; empty: nowhere. Web processes have `/metrics`."""
-
-    log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
-    """`text` for people, `json` (one object per line) for collectors."""
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """One variable of the environment that cannot be used."""
-
-    variable: str
-    expected: str
-    found: str  # in words fit for a log: never a secret
-    check_id: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.variable}: expected {self.expected}, found {self.found}"
-
-
-_BARE_NAMES = {"upstream_url": "UPSTREAM_URL", "redis_urls": "REDIS_URL"}
-VARIABLES: dict[str, str] = {
-    field.name: _BARE_NAMES.get(field.name, f"RELAY_{field.name.upper()}")
-    for field in msgspec.structs.fields(RelaySettings)
-}
-"""The environment's name of every field."""
-
-_CHECK_IDS = {"upstream_url": "relay.E004", "redis_urls": "relay.E005"}  # the rest: relay.E006
-_TYPES = get_type_hints(RelaySettings, include_extras=True)
-# The words environs (marshmallow) takes for a boolean, in any case.
-_SWITCHES = dict.fromkeys(("1", "t", "true", "y", "yes", "on"), True) | dict.fromkeys(
-    ("0", "f", "false", "n", "no", "off"), False
-)
-
-
-def current() -> RelaySettings:
-    """Return the settings in force now; `settings.RELAY` is to be replaced, never amended.
-
-    Raises:
-        ImproperlyConfigured: a value cannot be used.
-    """
-    global _latest  # noqa: PLW0603 - the one value parsed last, so that reading costs nothing
-    source = settings.RELAY
-    if _latest is None or _latest[0] is not source:
-        value, found = read(source)
-        if found:
-            raise ImproperlyConfigured(sentence(found))
-        _latest = (source, value)
-    return _latest[1]
-
-
-_latest: tuple[Mapping[str, Any], RelaySettings] | None = None
-
-
-def faults() -> list[Fault]:
-    """List what is wrong in the environment; needs the settings, not a started Django."""
-    return [*settings.ENVIRONMENT_FAULTS, *read(settings.RELAY)[1]]
-
-
-def sentence(found: Iterable[Fault]) -> str:
-    """Say in one line what is wrong."""
-    return f"marketfeed cannot start: {'; '.join(map(str, found))}."
-
-
-def refuse_to_serve() -> None:
-    """End the process with one sentence and status 2 when something is wrong.
-
-    For the ASGI entry point, where an exception would be a traceback.
-    """
-    if found := faults():
-        print(sentence(found), file=sys.stderr)
-        raise SystemExit(2)
-
-
-def read(source: Mapping[str, Any]) -> tuple[RelaySettings, list[Fault]]:
-    """Parse `source` (field -> text or value); a field that is wrong keeps its default."""
-    values: dict[str, Any] = {}
-    found: list[Fault] = []
-    for name, given in source.items():
-        if name not in VARIABLES:
-            found.append(_unknown_field(name))
-            continue
-        try:
-            values[name] = _parse(name, given)
-        except (ValueError, OverflowError):  # msgspec.ValidationError is a ValueError
-            found.append(_fault(name, given))
-    return RelaySettings(**values), found
-
-
-def nearest(name: str) -> str:
-    """Return the variable somebody who wrote `name` most likely meant, or nothing."""
-    # Without the prefix, which would make every name resemble every other.
-    bare = {variable.removeprefix("RELAY_"): variable for variable in VARIABLES.values()}
-    close = difflib.get_close_matches(name.removeprefix("RELAY_"), bare, n=1)
-    return bare[close[0]] if close else ""
-
-
-def _parse(name: str, given: Any) -> Any:
-    kind = _TYPES[name]
-    plain = get_args(kind)[0]
-    if isinstance(given, str):
-        given = _from_text(plain, given.strip())
-    elif plain is int and isinstance(given, float) and given.is_integer():
-        given = int(given)
-    value = msgspec.convert(given, kind)
-    validate = _VALIDATORS.get(name)
-    return validate(value) if validate else value
-
-
-def _from_text(plain: Any, text: str) -> Any:
-    if plain is bool:
-        return _SWITCHES.get(text.lower(), text)
-    if plain is float:
-        return float(text)
-    if plain is int:
-        number = float(text)  # "5000.0" counts as well as "5000" does
-        return int(number) if number.is_integer() else number
-    if get_origin(plain) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text
-
+# ---- what an address may be ----
 
 # What the address of a whole socket ends with, which people paste from Bybit's documentation.
 _ENDS_OF_SOCKETS = frozenset(
@@ -308,14 +107,6 @@ def _metrics_address(address: str) -> str:
     return parts.netloc
 
 
-_VALIDATORS: dict[str, Callable[[Any], Any]] = {
-    "upstream_url": _upstream_url,
-    "redis_urls": _redis_urls,
-    "allowed_origins": _origins,
-    "metrics_address": _metrics_address,
-}
-
-
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in schemes or any(character.isspace() for character in url):
@@ -324,34 +115,168 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def _fault(name: str, given: Any) -> Fault:
-    variable = VARIABLES[name]
-    meta = next(part for part in get_args(_TYPES[name]) if isinstance(part, Meta))
-    default = getattr(RelaySettings(), name)
-    return Fault(
-        variable=variable,
-        expected=meta.description or "",
-        found=describe(given, is_secret=name == "redis_urls"),
-        check_id=_CHECK_IDS.get(name, "relay.E006"),
-        hint=f"Correct {variable}, or unset it for the default"
-        + (f" ({default})." if default not in ((), True, "") else "."),
-    )
+# ---- the settings ----
+
+Switch = Annotated[bool, Meta(description="on or off")]
+Seconds = Annotated[
+    float, Meta(ge=0.01, le=86_400, description="a number of seconds from 0.01 to 86400")
+]
+Rate = Annotated[float, Meta(ge=0.1, le=1e6, description="a number from 0.1 to 1000000")]
+Count = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
+Bytes = Annotated[
+    int, Meta(ge=4_096, le=2**30, description="a whole number of bytes from 4096 to 1073741824")
+]
 
 
-def describe(given: Any, *, is_secret: bool = False) -> str:
-    """Quote a value for a log: short, and nothing of what an address may hide."""
-    text = given if isinstance(given, str) else repr(given)
-    if is_secret or "@" in text or "?" in text:
-        scheme, separator, _ = text.partition("://")
-        known = separator and scheme.isalnum() and len(scheme) <= 16
-        return f"a {scheme}:// address that is not shown" if known else "a text that is not shown"
-    return repr(text[:80]) if isinstance(given, str) else text[:80]
+def _variable(field: str) -> str:
+    bare_names = {"upstream_url": "UPSTREAM_URL", "redis_urls": "REDIS_URL"}
+    return bare_names.get(field, f"RELAY_{field.upper()}")
 
 
-def _unknown_field(name: str) -> Fault:
-    return Fault(
-        variable=f"RELAY[{name!r}]",
-        expected=f"one of {', '.join(VARIABLES)}",
-        found="an unknown field",
-        check_id="relay.E006",
-    )
+class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, rename=_variable):
+    """Everything an operator can set, with its default; times in seconds, sizes in bytes."""
+
+    upstream_url: Annotated[
+        str,
+        Meta(
+            description="a ws:// or wss:// address with a host, without a query and without the "
+            "category, which is appended"
+        ),
+        Rule(_upstream_url, "relay.E004"),
+    ] = "wss://stream.bybit.com/v5/public"
+    """Base address of the exchange, without a closing slash; `/{category}` is appended."""
+
+    redis_urls: Annotated[
+        tuple[str, ...],
+        Meta(description="one or more redis://, rediss:// or unix:// addresses, by commas"),
+        Rule(_redis_urls, "relay.E005", is_secret=True),
+    ] = ()
+    """Shards of the channel layer; empty: in memory, with the upstream worker in this process."""
+
+    ping_interval: Seconds = 5.0
+    """Between pings on an upstream connection; three unanswered (15 s) replace it."""
+
+    linger: Annotated[
+        float, Meta(ge=0, le=86_400, description="a number of seconds from 0 to 86400")
+    ] = 10.0
+    """From a topic's last reader to its upstream unsubscribe, so that a reload costs nothing."""
+
+    max_topics: Count = 5_000
+    """Topics subscribed upstream over all categories: what strangers can make the relay ask for."""
+
+    max_topics_per_connection: Count = 200
+    """Topics of one client on `/ws`; `/v5` has `V5_MAX_TOPICS_PER_CONNECTION`."""
+
+    max_connections: Count = 20_000
+    """Clients of one web process: about 0.5 GB at 25 KB each."""
+
+    max_connections_per_address: Count = 1_000
+    """Clients of one address in one web process; offices and proxies share addresses."""
+
+    requests_per_second: Rate = 20.0
+    """Requests of one client, in bursts of five times that."""
+
+    http_requests_per_second: Rate = 50.0
+    """HTTP requests of one address, in bursts of ten times that; in the admin one counts as 5."""
+
+    client_buffer: Bytes = 262_144
+    """Bytes unsent to one client before its updates are withheld."""
+
+    send_buffer: Bytes = 131_072
+    """The kernel's buffer (SO_SNDBUF) per client; left alone it grows to 4 MiB and hides stalls."""
+
+    slow_timeout: Seconds = 30.0
+    """A socket with bytes waiting that accepts none for so long is closed."""
+
+    idle_timeout: Seconds = 60.0
+    """A connection without a subscription is closed after so long."""
+
+    compression: Switch = True
+    """Offer permessage-deflate to clients that ask for it."""
+
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="* or origins such as https://example.com, https://*.example.com, "
+            "capacitor://localhost or null, separated by commas"
+        ),
+        Rule(_origins),
+    ] = ()
+    """Origins of foreign pages that may connect, or `*`; the page's own host always may.
+
+    `https://*.example.com` stands for all subdomains, `null` (or `file://`) for pages that browsers
+    give no origin: files, and also every sandboxed frame."""
+
+    metrics_address: Annotated[
+        str,
+        Meta(description="a port of 127.0.0.1, or host:port, such as 0.0.0.0:9101"),
+        Rule(_metrics_address),
+    ] = ""
+    """Where `run_upstream` shows its metrics; empty: nowhere. Web processes have `/metrics`."""
+
+    log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
+    """`text` for people, `json` (one object per line) for collectors."""
+
+
+VARIABLES: dict[str, str] = variables(RelaySettings)
+"""The environment's name of every field."""
+
+
+def current() -> RelaySettings:
+    """Return the settings in force now; `settings.RELAY` is to be replaced, never amended.
+
+    Raises:
+        ImproperlyConfigured: a value cannot be used.
+    """
+    global _latest  # noqa: PLW0603 - the one value parsed last, so that reading costs nothing
+    source = settings.RELAY
+    if _latest is None or _latest[0] is not source:
+        value, found = read(source)
+        if found:
+            raise ImproperlyConfigured(sentence(found))
+        _latest = (source, value)
+    return _latest[1]
+
+
+_latest: tuple[Mapping[str, Any], RelaySettings] | None = None
+
+
+def faults() -> list[Fault]:
+    """List what is wrong in the environment; needs the settings, not a started Django."""
+    return [*settings.ENVIRONMENT_FAULTS, *read(settings.RELAY)[1]]
+
+
+def sentence(found: Iterable[Fault]) -> str:
+    """Say in one line what is wrong."""
+    return f"marketfeed cannot start: {'; '.join(map(str, found))}."
+
+
+def refuse_to_serve() -> None:
+    """End the process with one sentence and status 2 when something is wrong.
+
+    For the ASGI entry point, where an exception would be a traceback.
+    """
+    if found := faults():
+        print(sentence(found), file=sys.stderr)
+        raise SystemExit(2)
+
+
+def read(source: Mapping[str, Any]) -> tuple[RelaySettings, list[Fault]]:
+    """Parse `settings.RELAY`, or what is to take its place (see `parse`)."""
+    known = {name: given for name, given in source.items() if name in VARIABLES}
+    value, found = parse(RelaySettings, known, "relay.E006")
+    expected = f"one of {', '.join(VARIABLES)}"
+    found += [
+        Fault(f"RELAY[{name!r}]", expected, "an unknown field", "relay.E006")
+        for name in source
+        if name not in VARIABLES
+    ]
+    return value, found
+
+
+def nearest(name: str) -> str:
+    """Return the variable somebody who wrote `name` most likely meant, or nothing."""
+    # Without the prefix, which would make every name resemble every other.
+    bare = {variable.removeprefix("RELAY_"): variable for variable in VARIABLES.values()}
+    close = difflib.get_close_matches(name.removeprefix("RELAY_"), bare, n=1)
+    return bare[close[0]] if close else ""

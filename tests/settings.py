@@ -5,18 +5,11 @@ An empty variable counts as unset and comes before `.env`, also in the processes
 
 import os
 
+from marketfeed.environment import ProjectSettings
 from relay import conf
+from relay.lib.settings import variables
 
-DJANGO_VARIABLES = (
-    "ALLOWED_HOSTS",
-    "CSRF_TRUSTED_ORIGINS",
-    "DATABASE_URL",
-    "DEBUG",
-    "HSTS_INCLUDE_SUBDOMAINS",
-    "HSTS_PRELOAD",
-    "HTTPS",
-    "SECRET_KEY",
-)
+DJANGO_VARIABLES = tuple(variables(ProjectSettings).values())
 BLANK = dict.fromkeys([*DJANGO_VARIABLES, *conf.VARIABLES.values()], "")
 os.environ.update(BLANK | {"SECRET_KEY": "a-key-for-tests-only-" + "0" * 40})
 

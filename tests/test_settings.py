@@ -213,3 +213,16 @@ def test_a_json_log_is_one_object_a_line() -> None:
     entry = json.loads(line)
     assert datetime.fromisoformat(entry.pop("time")).tzinfo is not None
     assert entry == {"level": "INFO", "logger": "relay.x", "message": "two\nlines"}
+
+
+def test_a_fault_of_the_project_has_the_hint_that_one_of_the_relay_has(load: Load) -> None:
+    [fault] = load(SECRET_KEY="s", ALLOWED_HOSTS="http://a.example").ENVIRONMENT_FAULTS
+    assert fault.check_id == "relay.E001"
+    assert fault.hint == (
+        "Correct ALLOWED_HOSTS, or unset it for the default (localhost, 127.0.0.1, [::1])."
+    )
+
+
+def test_a_dotenv_file_without_a_value_leaves_the_variable_unset(load: Load) -> None:
+    settings = load("SECRET_KEY=s\nDEBUG\nRELAY_LINGER=\n")
+    assert (settings.DEBUG, settings.RELAY, faults(settings)) == (False, {}, [])
