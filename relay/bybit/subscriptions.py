@@ -1,16 +1,15 @@
-"""What one connection to the exchange is subscribed to, and what it has been asked for.
+"""What one connection to the exchange is subscribed to, and what has been requested on it.
 
 Bybit refuses a whole request for one bad or already subscribed topic, its acks may come
-after the data, and on option they carry no request id. `Subscriptions` knows for each topic
-where it stands, writes the requests that are due, and reads the answers:
-
-    IDLE --subscribe--> ASKED --ack or data--> CONFIRMED --unsubscribe--> LEAVING --ack--> IDLE
-
-A topic that needs a new snapshot goes round once: CONFIRMED, RENEWING, LEAVING, and so on.
+after the data, and on option they carry no request id. `Subscriptions` keeps the state of each
+topic, writes the requests that are due, and reads the answers. `MACHINE` is the whole life of a
+topic: in each state, what is sent, what data of the topic means, and where each event leads.
+A state says what the exchange and the relay have agreed on; *when* a request may be sent is kept
+apart from it, in the topics that are due, the parts of refused batches, and the pauses.
 
 Not every refusal says that there is no such topic. An exchange that has just been restarted
 refuses everything for a while, so a refusal is a verdict only on a topic that the exchange has
-never confirmed, and only if its words are not about the moment. Everything else is asked for again:
+never confirmed, and only if its words are not about the moment. Everything else is requested again:
 a topic that was refused alone after pauses of its own, and the rest of a refused batch as soon as a
 single topic, the probe, has been accepted. A topic that is refused for a minute is given up.
 """
@@ -22,6 +21,7 @@ from collections import deque
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from relay.bybit.frames import ARGS_PER_REQUEST, Frame, decode_ack, encode_request
 from relay.bybit.topics import Category
@@ -51,15 +51,6 @@ _TOKEN = re.compile(r"[^\[\],:;\s\"']+")
 _NOT_SUBSCRIBED = re.compile(r"not subscribed|handler not found|not found|invalid", re.IGNORECASE)
 
 
-class _State(Enum):
-    IDLE = auto()
-    SPLIT = auto()  # waits in a part of a refused batch
-    ASKED = auto()
-    CONFIRMED = auto()
-    RENEWING = auto()  # waits to be unsubscribed, for a new snapshot
-    LEAVING = auto()
-
-
 class Data(Enum):
     """What a message of a topic is to the connection it came on."""
 
@@ -68,10 +59,101 @@ class Data(Enum):
     OUTDATED = auto()  # of an earlier subscription, which is being ended or has ended
 
 
+class State(Enum):
+    """Where a topic stands on this connection."""
+
+    ABSENT = auto()  # neither wanted nor subscribed
+    DUE = auto()  # to be subscribed
+    APART = auto()  # to be subscribed apart from those it was refused with, or after a pause
+    REQUESTED = auto()  # its subscribe was sent
+    CANCELLED = auto()  # its subscribe was sent, and nobody wants it any more
+    SUBSCRIBED = auto()  # the exchange has agreed, by ack or by data
+    SURPLUS = auto()  # the exchange has agreed, and nobody wants it: to be unsubscribed
+    RENEWING = auto()  # to be unsubscribed and subscribed again, for a new snapshot
+    DROPPED = auto()  # was renewing, and nobody wants it any more: to be unsubscribed
+    RETURNING = auto()  # its unsubscribe was sent; to be subscribed again
+    LEAVING = auto()  # its unsubscribe was sent
+
+
+class Event(Enum):
+    """What happens to a topic."""
+
+    WANT = auto()  # it is to be subscribed
+    UNWANT = auto()  # it is to be unsubscribed
+    RESYNC = auto()  # it needs a new snapshot
+    SENT = auto()  # the request of its state was sent
+    DATA = auto()  # a message of it came
+    ACCEPTED = auto()  # the exchange has agreed to the subscribe, or must be taken to have
+    POSTPONED = auto()  # the exchange refused the subscribe, which says nothing of the topic
+    REFUSED = auto()  # the exchange refused the subscribe for good
+    ENDED = auto()  # the exchange has agreed to the unsubscribe, or must be taken to have
+    KEPT = auto()  # the exchange refused the unsubscribe
+    LOST = auto()  # no answer came to the request
+
+
+class Row(NamedTuple):
+    """One state: what it sends, what data means in it, and the next state after each event.
+
+    An event without a next state must not happen: the code that raises it has seen that it cannot.
+    """
+
+    is_wanted: bool
+    sends: str
+    data: Data
+    after: dict[Event, State]
+
+
+def _machine() -> dict[State, Row]:
+    """Return the table. Events that change nothing are listed too: they may happen."""
+    s, e = State, Event
+    expected, confirming, outdated = Data.EXPECTED, Data.CONFIRMING, Data.OUTDATED
+    # fmt: off
+    return {
+        s.ABSENT: Row(False, "", expected, {
+            e.WANT: s.DUE, e.UNWANT: s.ABSENT, e.RESYNC: s.ABSENT, e.DATA: s.ABSENT}),
+        s.DUE: Row(True, "subscribe", outdated, {
+            e.WANT: s.DUE, e.UNWANT: s.ABSENT, e.RESYNC: s.DUE, e.DATA: s.DUE,
+            e.SENT: s.REQUESTED}),
+        s.APART: Row(True, "subscribe", outdated, {
+            e.WANT: s.APART, e.UNWANT: s.ABSENT, e.RESYNC: s.APART, e.DATA: s.APART,
+            e.SENT: s.REQUESTED, e.REFUSED: s.ABSENT}),
+        s.REQUESTED: Row(True, "", confirming, {
+            e.WANT: s.REQUESTED, e.UNWANT: s.CANCELLED, e.RESYNC: s.REQUESTED,
+            e.DATA: s.SUBSCRIBED, e.ACCEPTED: s.SUBSCRIBED,
+            e.POSTPONED: s.APART, e.REFUSED: s.ABSENT, e.LOST: s.DUE}),
+        s.CANCELLED: Row(False, "", confirming, {
+            e.WANT: s.REQUESTED, e.UNWANT: s.CANCELLED, e.RESYNC: s.CANCELLED,
+            e.DATA: s.SURPLUS, e.ACCEPTED: s.SURPLUS,
+            e.POSTPONED: s.ABSENT, e.REFUSED: s.ABSENT, e.LOST: s.SURPLUS}),
+        # Data may confirm these two before the answer; a refusal then means that none follows.
+        s.SUBSCRIBED: Row(True, "", expected, {
+            e.WANT: s.SUBSCRIBED, e.UNWANT: s.SURPLUS, e.RESYNC: s.RENEWING, e.DATA: s.SUBSCRIBED,
+            e.ACCEPTED: s.SUBSCRIBED, e.POSTPONED: s.APART}),
+        s.SURPLUS: Row(False, "unsubscribe", expected, {  # who wants it now has seen no snapshot
+            e.WANT: s.RENEWING, e.UNWANT: s.SURPLUS, e.RESYNC: s.DROPPED, e.DATA: s.SURPLUS,
+            e.ACCEPTED: s.SURPLUS, e.POSTPONED: s.ABSENT, e.SENT: s.LEAVING}),
+        s.RENEWING: Row(True, "unsubscribe", outdated, {
+            e.WANT: s.RENEWING, e.UNWANT: s.DROPPED, e.RESYNC: s.RENEWING, e.DATA: s.RENEWING,
+            e.SENT: s.RETURNING}),
+        s.DROPPED: Row(False, "unsubscribe", outdated, {
+            e.WANT: s.RENEWING, e.UNWANT: s.DROPPED, e.RESYNC: s.DROPPED, e.DATA: s.DROPPED,
+            e.SENT: s.LEAVING}),
+        s.RETURNING: Row(True, "", outdated, {
+            e.WANT: s.RETURNING, e.UNWANT: s.LEAVING, e.RESYNC: s.RETURNING, e.DATA: s.RETURNING,
+            e.ENDED: s.DUE, e.KEPT: s.RENEWING}),
+        s.LEAVING: Row(False, "", outdated, {
+            e.WANT: s.RETURNING, e.UNWANT: s.LEAVING, e.RESYNC: s.LEAVING, e.DATA: s.LEAVING,
+            e.ENDED: s.ABSENT, e.KEPT: s.SURPLUS, e.LOST: s.SURPLUS}),
+    }
+    # fmt: on
+
+
+MACHINE = _machine()
+
+
 @dataclass(slots=True)
 class _Entry:
-    state: _State = _State.IDLE
-    is_wanted: bool = True
+    state: State
     is_known: bool = False  # the exchange has confirmed it before, if on an earlier connection
     request: str = ""  # the id of the last that it was in
     leaves_alone: bool = False  # its unsubscribe was refused together with others
@@ -160,47 +242,53 @@ class Subscriptions:
 
     def want(self, topic: str, *, is_known: bool = False) -> None:
         """Have the topic subscribed; `is_known` if the exchange has confirmed it before."""
-        entry = self._entries.setdefault(topic, _Entry())
-        if entry.state is _State.CONFIRMED and not entry.is_wanted:
-            entry.state = _State.RENEWING  # whoever wants it now has seen no snapshot
-        entry.is_wanted = True
+        self._move(topic, Event.WANT)
+        entry = self._entries[topic]
         entry.is_known = entry.is_known or is_known
         self._changed[topic] = None
 
     def unwant(self, topic: str) -> None:
         """Have the topic unsubscribed."""
-        entry = self._entries.get(topic)
-        if entry is None:
-            return
-        entry.is_wanted = False
-        if entry.state in (_State.IDLE, _State.SPLIT):
-            self._remove(topic)
-        else:
+        if self._move(topic, Event.UNWANT) is not State.ABSENT:
             self._changed[topic] = None
 
     def resync(self, topic: str) -> None:
         """Have the topic unsubscribed and subscribed again, for a new snapshot."""
-        entry = self._entries.get(topic)
-        if entry is not None and entry.state is _State.CONFIRMED:
-            entry.state = _State.RENEWING
+        before = self.state(topic)
+        if self._move(topic, Event.RESYNC) is not before:
             self._changed[topic] = None
 
-    def data(self, topic: str) -> Data:
-        """Note that data of the topic came; return what it is. It may confirm a subscription."""
-        if not (self._pending or self._changed or self._waiting):
-            return Data.EXPECTED  # nothing is asked for: the usual case
+    def state(self, topic: str) -> State:
+        """Return where the topic stands."""
         entry = self._entries.get(topic)
-        if entry is None or entry.state is _State.CONFIRMED:
-            return Data.EXPECTED
-        if entry.state is not _State.ASKED:
-            return Data.OUTDATED
-        self._confirm(topic)
-        self._accepts()
-        return Data.CONFIRMING
+        return State.ABSENT if entry is None else entry.state
+
+    def _move(self, topic: str, event: Event) -> State:
+        """Let an event happen to a topic; return its next state."""
+        entry = self._entries.get(topic)
+        state = MACHINE[State.ABSENT if entry is None else entry.state].after[event]
+        if state is State.ABSENT:
+            self._remove(topic)
+        elif entry is None:
+            self._entries[topic] = _Entry(state)
+        else:
+            entry.state = state
+        return state
+
+    def data(self, topic: str) -> Data:
+        """Record that data of the topic came; return what it is. It may confirm a subscription."""
+        if not (self._pending or self._changed or self._waiting or self._splits):
+            return Data.EXPECTED  # nothing is requested or to be: the usual case
+        meaning = MACHINE[self.state(topic)].data
+        if meaning is Data.CONFIRMING:
+            self._confirm(topic, Event.DATA)
+            self._accepts()
+        return meaning
 
     def confirmed(self) -> int:
         """Return how many topics the exchange has confirmed."""
-        return sum(entry.state is _State.CONFIRMED for entry in self._entries.values())
+        agreed = (State.SUBSCRIBED, State.SURPLUS)
+        return sum(entry.state in agreed for entry in self._entries.values())
 
     def next_request_id(self) -> str:
         """Return the next request id; they count up from 1 on each connection."""
@@ -237,9 +325,8 @@ class Subscriptions:
             request_id = self.next_request_id()
             self._pending[request_id] = _Request(op, tuple(batch), now)
             for topic in batch:
-                entry = self._entries[topic]
-                entry.state = _State.LEAVING if op == "unsubscribe" else _State.ASKED
-                entry.request = request_id
+                self._move(topic, Event.SENT)
+                self._entries[topic].request = request_id
                 self._changed.pop(topic, None)
             sent.append(encode_request(op, batch, request_id))
         return sent
@@ -248,7 +335,7 @@ class Subscriptions:
         """Have what was refused tried again when its pause is over, each topic alone."""
         for topic in [topic for topic, at in self._waiting.items() if at <= now]:
             del self._waiting[topic]
-            if self._entries[topic].state is _State.SPLIT:
+            if self.state(topic) is State.APART:
                 self._splits.append([topic])
             else:
                 self._changed[topic] = None
@@ -281,13 +368,11 @@ class Subscriptions:
         asking: list[str] = []
         for topic in list(self._changed):
             entry = self._entries[topic]
-            if entry.state is _State.RENEWING or (
-                entry.state is _State.CONFIRMED and not entry.is_wanted
-            ):
+            if MACHINE[entry.state].sends == "unsubscribe":
                 if entry.leaves_alone:
                     return [topic], []
                 leaving.append(topic)
-            elif entry.state is _State.IDLE and entry.is_wanted:
+            elif entry.state is State.DUE:
                 if not asking or entry.is_known == self._entries[asking[0]].is_known:
                     asking.append(topic)
             else:  # in flight or settled: the answer brings it back if need be
@@ -302,14 +387,10 @@ class Subscriptions:
         asking: list[str] = []
         while not asking and self._splits:
             part = self._splits.popleft()
-            asking = [topic for topic in part if self._is_split(topic)]
+            asking = [topic for topic in part if self.state(topic) is State.APART]
         if len(asking) > limit:
             self._splits.append(asking[limit:])  # the next probe is of another part
         return asking[:limit]
-
-    def _is_split(self, topic: str) -> bool:
-        entry = self._entries.get(topic)
-        return entry is not None and entry.state is _State.SPLIT
 
     def reply(self, frame: Frame, now: float, fraction: float) -> list[Verdict]:
         """Read an ack or a refusal; return what it decides of topics that are still wanted.
@@ -327,9 +408,9 @@ class Subscriptions:
         words = frame.ret_msg or "refused without words"
         if request.op == "unsubscribe":
             if frame.success:
-                self._left(request.topics)
+                self._end(request.topics)
             else:
-                self._stays(request.topics, words, now, fraction)
+                self._keep(request.topics, words, now, fraction)
             return []
         # Of what was confirmed by data before this answer, too: a refusal means that none follows.
         asked = [
@@ -337,12 +418,14 @@ class Subscriptions:
             for topic in request.topics
             if (entry := self._entries.get(topic)) is not None
             and entry.request == key
-            and entry.state in (_State.ASKED, _State.CONFIRMED)
+            and Event.ACCEPTED in MACHINE[entry.state].after
         ]
         agreed = asked if frame.success else [t for t in asked if t in listed.successTopics]
         agreed = [topic for topic in agreed if topic not in listed.failTopics]
         verdicts = [
-            self._confirm(topic) for topic in agreed if self._entries[topic].state is _State.ASKED
+            self._confirm(topic, Event.ACCEPTED)
+            for topic in agreed
+            if MACHINE[self.state(topic)].data is Data.CONFIRMING
         ]
         if agreed:
             self._accepts()
@@ -352,7 +435,10 @@ class Subscriptions:
                 verdicts += self._blame(topic, f"refused: {topic}", now, fraction)
         elif refused:
             verdicts += self._refused(refused, listed.failTopics, words, now, fraction)
-        return [v for v in verdicts if not v.is_confirmed or self._entries[v.topic].is_wanted]
+        return [v for v in verdicts if not v.is_confirmed or self._is_wanted(v.topic)]
+
+    def _is_wanted(self, topic: str) -> bool:
+        return MACHINE[self.state(topic)].is_wanted
 
     def _match(self, frame: Frame, listed: list[str]) -> str | None:
         """Find the request that a reply answers: by its id, else by its topics, else by age."""
@@ -371,9 +457,10 @@ class Subscriptions:
             candidates = named
         return candidates[0] if candidates else None
 
-    def _confirm(self, topic: str) -> Verdict:
+    def _confirm(self, topic: str, event: Event) -> Verdict:
+        """Take a topic for subscribed, after an event that says so."""
+        self._move(topic, event)
         entry = self._entries[topic]
-        entry.state = _State.CONFIRMED
         entry.is_known = True
         entry.refused_since = entry.backoff = None
         self._waiting.pop(topic, None)
@@ -395,7 +482,7 @@ class Subscriptions:
         rest = [topic for topic in asked if topic not in named]
         verdicts: list[Verdict] = []
         if "already subscribed" in words:
-            verdicts += [self._confirm(topic) for topic in named]
+            verdicts += [self._confirm(topic, Event.ACCEPTED) for topic in named]
             self._accepts()
         else:
             is_momentary = self._is_momentary((named or asked)[0], words)
@@ -416,10 +503,7 @@ class Subscriptions:
         middle = first + (len(rest) - first + 1) // 2
         for part in (rest[middle:], rest[first:middle], rest[:first]):
             for topic in part:
-                if self._entries[topic].is_wanted:
-                    self._entries[topic].state = _State.SPLIT
-                else:
-                    self._remove(topic)
+                self._move(topic, Event.POSTPONED)
             if part:
                 self._splits.appendleft(part)
         return verdicts
@@ -432,8 +516,8 @@ class Subscriptions:
         entry = self._entries[topic]
         if not self._is_momentary(topic, words):
             return [self._refuse(topic, words)]
-        if not entry.is_wanted:
-            self._remove(topic)
+        if not self._is_wanted(topic):
+            self._move(topic, Event.POSTPONED)
             return []
         verdict = self._put_off(topic, words, now)
         if (
@@ -441,7 +525,7 @@ class Subscriptions:
             and now - entry.refused_since >= timing.REFUSED_LASTINGLY
         ):
             return [self._refuse(topic, words)]
-        entry.state = _State.SPLIT
+        self._move(topic, Event.POSTPONED)
         entry.backoff = entry.backoff or Backoff(
             timing.REFUSAL_FIRST_RETRY, timing.REFUSAL_RETRY_CEILING
         )
@@ -460,40 +544,38 @@ class Subscriptions:
         return [
             self._refuse(topic, words)
             for topic, entry in list(self._entries.items())
-            if entry.state is _State.SPLIT
+            if entry.state is State.APART
             and topic not in self._waiting
             and entry.refused_since is not None
             and now - entry.refused_since >= timing.REFUSED_LASTINGLY
         ]
 
     def _refuse(self, topic: str, words: str) -> Verdict:
-        self._remove(topic)
+        self._move(topic, Event.REFUSED)
         return Verdict(topic, is_confirmed=False, words=words)
 
-    def _left(self, topics: Iterable[str]) -> None:
+    def _end(self, topics: Iterable[str]) -> None:
+        """Take topics for unsubscribed."""
         for topic in topics:
-            entry = self._entries.get(topic)
-            if entry is None or entry.state is not _State.LEAVING:
-                continue
-            entry.state = _State.IDLE
-            entry.leaves_alone = False
-            if entry.is_wanted:
+            if self._is_leaving(topic) and self._move(topic, Event.ENDED) is State.DUE:
+                self._entries[topic].leaves_alone = False
                 self._changed[topic] = None
-            else:
-                self._remove(topic)
 
-    def _stays(self, topics: Iterable[str], words: str, now: float, fraction: float) -> None:
+    def _is_leaving(self, topic: str) -> bool:
+        return Event.ENDED in MACHINE[self.state(topic)].after
+
+    def _keep(self, topics: Iterable[str], words: str, now: float, fraction: float) -> None:
         """Have what could not be unsubscribed tried again, each topic alone, after a pause."""
         leaving = [t for t in topics if t in self._entries]
         is_over = _NOT_SUBSCRIBED.search(words) is not None and not _is_of_the_moment(words)
         for topic in leaving:
-            entry = self._entries[topic]
-            if entry.state is not _State.LEAVING:
+            if not self._is_leaving(topic):
                 continue
             if (is_over and len(leaving) == 1) or not self._may_try_again(topic):
-                self._left([topic])
+                self._end([topic])
                 continue
-            entry.state = _State.RENEWING if entry.is_wanted else _State.CONFIRMED
+            self._move(topic, Event.KEPT)
+            entry = self._entries[topic]
             entry.leaves_alone = True
             entry.backoff = entry.backoff or Backoff(
                 timing.REFUSAL_FIRST_RETRY, timing.REFUSAL_RETRY_CEILING
@@ -508,22 +590,19 @@ class Subscriptions:
             del self._pending[key]
             if request.op == "unsubscribe":
                 for topic in request.topics:
-                    entry = self._entries.get(topic)
-                    if entry is None or entry.state is not _State.LEAVING or entry.is_wanted:
-                        continue
-                    if self._may_try_again(topic):  # the request itself may be lost
-                        entry.state = _State.CONFIRMED
+                    if self.state(topic) is State.LEAVING and self._may_try_again(topic):
+                        self._move(topic, Event.LOST)  # the request itself may be lost
                         self._changed[topic] = None
-                self._left(request.topics)
+                self._end(request.topics)
                 continue
             for topic in request.topics:
-                entry = self._entries.get(topic)
-                if entry is None or entry.state is not _State.ASKED:
+                if MACHINE[self.state(topic)].data is not Data.CONFIRMING:
                     continue
-                if self._may_try_again(topic) and entry.is_wanted:
-                    entry.state = _State.IDLE
+                event = Event.LOST if self._may_try_again(topic) else Event.ACCEPTED
+                if MACHINE[self.state(topic)].after[event] is State.DUE:
+                    self._move(topic, event)
                 else:  # it may be subscribed: what is not wanted must be unsubscribed
-                    self._confirm(topic)
+                    self._confirm(topic, event)
                 self._changed[topic] = None
 
     def _may_try_again(self, topic: str) -> bool:
