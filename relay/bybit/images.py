@@ -72,7 +72,7 @@ class Image(ABC):
     def levels(self, depth: int) -> tuple[list[Level], list[Level]]:
         """Return the best `depth` bids, falling, and asks, rising; after `stop` the last known.
 
-        None where the feed has no price levels.
+        Both are empty where the feed has no price levels.
 
         Raises:
             SequenceGap, BadFrame: as `apply`, where that has put it off.
@@ -82,7 +82,7 @@ class Image(ABC):
     def fields(self) -> Mapping[str, msgspec.Raw]:
         """Return the fields by key, each value as the JSON text that came; after `stop` the last.
 
-        None where the feed has no fields.
+        It is empty where the feed has no fields.
         """
         return {}
 
@@ -122,7 +122,8 @@ class Image(ABC):
         return self._greeting if self.is_live else None
 
     @abstractmethod
-    def _make_greeting(self) -> bytes | None: ...
+    def _make_greeting(self) -> bytes | None:
+        """Return the greeting of the current state of a live image."""
 
     def base(self) -> list[bytes]:
         """Return the messages that bring a hub to this state: the greeting, as a rule.
@@ -300,6 +301,7 @@ class LastMessageImage(Image):
     def __init__(self, topic: Topic) -> None:
         super().__init__(topic)
         self._last = Frame()
+        self._text = b""
 
     def apply(self, text: bytes, frame: Frame) -> int:
         if self.topic.feed.shape is Shape.LEVELS:
@@ -308,7 +310,8 @@ class LastMessageImage(Image):
             decode_fields(frame)
         # Before March 2025 depth 1 had deltas too: forwarded, but nobody can start from one.
         self.is_live = frame.type == "snapshot"
-        self._greeting = text if self.is_live else None
+        self._greeting = None
+        self._text = text
         self._last = frame
         return 1
 
@@ -323,8 +326,8 @@ class LastMessageImage(Image):
             return {}
         return decode_fields(self._last)
 
-    def _make_greeting(self) -> None:
-        return None
+    def _make_greeting(self) -> bytes:
+        return self._text
 
 
 class CandlesImage(Image):
@@ -339,6 +342,7 @@ class CandlesImage(Image):
         self._closed: deque[bytes] = deque(maxlen=CANDLES_KEPT)
         self._last_closed = -1  # start of the newest candle that is known to be closed, Unix ms
         self._closings = 0
+        self._text = b""
 
     def apply(self, text: bytes, frame: Frame) -> int:
         closed = [candle.start for candle in decode_candles(frame) if candle.is_closed]
@@ -346,7 +350,8 @@ class CandlesImage(Image):
             self._last_closed = max(closed)
             self._closed.append(text)
             self._closings += 1
-        self._greeting = text
+        self._greeting = None
+        self._text = text
         self.is_live = True
         return 1
 
@@ -369,8 +374,8 @@ class CandlesImage(Image):
         self.stop()  # what closed stays closed
         return self
 
-    def _make_greeting(self) -> None:
-        return None
+    def _make_greeting(self) -> bytes:
+        return self._text
 
 
 class TradesImage(Image):

@@ -18,7 +18,6 @@ _fields = msgspec.json.Decoder(Fields)
 _anything = msgspec.json.Decoder(msgspec.Raw)
 _strings = msgspec.json.Decoder(list[str])
 _string = msgspec.json.Decoder(str)
-_integer = msgspec.json.Decoder(int)
 
 SHORT_DOOR_LIMIT = 8 * 1024  # bytes of one message on /ws
 BYBIT_DOOR_LIMIT = 64 * 1024  # bytes on /v5, where a request may carry 21,000 characters
@@ -72,10 +71,7 @@ def decode_integer(raw: msgspec.Raw) -> int | None:
     written = bytes(raw).strip()
     if len(written) > 20 or not written.lstrip(b"-").isdigit():
         return None
-    try:
-        return _integer.decode(written)
-    except (msgspec.DecodeError, ValueError):
-        return None
+    return int(written)
 
 
 def is_number(raw: msgspec.Raw) -> bool:

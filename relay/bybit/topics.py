@@ -77,9 +77,6 @@ class FeedSpec:
     bad_parameter: Code = Code.BAD_REQUEST
     by_coin: frozenset[Category] = frozenset()
 
-    def __str__(self) -> str:
-        return self.name
-
     def kind_of(self, category: Category, parameter: str) -> Kind:
         """Return what the messages of such a topic make up."""
         return self.kinds.get((category, parameter), self.kind)

@@ -72,6 +72,12 @@ def test_whole_numbers_keep_their_zeros() -> None:
     assert book.levels(50) == ([("100", "1"), ("1", "3")], [])
 
 
+def test_a_zero_with_a_minus_removes_the_level_at_zero() -> None:
+    book = started([("0", "1")], [])
+    book.amend([("-0", "0")], [], 11)
+    assert book.levels(50) == ([], [])
+
+
 def test_levels_that_are_gone_leave_nothing_behind() -> None:
     """A book of whole and broken prices that moves on for ever needs no more memory for it."""
     book = started([("10.0", "1"), ("9", "1")], [])

@@ -117,6 +117,51 @@ def test_a_book_of_old_options_has_no_seq_and_no_cts() -> None:
     assert image.greeting() == text
 
 
+def test_a_book_that_names_itself_is_greeted_with_that_name() -> None:
+    """Bybit puts an `id` between topic and data on its option socket."""
+    name = "orderbook.25.BTC-6JAN23-17500-C"
+    rows = {"b": [["1", "2"]], "a": [["3", "4"]], "u": 7, "seq": 9}
+    text = compact(
+        {
+            "topic": name,
+            "ts": 5,
+            "type": "snapshot",
+            "id": f"{name}-5-7",
+            "data": {"s": "BTC-6JAN23-17500-C"} | rows,
+        }
+    )
+    image = following(make_image(topic(name, Category.OPTION)), text)
+    assert image.greeting() == text
+
+
+def test_the_levels_of_a_book_are_its_best_and_hold_every_delta() -> None:
+    image = following(make_image(topic()), snapshot(5_000), delta(5_001, [("10.06", "7")]))
+    assert image.levels(1) == ([("10.06", "7")], [("10.07", "1.5")])
+    image.stop()
+    bids, asks = image.levels(50)
+    assert (len(bids), len(asks)) == (3, 2)
+
+
+def test_a_book_of_depth_1_shows_the_levels_of_its_last_message() -> None:
+    name = "orderbook.1.BTCUSDT"
+    image = make_image(topic(name))
+    assert image.levels(1) == ([], [])
+    following(image, snapshot(1, [("9", "1")], [("10", "1")], of=name))
+    following(image, snapshot(2, [("8", "3")], [("11", "2")], of=name))
+    assert image.levels(1) == ([("8", "3")], [("11", "2")])
+    assert image.levels(0) == ([], [])
+    assert image.fields() == {}
+
+
+def test_a_ticker_of_spot_shows_the_fields_of_its_last_message() -> None:
+    image = make_image(topic("tickers.BTCUSDT", Category.SPOT))
+    assert image.fields() == {}
+    following(image, ticker(lastPrice="1", price24hPcnt="0.1"), ticker(lastPrice="2"))
+    fields = {key: bytes(value) for key, value in image.fields().items()}
+    assert fields == {"symbol": b'"BTCUSDT"', "lastPrice": b'"2"'}
+    assert image.levels(1) == ([], [])
+
+
 def test_a_greeting_holds_as_many_levels_as_the_topic() -> None:
     bids = [(str(price), "1") for price in range(130, 70, -1)]
     asks = [(str(price), "1") for price in range(131, 191)]
@@ -447,6 +492,34 @@ def test_every_recorded_market_message_is_understood(name: str) -> None:
 )
 def test_each_feed_has_its_kind_of_image(category: Category, name: str, kind: type[Image]) -> None:
     assert type(make_image(topic(name, category))) is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "fields", "update_id"),
+    [
+        (snapshot(5_000), 2, 0, 5_000),
+        (ticker(lastPrice="1"), 0, 2, None),
+        (trades(), 0, 0, None),
+        (candle((0, True)), 0, 0, None),
+    ],
+    ids=["book", "ticker", "trades", "candles"],
+)
+def test_a_feed_shows_what_it_has_and_nothing_else(
+    text: bytes, levels: int, fields: int, update_id: int | None
+) -> None:
+    image = following(make_image(topic(body_of(text)["topic"])), text)
+    bids, asks = image.levels(50)
+    assert (len(bids), len(asks), len(image.fields())) == (levels, levels, fields)
+    assert image.update_id == update_id
+
+
+def test_only_closed_candles_are_kept_for_readers_that_were_behind() -> None:
+    for text in (snapshot(5_000), ticker(), trades()):
+        image = following(make_image(topic(body_of(text)["topic"])), text)
+        assert (image.closings, image.closed_since(0)) == (0, (0, []))
+    closed = candle((0, True))
+    image = following(make_image(topic("kline.1.BTCUSDT")), closed, candle((1, False)))
+    assert (image.closings, image.closed_since(0)) == (1, (0, [closed]))
 
 
 JSON = st.recursive(

@@ -81,6 +81,17 @@ def test_the_three_spellings_of_a_topic() -> None:
     assert (trades.text, trades.group) == ("publicTrade.BTC", "marketfeed.option.publicTrade.BTC")
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("orderbook.200.BTCUSDT", 200), ("kline.5.BTCUSDT", "5"), ("kline.D.BTCUSDT", "D"),
+     ("tickers.BTCUSDT", "")],
+)  # fmt: skip
+def test_a_native_request_writes_a_depth_as_a_number_and_an_interval_as_text(
+    text: str, written: int | str
+) -> None:
+    assert Topic.parse(Category.LINEAR, text).native_parameter == written
+
+
 def test_spot_and_linear_share_symbols_and_not_topics() -> None:
     spot, linear = (Topic.parse(c, "tickers.BTCUSDT") for c in (Category.SPOT, Category.LINEAR))
     assert spot.text == linear.text
