@@ -81,7 +81,7 @@ def test_faults_and_replay_are_options(tmp_path: Path) -> None:
         (["--fault", "flood=1"], "--fault must be NAME=SECONDS with NAME one of drop, "),
         (["--fault", "drop"], "--fault drop must be a number from 0.01 to 1e+06: ''."),
         (["--replay", "/nowhere"], "--replay /nowhere: cannot be read: "),
-        (["--nonsense"], "unrecognized arguments: --nonsense."),
+        (["--nonsense"], "Unrecognized arguments: --nonsense."),
     ],
 )
 def test_a_wrong_option_ends_with_one_sentence_and_status_2(options: list[str], words: str) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-from argparse import ArgumentParser
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -34,14 +33,7 @@ class Command(RelayCommand):
 
     help = "Serves a Bybit look-alike at ws://127.0.0.1:PORT/v5/public/{category}."
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return a parser that says what is wrong without the usage before it."""
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        if self._is_process:
-            setattr(parser, "error", _refuse)  # noqa: B010  # a method is not to be assigned
-        return parser
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options; a wrong value raises `CannotStart` with the words for it."""
         add = parser.add_argument
         whole, decimal = _number(int), _number(float)
@@ -119,10 +111,6 @@ class Command(RelayCommand):
             await report(_reporter(simulator), logger)
         finally:
             await simulator.__aexit__(None, None, None)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise CannotStart(f"{message}.")
 
 
 def _reporter(simulator: Simulator) -> Callable[[], str]:
