@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -564,14 +564,14 @@ class Subscriptions:
     def _is_leaving(self, topic: str) -> bool:
         return Event.ENDED in MACHINE[self.state(topic)].after
 
-    def _keep(self, topics: Iterable[str], words: str, now: float, fraction: float) -> None:
-        """Have what could not be unsubscribed tried again, each topic alone, after a pause."""
-        leaving = [t for t in topics if t in self._entries]
+    def _keep(self, topics: Sequence[str], words: str, now: float, fraction: float) -> None:
+        """Have what could not be unsubscribed tried again, each topic alone, after a pause.
+
+        A topic is leaving, and in no other request, until its unsubscribe is answered or lost.
+        """
         is_over = _NOT_SUBSCRIBED.search(words) is not None and not _is_of_the_moment(words)
-        for topic in leaving:
-            if not self._is_leaving(topic):
-                continue
-            if (is_over and len(leaving) == 1) or not self._may_try_again(topic):
+        for topic in topics:
+            if (is_over and len(topics) == 1) or not self._may_try_again(topic):
                 self._end([topic])
                 continue
             self._move(topic, Event.KEPT)

@@ -119,19 +119,16 @@ def test_a_book_of_old_options_has_no_seq_and_no_cts() -> None:
 
 def test_a_book_that_names_itself_is_greeted_with_that_name() -> None:
     """Bybit puts an `id` between topic and data on its option socket."""
-    name = "orderbook.25.BTC-6JAN23-17500-C"
-    rows = {"b": [["1", "2"]], "a": [["3", "4"]], "u": 7, "seq": 9}
-    text = compact(
-        {
-            "topic": name,
-            "ts": 5,
-            "type": "snapshot",
-            "id": f"{name}-5-7",
-            "data": {"s": "BTC-6JAN23-17500-C"} | rows,
-        }
-    )
-    image = following(make_image(topic(name, Category.OPTION)), text)
-    assert image.greeting() == text
+    symbol = "BTC-6JAN23-17500-C"
+    name = f"orderbook.25.{symbol}"
+
+    def message(kind: str, u: int, bids: list[list[str]]) -> bytes:
+        around = {"topic": name, "ts": 5, "type": kind, "id": f"{name}-5-{u}"}
+        return compact(around | {"data": {"s": symbol, "b": bids, "a": [], "u": u, "seq": u}})
+
+    image = make_image(topic(name, Category.OPTION))
+    following(image, message("snapshot", 7, [["1", "2"]]), message("delta", 8, [["3", "4"]]))
+    assert image.greeting() == message("snapshot", 8, [["3", "4"], ["1", "2"]])
 
 
 def test_the_levels_of_a_book_are_its_best_and_hold_every_delta() -> None:
@@ -511,6 +508,14 @@ def test_a_feed_shows_what_it_has_and_nothing_else(
     bids, asks = image.levels(50)
     assert (len(bids), len(asks), len(image.fields())) == (levels, levels, fields)
     assert image.update_id == update_id
+
+
+def test_only_rows_of_events_can_be_told_again() -> None:
+    for text in (snapshot(5_000), ticker(), candle((0, True))):
+        image = following(make_image(topic(body_of(text)["topic"])), text)
+        assert image.recover(1) == (1, None)
+    image = following(make_image(topic("publicTrade.BTCUSDT")), trades([1, 2]))
+    assert image.recover(2) == (0, trades([1, 2]))
 
 
 def test_only_closed_candles_are_kept_for_readers_that_were_behind() -> None:

@@ -452,6 +452,22 @@ def test_one_topic_that_is_refused_for_long_does_not_keep_the_others_waiting(
     assert set(exchange.refused) == {topics[bad]}
 
 
+def test_a_probe_for_no_topic_of_the_exchange_says_nothing_of_the_others() -> None:
+    subscriptions = ledger_of("a", "b", "c")
+    assert asked(subscriptions) == [("1", "subscribe", ["a", "b", "c"])]
+    told(subscriptions, refusal("1", "system busy"))
+    assert asked(subscriptions) == []
+    due = subscriptions.due_at(0.0)
+    assert due is not None
+    [(request_id, _, [probe])] = asked(subscriptions, due)
+    words = unknown_topic(probe)
+    assert told(subscriptions, refusal(request_id, words), due) == [refused(probe, words)]
+    [(request_id, _, [other])] = asked(subscriptions, due)  # without another pause
+    assert told(subscriptions, ack(request_id), due) == confirmed(other)
+    [(_, _, last)] = asked(subscriptions, due)
+    assert {probe, other, *last} == {"a", "b", "c"}
+
+
 def test_a_topic_refused_on_its_way_back_from_a_resync_is_asked_for_again() -> None:
     subscriptions = settled("a", "b")
     subscriptions.resync("a")
