@@ -12,6 +12,10 @@ traded meanwhile.
 
 A leader that cannot reach Redis goes on: nothing it publishes arrives, or else the hubs refuse
 it, and if nobody has led meanwhile its term simply continues when Redis is back.
+
+`MACHINE` is all of this as a table: in each state of a worker, where each event leads, and whether
+the worker tries to acquire the lease. `LeaseLeadership` asks Redis and turns what it answers into
+events.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Protocol
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
@@ -34,6 +39,73 @@ from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 
+
+class State(Enum):
+    """Where a worker stands in one category."""
+
+    COMPETING = auto()  # it has seen no other leader: it began, or its term ended
+    STANDING_BY = auto()  # another worker leads
+    DOUBTFUL = auto()  # it stood by when Redis did not answer: whoever led is likely to live
+    GRACE = auto()  # the lease is free, for Redis was away or forgot: the last leader may renew it
+    LEADING = auto()
+    UNCONFIRMED = auto()  # it leads, and Redis did not answer when it was asked last
+
+
+class Event(Enum):
+    """What a worker learns."""
+
+    HELD = auto()  # another worker has the lease, or has led since
+    FREE = auto()  # no other has the lease, and the last epoch is known
+    FORGOTTEN = auto()  # no other has the lease, and Redis does not know the last epoch either
+    GRACE_OVER = auto()  # no other has the lease, and the last leader has not renewed it in time
+    NO_ANSWER = auto()  # Redis cannot be reached, or not in time
+    WON = auto()  # this worker has the lease and a number for its term
+    RENEWED = auto()  # the lease and the number are still this worker's
+    OUTRANKED = auto()  # hubs know an epoch above this term's
+    RESIGNED = auto()  # the term is given up, so that another worker may begin at once
+
+
+class Move(NamedTuple):
+    """The next state, and whether the worker tries to acquire the lease."""
+
+    state: State
+    acquires: bool = False
+
+
+def _machine() -> dict[State, dict[Event, Move]]:
+    """Return the table; an event that a state does not list must not happen in it."""
+    s, e = State, Event
+    stand_by, compete = Move(s.STANDING_BY), Move(s.COMPETING)
+    # fmt: off
+    return {
+        s.COMPETING: {
+            e.HELD: stand_by,
+            e.FREE: Move(s.COMPETING, acquires=True),
+            e.FORGOTTEN: Move(s.COMPETING, acquires=True),
+            e.NO_ANSWER: compete, e.WON: Move(s.LEADING), e.RESIGNED: compete},
+        s.STANDING_BY: {
+            e.HELD: stand_by,
+            e.FREE: Move(s.STANDING_BY, acquires=True),  # the leader has died, or has resigned
+            e.FORGOTTEN: Move(s.GRACE),
+            e.NO_ANSWER: Move(s.DOUBTFUL), e.WON: Move(s.LEADING)},
+        s.DOUBTFUL: {
+            e.HELD: stand_by, e.FREE: Move(s.GRACE), e.FORGOTTEN: Move(s.GRACE),
+            e.NO_ANSWER: Move(s.DOUBTFUL)},
+        s.GRACE: {
+            e.HELD: stand_by, e.FREE: Move(s.GRACE), e.FORGOTTEN: Move(s.GRACE),
+            e.GRACE_OVER: Move(s.GRACE, acquires=True),
+            e.NO_ANSWER: Move(s.GRACE), e.WON: Move(s.LEADING)},
+        s.LEADING: {
+            e.RENEWED: Move(s.LEADING), e.NO_ANSWER: Move(s.UNCONFIRMED),
+            e.HELD: compete, e.OUTRANKED: compete, e.RESIGNED: compete},
+        s.UNCONFIRMED: {
+            e.RENEWED: Move(s.LEADING), e.NO_ANSWER: Move(s.UNCONFIRMED),
+            e.HELD: compete, e.OUTRANKED: compete, e.RESIGNED: compete},
+    }
+    # fmt: on
+
+
+MACHINE = _machine()
 
 # Both ask whether the caller still holds the lock in the same step: a worker that froze in
 # between must not get a higher number than the one that leads by then.
@@ -54,13 +126,11 @@ return 1
 
 
 class Leadership(Protocol):
-    """How a worker comes to serve a category.
+    """How a worker comes to serve a category."""
 
-    Attributes:
-        is_in_doubt: Whether Redis did not answer when it was asked last.
-    """
-
-    is_in_doubt: bool
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether this worker serves although Redis did not answer when it was asked last."""
 
     async def win(self) -> int:
         """Wait until this worker is to serve; return the epoch of its term."""
@@ -105,6 +175,9 @@ class LeaseLeadership:
 
     The epoch is higher than any before: than the last in Redis, than any that hubs have told,
     and at least Unix ms, so that a flushed Redis cannot turn it back.
+
+    Attributes:
+        state: Where this worker stands, by `MACHINE`.
     """
 
     def __init__(self, redis: Redis, category: Category, wall_ms: Callable[[], int]) -> None:
@@ -125,12 +198,31 @@ class LeaseLeadership:
         self._continue = redis.register_script(_CONTINUE)
         self._epoch = 0
         self._highest_heard = 0
-        self.is_in_doubt = False
+        self._grace_until = 0.0  # on the event loop's clock, in `State.GRACE`
+        self._is_answering = True  # whether Redis did when it was asked last
+        self.state = State.COMPETING
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether this worker leads although Redis did not answer when it was asked last."""
+        return self.state is State.UNCONFIRMED
+
+    def _happens(self, event: Event) -> Move:
+        """Let an event happen; return what follows."""
+        before, move = self.state, MACHINE[self.state][event]
+        self.state = move.state
+        if move.state is State.GRACE and before is not State.GRACE:
+            self._grace_until = self._now() + timing.LEADER_GRACE
+        if move.state is State.STANDING_BY and before is State.COMPETING:
+            logger.info("%s: waits to lead", self._category)
+        return move
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def win(self) -> int:
         """Wait until the lease is this worker's; return the epoch of its term."""
-        has_waited = is_doubtful = False
-        not_before = 0.0
         # One token a term, chosen here: a lock that Redis grants later than this worker waits for
         # its answer is recognised as its own.
         self._lock.local.token = uuid.uuid4().hex.encode()
@@ -139,25 +231,27 @@ class LeaseLeadership:
                 async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                     # Looks first: what a Redis that was stopped takes late must not be a lock.
                     lease, last = await self._redis.mget(self._keys)
-                    now = asyncio.get_running_loop().time()
-                    if lease is not None and lease != self._lock.local.token:
-                        if not has_waited:
-                            logger.info("%s: waits to lead", self._category)
-                        has_waited, is_doubtful, not_before = True, False, 0.0
-                    elif has_waited and not not_before and (is_doubtful or last is None):
-                        # Redis was away or was flushed: whoever led is likely to live.
-                        not_before = now + timing.LEADER_GRACE
-                    elif now >= not_before and await self._acquire():
+                    move = self._happens(self._event_of(lease, last))
+                    if move.acquires and await self._acquire():
                         epoch = await self._take_number()
                         if epoch is not None:
                             self._answered()
+                            self._happens(Event.WON)
                             self._epoch = epoch
                             return epoch
                 self._answered()
             except LAYER_FAULTS as fault:
-                is_doubtful = True
+                self._happens(Event.NO_ANSWER)
                 self._failed(fault, "cannot be told who leads")
             await asyncio.sleep(timing.LEADER_RETRY)
+
+    def _event_of(self, lease: bytes | str | None, last_epoch: bytes | str | None) -> Event:
+        """Return what the two keys of the category in Redis say."""
+        if lease is not None and lease != self._lock.local.token:
+            return Event.HELD
+        if self.state is State.GRACE and self._now() >= self._grace_until:
+            return Event.GRACE_OVER
+        return Event.FORGOTTEN if last_epoch is None else Event.FREE
 
     async def _acquire(self) -> bool:
         """Take the lease if nobody else has it; return whether it is this worker's."""
@@ -175,14 +269,17 @@ class LeaseLeadership:
         while True:
             await asyncio.sleep(timing.LEADER_RENEWAL)
             if self._highest_heard > self._epoch:
+                self._happens(Event.OUTRANKED)
                 return f"a newer epoch, {self._highest_heard}, is known to the web processes"
             try:
                 async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                     is_kept = await self._renew()
                 self._answered()
             except LAYER_FAULTS as fault:
+                self._happens(Event.NO_ANSWER)
                 self._failed(fault, "lead cannot be renewed; goes on in doubt")
                 continue
+            self._happens(Event.RENEWED if is_kept else Event.HELD)
             if not is_kept:
                 return "another worker leads"
 
@@ -196,6 +293,7 @@ class LeaseLeadership:
 
     async def leave(self) -> None:
         """Give the lease back, if it is still held and Redis can be told."""
+        self._happens(Event.RESIGNED)
         try:
             async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                 await self._lock.release()
@@ -209,13 +307,13 @@ class LeaseLeadership:
         self._highest_heard = max(self._highest_heard, epoch)
 
     def _answered(self) -> None:
-        if self.is_in_doubt:
-            self.is_in_doubt = False
+        if not self._is_answering:
+            self._is_answering = True
             logger.info("%s: Redis answers again", self._category)
 
     def _failed(self, fault: Exception, words: str) -> None:
-        if not self.is_in_doubt:
-            self.is_in_doubt = True
+        if self._is_answering:
+            self._is_answering = False
             logger.warning("%s: %s: %s", self._category, words, fault or type(fault).__name__)
 
 
