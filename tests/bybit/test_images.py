@@ -115,6 +115,12 @@ def test_a_book_of_old_options_has_no_seq_and_no_cts() -> None:
     text = snapshot(0, [], [], of=name, seq=None, cts=None)
     image = following(make_image(topic(name, Category.OPTION)), text)
     assert image.greeting() == text
+    following(image, snapshot(2, [], [], of=name, seq=None, cts=None))
+    following(image, delta(3, [("9", "1")], of=name, seq=None, cts=None))
+    greeting = body_of(image.greeting())
+    assert (greeting["data"]["u"], greeting["data"]["b"]) == (3, [["9", "1"]])
+    assert "seq" not in greeting["data"]
+    assert "cts" not in greeting
 
 
 def test_a_book_that_names_itself_is_greeted_with_that_name() -> None:

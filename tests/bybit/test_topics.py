@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.topics import (
+    CANDLES,
     FEEDS,
     ORDERBOOK,
     TICKERS,
@@ -90,6 +91,13 @@ def test_a_native_request_writes_a_depth_as_a_number_and_an_interval_as_text(
     text: str, written: int | str
 ) -> None:
     assert Topic.parse(Category.LINEAR, text).native_parameter == written
+
+
+def test_a_feed_that_a_category_lacks_has_no_parameter_there() -> None:
+    with pytest.raises(Refusal) as caught:
+        CANDLES.check(Category.OPTION, "1")
+    assert caught.value.code is Code.UNKNOWN_TOPIC
+    assert caught.value.message == "unknown topic: option has no kline"
 
 
 def test_spot_and_linear_share_symbols_and_not_topics() -> None:

@@ -69,6 +69,19 @@ def test_a_delta_before_the_snapshot_is_ignored_and_no_fault() -> None:
     assert (stream.offset, stream.gaps, stream.take_resync(1e9)) == (0, 0, False)
 
 
+def test_a_message_that_cannot_be_read_breaks_a_book_and_costs_trades_nothing_else() -> None:
+    stream = live()
+    assert stream.refuse("not JSON", 1.0) is Outcome.BROKEN
+    assert (stream.fault, stream.gaps, stream.messages, stream.is_live) == ("not JSON", 1, 2, False)
+    assert stream.take_resync(1.0)
+    rows = StreamSender(topic("publicTrade.BTCUSDT"))
+    assert received(rows, trades([1])) == [Outcome.PUBLISH]
+    assert rows.refuse("not JSON", 1.0) is Outcome.BAD
+    assert (rows.fault, rows.gaps, rows.messages, rows.is_live) == ("not JSON", 0, 2, True)
+    assert received(rows, trades([2])) == [Outcome.PUBLISH]
+    assert rows.offset == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
