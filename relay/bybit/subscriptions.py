@@ -571,7 +571,7 @@ class Subscriptions:
         """
         is_over = _NOT_SUBSCRIBED.search(words) is not None and not _is_of_the_moment(words)
         for topic in topics:
-            if (is_over and len(topics) == 1) or not self._may_try_again(topic):
+            if (is_over and len(topics) == 1) or not self._take_try(topic):
                 self._end([topic])
                 continue
             self._move(topic, Event.KEPT)
@@ -590,7 +590,7 @@ class Subscriptions:
             del self._pending[key]
             if request.op == "unsubscribe":
                 for topic in request.topics:
-                    if self.state(topic) is State.LEAVING and self._may_try_again(topic):
+                    if self.state(topic) is State.LEAVING and self._take_try(topic):
                         self._move(topic, Event.LOST)  # the request itself may be lost
                         self._changed[topic] = None
                 self._end(request.topics)
@@ -598,14 +598,15 @@ class Subscriptions:
             for topic in request.topics:
                 if MACHINE[self.state(topic)].data is not Data.CONFIRMING:
                     continue
-                event = Event.LOST if self._may_try_again(topic) else Event.ACCEPTED
+                event = Event.LOST if self._take_try(topic) else Event.ACCEPTED
                 if MACHINE[self.state(topic)].after[event] is State.DUE:
                     self._move(topic, event)
                 else:  # it may be subscribed: what is not wanted must be unsubscribed
                     self._confirm(topic, event)
                 self._changed[topic] = None
 
-    def _may_try_again(self, topic: str) -> bool:
+    def _take_try(self, topic: str) -> bool:
+        """Count a try; return whether there may be another."""
         tries = self._tries[topic] = self._tries.get(topic, 0) + 1
         return tries < MAX_TRIES
 

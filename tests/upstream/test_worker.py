@@ -7,13 +7,15 @@ import time
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
 from relay.seam import envelopes, timing
+from relay.telemetry.reports import WORKERS_GROUP
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, until
 
 
 class SlowLayer(LocalChannelLayer):
@@ -109,5 +111,37 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
     clock.skipped = 1_000.0
     await ticks()
     assert list(supply.streams) == [book]
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.RELAY = {"upstream_url": "ws://127.0.0.1:9"}  # nobody is there
+    monkeypatch.setattr(timing, "REPORT_INTERVAL", 3_600.0)  # so no report tells it
+    layer: Any = get_channel_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(WORKERS_GROUP, channel)
+    upstream = UpstreamWorker([Category.LINEAR])
+    serving = asyncio.create_task(upstream.run())
+
+    async def carried() -> int:
+        while True:
+            message = await layer.receive(channel)
+            if message["type"] == "carries":
+                return sum(topics for _, topics in message["topics"].values())
+
+    async with asyncio.timeout(PATIENCE):
+        assert await carried() == 0
+        await until(lambda: upstream.supplies, PATIENCE, "it leads")
+        demand = envelopes.demand("p", {"orderbook.50.BTCUSDT": None}, epoch=0)
+        group = envelopes.demand_group(Category.LINEAR)
+        while not upstream.supplies[Category.LINEAR].streams:  # it may not listen yet
+            await layer.group_send(group, envelopes.stamped(demand))
+            await asyncio.sleep(0.01)
+        while await carried() == 0:
+            pass
+    await layer.group_discard(WORKERS_GROUP, channel)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
