@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL, Signals
 
 from tests.redis_server import free_port
 from tests.settings import BLANK
@@ -74,7 +74,7 @@ def running(*command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, SIGKILL)
         process.communicate()
 
 
@@ -119,11 +119,11 @@ class Program:
         """All it has written so far."""
         return self.log.read_text(errors="replace")
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the process alone, as an operator does."""
         self.process.send_signal(number)
 
-    def catches(self, number: signal.Signals) -> bool:
+    def catches(self, number: Signals) -> bool:
         """Whether the process has a handler of its own for a signal."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
@@ -142,7 +142,7 @@ class Program:
     def kill(self) -> None:
         """End it and all it started with SIGKILL, and return when they are gone."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, SIGKILL)
         self.process.wait()
         deadline = time.monotonic() + PATIENCE
         while self.survivors() and time.monotonic() < deadline:
@@ -233,7 +233,9 @@ class Programs:
         port = port or free_port()
         endpoint = f"tcp:port={port}:backlog=4096:interface=127.0.0.1"
         command = (DAPHNE, "-e", endpoint, *options, "marketfeed.asgi:application")
-        program = self.start("daphne", *command, UPSTREAM_URL=upstream_url, **variables)
+        program = self.start(
+            "daphne", *command, inherits=(), UPSTREAM_URL=upstream_url, **variables
+        )
         return WebServer(await self.listening(program, port), port)
 
     async def uvicorn(self, upstream_url: str, *options: str, **variables: str) -> WebServer:
@@ -243,7 +245,9 @@ class Programs:
             *(sys.executable, "-m", "uvicorn", "marketfeed.asgi:application"),
             *("--host", "127.0.0.1", "--port", str(port), *options),
         )
-        program = self.start("uvicorn", *command, UPSTREAM_URL=upstream_url, **variables)
+        program = self.start(
+            "uvicorn", *command, inherits=(), UPSTREAM_URL=upstream_url, **variables
+        )
         return WebServer(await self.listening(program, port), port)
 
     def upstream(
@@ -253,6 +257,7 @@ class Programs:
         return self.start(
             "upstream",
             *(*MANAGE, "run_upstream", *options),
+            inherits=(),
             UPSTREAM_URL=upstream_url,
             REDIS_URL=redis_url,
             **variables,

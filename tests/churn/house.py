@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -85,7 +86,7 @@ class House:
         assert found is not None, made
         return found[1]
 
-    def _variables(self) -> dict[str, str]:
+    def _variables(self) -> dict[str, Any]:
         found = {"PYTHONPATH": str(inside.HOOK), "CHURN_INSIDE": str(self._sockets)}
         return found | ({"REDIS_URL": self.redis.url} if self.redis else {})
 
@@ -118,8 +119,8 @@ class House:
         return found[0]
 
     @contextlib.asynccontextmanager
-    async def ask_redis(self) -> AsyncIterator[Redis]:
-        """A client of an operator."""
+    async def ask_redis(self) -> AsyncIterator[Any]:
+        """A client of an operator; its types leave open whether names are text."""
         assert self.redis is not None
         redis = Redis.from_url(self.redis.url)
         try:
@@ -189,7 +190,7 @@ class House:
 
     async def stops(self) -> dict[str, float]:
         """Return the longest stop of a loop since the last look, in seconds, by role."""
-        longest = {}
+        longest: dict[str, float] = {}
         for role, pids in self.pids().items():
             for pid in pids:
                 found = (await inside.ask(self._sockets, pid, "stops"))["stops"]

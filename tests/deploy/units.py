@@ -84,6 +84,5 @@ def worker(programs: Programs, instance: str, *, port: int = 0, **variables: str
     words = command("marketfeed-worker@.service", instance)
     name, _, value = one("marketfeed-worker@.service", "Service.Environment").partition("=")
     assert value == "910%i"
-    return programs.start(
-        *(f"worker{instance}", *words), **{name: str(port or free_port())}, **variables
-    )
+    settings = {name: str(port or free_port()), **variables}
+    return programs.start(f"worker{instance}", *words, inherits=(), **settings)

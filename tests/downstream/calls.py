@@ -45,7 +45,7 @@ class RecordingOutbound(Outbound):
         self.is_detached = False
         self.is_paused = False
 
-    async def accept(self) -> None: ...
+    async def accept(self, subprotocol: str | None = None) -> None: ...
 
     def deliver(self, batch: Batch) -> bool:
         self.write(batch)

@@ -37,6 +37,8 @@ async def assert_right(one: Client, feed: BookFeed) -> None:
     follower = await one.until_at(feed.topic, feed.u)
     truth = follow(feed.topic, [feed.snapshot()]).state
     assert follower.position == feed.u
+    assert isinstance(follower.state, Book)
+    assert isinstance(truth, Book)
     assert follower.state.sides == truth.sides
 
 
@@ -75,6 +77,7 @@ def assert_forwarded(follower: Follower, said: list[str]) -> None:
     assert forwarded == said[len(said) - len(forwarded) :]
     truth = follow(follower.topic, said).state
     if isinstance(truth, Book | Ticker):
+        assert isinstance(follower.state, Book | Ticker)
         for position, state in follower.state.history.items():
             assert state == truth.history[position]
     if isinstance(truth, Book) and truth.depth > 1:

@@ -32,7 +32,7 @@ from urllib.error import HTTPError
 from redis.asyncio import Redis
 
 from tests.e2e.client import Client, client
-from tests.e2e.reference import follow
+from tests.e2e.reference import Book, Follower, Ticker, Trades, follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.e2e.steps import statuses
 from tests.faults.cable import Cable
@@ -43,7 +43,7 @@ from tests.stopwatch import Stopwatch
 HEALED_WITHIN = 10.0  # seconds from the end of a fault until everything is right
 DEMAND_LEASE = 6.0  # seconds until a web process that says nothing is forgotten
 LINGER = 1.0
-SETTINGS = {"RELAY_LINGER": str(LINGER)}
+SETTINGS: dict[str, Any] = {"RELAY_LINGER": str(LINGER)}
 DOORS = ("/ws?category=linear", "/v5/public/linear")
 STEP = 0.05  # seconds between the moves of each book
 # A fault that heals by itself may be logged; whatever else raised is a defect.
@@ -119,12 +119,17 @@ class House:
             self.webs.append(Web(server, cable))
         await self.until_led()
 
+    @property
+    def seats(self) -> list[Worker | Web]:
+        """Everything of the relay's that runs, or would if it had not been broken."""
+        return [*self.workers, *self.webs]
+
     async def close(self) -> None:
         """End everything; nobody may have complained of more than of what was broken."""
         for program in self.programs.started:
             program.may_complain = True  # judged here
         self.programs.close()
-        for seat in (*self.workers, *self.webs):
+        for seat in self.seats:
             await seat.cable.close()
         for program in self.programs.started:
             assert not (found := _complaints(program.output)), found[0]
@@ -152,8 +157,9 @@ class House:
         """Mend the cables, wake who is frozen and start anew who is dead; wait for nobody."""
         if self.redis.process is None:
             await asyncio.to_thread(self.redis.start)
+        assert self.redis.process is not None
         self.redis.process.send_signal(signal.SIGCONT)
-        for seat in (*self.workers, *self.webs):
+        for seat in self.seats:
             seat.cable.mend()
             if seat.program.process.poll() is None:
                 seat.program.signal(signal.SIGCONT)
@@ -191,7 +197,7 @@ class House:
 
     def stopwatch(self) -> Stopwatch:
         """A stopwatch for everything that takes part."""
-        pids = [seat.program.process.pid for seat in (*self.workers, *self.webs)]
+        pids = [seat.program.process.pid for seat in self.seats]
         if self.redis.process is not None:
             pids.append(self.redis.process.pid)
         return Stopwatch(*pids)
@@ -292,7 +298,8 @@ class Market:
         self.trades = TradesFeed(f"{name}SHARED")
         self.traded_at: list[float] = []
         self._task: asyncio.Task[None] | None = None
-        for feed in (*self.books, self.ticker):
+        feeds: list[BookFeed | TickerFeed] = [*self.books, self.ticker]
+        for feed in feeds:
             exchange.feeds["linear", feed.topic] = feed.greeting
 
     @property
@@ -352,7 +359,7 @@ class Scene:
         for one in self.early:
             for topic in self._wanted[one]:
                 follower = one.followers[topic]
-                await one.until(lambda f=follower: len(f.texts) > 2, f"{topic} moves")
+                await one.until(functools.partial(_moves, follower), f"{topic} moves")
         self._fault_at = time.monotonic()
 
     async def join(self, web: Web, door: str, *topics: str) -> Client:
@@ -465,19 +472,24 @@ class Scene:
             truth = follow(topic, [book.snapshot()]).state
         at = truth.position
         await one.until(lambda: follower.position == at, f"{topic} at {at}")
-        if topic == market.ticker.topic:
+        if isinstance(truth, Ticker):
+            assert isinstance(follower.state, Ticker)
             assert follower.state.fields == truth.fields
         else:
+            assert isinstance(truth, Book)
+            assert isinstance(follower.state, Book)
             assert follower.state.sides == truth.sides
 
     async def _assert_traded(self, one: Client, may_miss: bool) -> None:
         """Every trade since its first has come or was counted, the last one came."""
         topic = self.market.trades.topic
         follower = one.followers[topic]
+        state = follower.state
+        assert isinstance(state, Trades)
         last = len(self.market.traded_at)
 
         def got() -> list[int]:
-            return sorted(int(name.split("-")[0]) for name in follower.state.ids)
+            return sorted(int(name.split("-")[0]) for name in state.ids)
 
         def told() -> int:
             gaps = [n["dropped"] for n in one.notices if n["type"] == "gap" and n["topic"] == topic]
@@ -507,7 +519,7 @@ class Scene:
                 continue
             told = statuses(one)
             if interrupted and one in self.early:
-                await one.until(lambda o=one: statuses(o)[-1:] == ["live"], "status live")
+                await one.until(functools.partial(_is_live, one), "status live")
                 told = statuses(one)
                 assert told[::2] == ["down"] * (len(told) // 2)
                 assert told[1::2] == ["live"] * (len(told) // 2)
@@ -570,6 +582,14 @@ async def until_sync(
         return bool(condition())
 
     await until(holds, seconds, what)
+
+
+def _moves(follower: Follower) -> bool:
+    return len(follower.texts) > 2
+
+
+def _is_live(one: Client) -> bool:
+    return statuses(one)[-1:] == ["live"]
 
 
 def _takes_part(worker: Worker) -> bool:

@@ -73,10 +73,9 @@ class Market:
         return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
 
     def states(self) -> list[str]:
-        return [
-            e["state"]
-            for e in self.supply.take_envelopes(self.now, PUBLISHED_AT).get(UPSTREAM_GROUP, [])
-        ]
+        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
+        changes: list[Any] = outbox.get(UPSTREAM_GROUP, [])
+        return [change["state"] for change in changes]
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
