@@ -85,7 +85,9 @@ def read(dotenv: Path) -> tuple[dict[str, str], ProjectSettings, list[Fault]]:
     found: list[Fault] = []
     texts: dict[str, str | None] = {}
     try:
-        texts.update(dotenv_values(dotenv))
+        if dotenv.exists():  # a folder raises, which dotenv itself would pass over
+            with dotenv.open(encoding="utf-8") as lines:
+                texts.update(dotenv_values(stream=lines))
     except (OSError, ValueError) as error:
         kind = type(error).__name__
         found.append(Fault(".env", "a readable file in UTF-8", f"a {kind}", "relay.E001"))

@@ -135,6 +135,14 @@ def test_a_dotenv_file_that_cannot_be_read_is_a_fault(load: Load) -> None:
     ]
 
 
+def test_a_folder_in_the_place_of_the_dotenv_file_is_a_fault(load: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()  # as container engines do where there is no file to mount
+    settings = load(SECRET_KEY="s")
+    assert faults(settings) == [
+        ".env: expected a readable file in UTF-8, found a IsADirectoryError"
+    ]
+
+
 def test_lists_are_read_by_commas(load: Load) -> None:
     settings = load(
         SECRET_KEY="s",
