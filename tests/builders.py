@@ -14,6 +14,7 @@ import pytest
 
 from relay.bybit.frames import Frame, decode_frame
 from relay.bybit.topics import Category, Topic
+from relay.seam.envelopes import Envelope
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "recordings"
 
@@ -43,6 +44,10 @@ def compact(body: Any) -> bytes:
 def body_of(text: bytes | None) -> Any:
     assert text is not None
     return json.loads(text)
+
+
+def kind_of(envelope: Envelope) -> str:
+    return str(envelope.__struct_config__.tag)
 
 
 def frame(text: bytes) -> Frame:

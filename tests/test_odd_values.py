@@ -29,6 +29,7 @@ from tests.builders import (
     command_response,
     compact,
     delta,
+    kind_of,
     refusal,
     snapshot,
     ticker,
@@ -179,7 +180,7 @@ def test_a_number_out_of_bounds_is_not_published_and_its_topic_asked_for_anew(
     text = snapshot(6_000) if kind == "snapshot" else delta(5_001)
     path = ("data", field) if field in ("u", "seq") else (field,)
     market.frames(replaced(text, path, number))
-    assert [envelope["type"] for envelope in market.told()] == ["stale"]
+    assert [kind_of(envelope) for envelope in market.told()] == ["stale"]
     market.pass_time(0.1)
     assert [(op, args) for _, op, args in market.requests()] == [("unsubscribe", [BOOK])]
 
@@ -191,10 +192,10 @@ def test_what_is_only_handed_on_may_be_any_number() -> None:
     first = replaced(ticker(lastPrice="1"), ("cs",), "9" * 20)
     market.frames(first, replaced(ticker("delta", lastPrice="2"), ("cs",), "9" * 21))
     [publication] = market.told(TICKER)
-    assert publication["texts"][0] == first
+    assert publication.texts[0] == first
     market.want(TICKER, process="late")
     [base] = market.told(TICKER)
-    assert json.loads(base["texts"][0]) == json.loads(first) | {
+    assert json.loads(base.texts[0]) == json.loads(first) | {
         "data": {"symbol": "BTCUSDT", "lastPrice": "2"},
         "cs": int("9" * 21),
     }
@@ -223,7 +224,7 @@ def test_an_answer_with_an_odd_value_ends_nothing(category: Category, text: byte
             market.told()
             market.frames(snapshot(5_000, of=book))
             if book in market.supply.streams:  # some are still the refusal that they were
-                assert [e["type"] for e in market.told(book)][-1] == "publication"
+                assert [kind_of(e) for e in market.told(book)][-1] == "publication"
             assert line.subscriptions is not None
             pack(market.supply.rows())
 
@@ -245,7 +246,7 @@ def test_a_fault_of_the_program_costs_the_topic_whose_message_met_it(
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
     market.frames(delta(5_001, of=BYSTANDER))
-    assert [(e["type"], e["group"]) for e in market.told()] == [
+    assert [(kind_of(e), e.group) for e in market.told()] == [
         ("stale", group(BOOK)),
         ("publication", group(BYSTANDER)),
     ]

@@ -333,15 +333,15 @@ class Process:
         """What `HubRunner` does: join, then tell; repeat the whole at intervals."""
         self.joined = set(self.hub.audiences)
         if unjoined := self.hub.unjoined():
-            self.queue.append(dict(envelopes.joined(unjoined)))
+            self.queue.append(envelopes.as_message(envelopes.Joined(unjoined)))
         asked, dropped = self.hub.take_demand(Category.LINEAR)
         if self.world.now >= self.next_renewal:
             self.next_renewal = self.world.now + timing.DEMAND_RENEWAL
             whole = self.hub.interest(Category.LINEAR)
             if whole or dropped:
-                self._demand(envelopes.demand(self.name, whole, epoch=self._epoch, whole=True))
+                self._demand(envelopes.Demand(self.name, whole, epoch=self._epoch, whole=True))
         elif asked or dropped:
-            self._demand(envelopes.demand(self.name, asked, dropped, epoch=self._epoch))
+            self._demand(envelopes.Demand(self.name, asked, dropped, epoch=self._epoch))
 
     @property
     def _epoch(self) -> int:
@@ -461,7 +461,7 @@ class World:
             for envelope in waiting:
                 for process in self.processes:
                     if group == envelopes.UPSTREAM_GROUP or group in process.joined:
-                        process.queue.append(dict(envelope))
+                        process.queue.append(envelopes.as_message(envelope))
 
     def receive(self, n: int) -> None:
         self.processes[n % 2].receive(1 + n // 2)

@@ -13,15 +13,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, assert_never
 
 from relay import conf
 from relay.bybit.errors import Code, ExchangeFault, Refusal
 from relay.bybit.topics import Category, Topic
 from relay.downstream.audience import Audience, Corked, Reader, Request
 from relay.layers.inbox import Intake
-from relay.seam import timing
-from relay.seam.envelopes import UnknownEnvelope, UpstreamState
+from relay.seam import envelopes, timing
+from relay.seam.envelopes import (
+    Base,
+    Confirmed,
+    Joined,
+    Publication,
+    Refused,
+    Stale,
+    ToHub,
+    Upstream,
+    UpstreamState,
+)
 from relay.seam.receiver import Position, Step
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
@@ -91,7 +101,7 @@ class Hub:
         self._slow: dict[Audience, None] = {}  # with readers that had no room
         self._asked: dict[Category, dict[str, Position | None]] = {}
         self._dropped: dict[Category, dict[str, None]] = {}
-        self._intake = Intake("hub", self._take)
+        self._intake = Intake("hub", envelopes.decode_to_hub, self._take)
 
     # ---- readers ----
 
@@ -313,53 +323,60 @@ class Hub:
 
     # ---- envelopes ----
 
-    def receive(self, envelope: Any, now: float) -> None:
-        """Take one envelope of a worker; ignore one that this version cannot read."""
-        self._intake(envelope, now)
+    def receive(self, message: Any, now: float) -> None:
+        """Take one message of the channel layer; ignore one that this version cannot read."""
+        self._intake(message, now)
 
-    def _take(self, envelope: Any, now: float) -> None:
-        kind = envelope["type"]
-        if kind == "upstream":
-            self._upstream(envelope, now)
-            return
-        if kind == "joined":
-            for group, number in envelope["audiences"].items():
-                audience = self.audiences.get(group)
-                if audience is not None and audience.number == number:
-                    audience.is_joined = True
-                    self._ask(audience)
-            return
-        audience = self.audiences.get(envelope["group"])
+    def _take(self, envelope: ToHub, now: float) -> None:
+        match envelope:  # the commonest kind first: a pattern that does not match costs most
+            case Publication() | Base() | Stale() | Confirmed() | Refused():
+                pass
+            case Upstream():
+                self._upstream(envelope, now)
+                return
+            case Joined():
+                self._joined(envelope)
+                return
+            case _:
+                assert_never(envelope)
+        audience = self.audiences.get(envelope.group)
         if audience is None or not audience.is_joined:
             return  # on its way while the last reader left
-        if envelope["epoch"] < self.categories[audience.topic.category].epoch:
+        if envelope.epoch < self.categories[audience.topic.category].epoch:
             return  # of a worker that was replaced and does not know it
-        if kind == "publication":
-            messages = len(envelope["texts"])
-            audience.messages += messages
-            counters.messages_in += messages
-            self.oldest = self.oldest or envelope["at"]
-            audience.updated = now
-            closings = audience.receiver.closings
-            step = audience.receiver.publication(
-                envelope["epoch"], envelope["after"], envelope["texts"]
-            )
-            if step.forward:
-                audience.owe_closings(closings)
-            self._confirm(audience)
-            self._apply(audience, step)
-        elif kind == "base":
-            step = audience.receiver.base(envelope["epoch"], envelope["offset"], envelope["texts"])
-            self._confirm(audience)
-            self._apply(audience, step)
-        elif kind == "stale":
-            self._apply(audience, audience.receiver.stale(envelope["epoch"], envelope["after"]))
-        elif kind != "verdict":
-            raise UnknownEnvelope
-        elif envelope["code"]:
-            self._refused(audience, Refusal(Code(envelope["code"]), envelope["message"]))
-        else:
-            self._confirm(audience)
+        receiver = audience.receiver
+        match envelope:
+            case Publication():
+                messages = len(envelope.texts)
+                audience.messages += messages
+                counters.messages_in += messages
+                self.oldest = self.oldest or envelope.at
+                audience.updated = now
+                closings = receiver.closings
+                step = receiver.publication(envelope.epoch, envelope.after, envelope.texts)
+                if step.forward:
+                    audience.owe_closings(closings)
+                self._confirm(audience)
+                self._apply(audience, step)
+            case Base():
+                step = receiver.base(envelope.epoch, envelope.offset, envelope.texts)
+                self._confirm(audience)
+                self._apply(audience, step)
+            case Stale():
+                self._apply(audience, receiver.stale(envelope.epoch, envelope.after))
+            case Confirmed():
+                self._confirm(audience)
+            case Refused():
+                self._refused(audience, Refusal(envelope.code, envelope.message))
+            case _:
+                assert_never(envelope)
+
+    def _joined(self, envelope: Joined) -> None:
+        for group, number in envelope.audiences.items():
+            audience = self.audiences.get(group)
+            if audience is not None and audience.number == number:
+                audience.is_joined = True
+                self._ask(audience)
 
     def _confirm(self, audience: Audience) -> None:
         if not audience.is_confirmed:
@@ -387,14 +404,13 @@ class Hub:
         if audience.fresh or audience.owed or audience.withheld:
             self._touch(audience)
 
-    def _upstream(self, envelope: Any, now: float) -> None:
-        category = Category(envelope["category"])
+    def _upstream(self, envelope: Upstream, now: float) -> None:
+        category, epoch = envelope.category, envelope.epoch
         known = self.categories[category]
-        epoch = envelope["epoch"]
         if epoch < known.epoch:
             return  # of a worker that was replaced
         known.heard = now
-        known.worker = envelope["worker"]
+        known.worker = envelope.worker
         if epoch > known.epoch:
             if known.state is UpstreamState.LIVE:  # what was sent until the new one listens is lost
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
@@ -402,7 +418,7 @@ class Hub:
             for audience in self._of(category):
                 audience.receiver.expect(epoch)
                 self._ask(audience)
-        self._set_state(category, UpstreamState(envelope["state"]), envelope["since"], now)
+        self._set_state(category, envelope.state, envelope.since, now)
 
     def _set_state(self, category: Category, state: UpstreamState, since: int, now: float) -> None:
         known = self.categories[category]

@@ -16,10 +16,12 @@ from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
+from relay.layers import post
 from relay.layers.inbox import channel_in
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
-from relay.seam import envelopes, timing
+from relay.seam import timing
+from relay.seam.envelopes import UPSTREAM_GROUP, Demand, Joined, demand_group
 from relay.seam.receiver import Position
 from relay.telemetry.counters import counters
 
@@ -89,7 +91,7 @@ class HubRunner:
 
     async def _listen(self) -> None:
         """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
-        async with channel_in(self._layer, envelopes.UPSTREAM_GROUP) as channel:
+        async with channel_in(self._layer, UPSTREAM_GROUP) as channel:
             self._channel, self._joined = channel, {}
             self._wanted.set()
             received = 0
@@ -152,7 +154,7 @@ class HubRunner:
             joined[group] = None
         unjoined = self.hub.unjoined()
         if mine := {group: number for group, number in unjoined.items() if group in joined}:
-            await self._layer.send(channel, dict(envelopes.joined(mine)))
+            await post.send(self._layer, channel, Joined(mine))
 
     async def _tell_category(self, category: Category, *, is_renewal: bool) -> None:
         asked, dropped = self.hub.take_demand(category)
@@ -172,10 +174,15 @@ class HubRunner:
         whole: bool = False,
     ) -> None:
         epoch = self.hub.categories[category].epoch
-        demand = envelopes.demand(
-            self.process, want, drop, epoch=epoch, whole=whole, behind=self._is_behind()
+        demand = Demand(
+            self.process,
+            dict(want),
+            list(drop),
+            epoch=epoch,
+            whole=whole,
+            behind=self._is_behind(),
         )
-        await self._layer.group_send(envelopes.demand_group(category), dict(demand))
+        await post.group_send(self._layer, demand_group(category), demand)
 
     async def _watch(self) -> None:
         """Look after silent workers and slow readers."""

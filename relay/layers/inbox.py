@@ -10,12 +10,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, Concatenate, Generic, TypeVar
 
-from relay.seam.envelopes import VERSION, UnknownEnvelope
+import msgspec
+
+from relay.seam.envelopes import VERSION
 
 logger = logging.getLogger(__name__)
 
+UNVERSIONED = 1  # the version of an envelope without `v`
 KINDS_LOGGED = 100  # kinds of unreadable envelopes that are logged, once each
 
 
@@ -49,36 +52,51 @@ async def _give_up(layer: Any, channel: str, groups: Iterable[str]) -> None:
                 await layer.receive(channel)
 
 
-class Intake:
-    """Hands on envelopes that this version can read; logs the first of each other kind."""
+E = TypeVar("E")
 
-    def __init__(self, name: str, take: Callable[..., None]) -> None:
+
+class Intake(Generic[E]):
+    """Reads the messages of a channel and hands on their envelopes.
+
+    It ignores a message that this version cannot read, and logs the first of each kind.
+    """
+
+    def __init__(
+        self, name: str, decode: Callable[[bytes], E], take: Callable[Concatenate[E, ...], None]
+    ) -> None:
         """Prepare.
 
         Args:
             name: Of the receiver, for the log.
-            take: Called with an envelope, and with what else is given. It raises
-                `UnknownEnvelope` for one whose type it does not know.
+            decode: One of the decoders of `relay.seam.envelopes`: says which kinds there are.
+            take: Called with each envelope, and with what else `__call__` is given.
         """
         self._name = name
+        self._decode = decode
         self._take = take
         self._logged: set[tuple[str, ...]] = set()
 
-    def __call__(self, envelope: Any, *rest: Any) -> None:
-        """Take one envelope."""
+    def __call__(self, message: Any, *rest: Any) -> None:
+        """Take one message of the channel layer; nothing that it holds raises here."""
         try:
-            version = envelope.get("v", VERSION)  # it is missing in envelopes of marketfeed 0.1
-            if version == VERSION:
-                self._take(envelope, *rest)
+            version = message.get("v", UNVERSIONED)
+            if version != VERSION:
+                self._ignore(message, f"version {version!r:.20}; this process has {VERSION}")
+                return
+            body = message["body"]
+            if isinstance(body, bytes):  # else it was handed over within this process
+                body = self._decode(body)
+            self._take(body, *rest)
+        except msgspec.ValidationError as fault:
+            if str(fault).endswith("`$.type`"):
+                self._ignore(message, "unknown to this version")
             else:
-                self._ignore(envelope, f"version {version!r:.20}; this process has {VERSION}")
-        except UnknownEnvelope:
-            self._ignore(envelope, "unknown to this version")
+                self._ignore(message, type(fault).__name__, fault)
         except Exception as fault:
-            self._ignore(envelope, type(fault).__name__, fault)
+            self._ignore(message, type(fault).__name__, fault)
 
-    def _ignore(self, envelope: Any, words: str, fault: Exception | None = None) -> None:
-        kind = envelope.get("type") if isinstance(envelope, dict) else envelope
+    def _ignore(self, message: Any, words: str, fault: Exception | None = None) -> None:
+        kind = message.get("type") if isinstance(message, dict) else message
         key = (f"{kind!r:.40}", words)
         if key in self._logged or len(self._logged) >= KINDS_LOGGED:
             return

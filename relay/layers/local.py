@@ -27,9 +27,11 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
     Attributes:
         dropped: Messages that found their channel full.
+        shares_messages: A receiver gets the object that was sent, not a copy.
     """
 
     extensions = ("groups", "flush")
+    shares_messages = True
 
     def __init__(self, capacity: int = CAPACITY, **kwargs: Any) -> None:
         super().__init__(capacity=capacity, **kwargs)

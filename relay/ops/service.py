@@ -11,8 +11,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol, assert_never
 
 import msgspec
 from channels.db import database_sync_to_async
@@ -26,6 +26,7 @@ from relay.downstream.close_codes import CloseCode
 from relay.downstream.runner import HubRunner
 from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
+from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
@@ -35,16 +36,26 @@ from relay.ops.overview import Known, Overview
 from relay.ops.rows import connection_rows, topic_rows
 from relay.ops.topic_table import Page
 from relay.ops.worker_watch import WorkerWatch
-from relay.seam import timing
-from relay.seam.envelopes import REPORTS_GROUP, UnknownEnvelope, stamped
+from relay.seam import envelopes, timing
+from relay.seam.envelopes import (
+    REPORTS_GROUP,
+    WORKERS_GROUP,
+    Carries,
+    Disconnect,
+    Envelope,
+    Hello,
+    Left,
+    PinsChanged,
+    ToWeb,
+)
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
 from relay.telemetry.reports import (
-    WORKERS_GROUP,
-    Hello,
     HubRows,
-    Left,
     Report,
+    WorkerReport,
+    decode,
+    encode,
     pack,
 )
 
@@ -139,8 +150,7 @@ class LiveService:
             watcher.close(CloseCode.SHUTTING_DOWN)
         try:
             async with asyncio.timeout(timing.FAREWELL_LIMIT):
-                left: Left = {"type": "left", "process": self._runner.process}
-                await self._layer.group_send(REPORTS_GROUP, stamped(left))
+                await post.group_send(self._layer, REPORTS_GROUP, Left(self._runner.process))
         except Exception:  # the lease will run out
             logger.warning("could not say that this process stops", exc_info=True)
 
@@ -162,36 +172,36 @@ class LiveService:
     # ---- what others say ----
 
     async def _listen(self) -> None:
-        intake = Intake("live: listen", self._take)
+        intake = Intake("live: listen", envelopes.decode_to_web, self._take)
         async with channel_in(self._layer, REPORTS_GROUP, WORKERS_GROUP) as channel:
-            hello: Hello = {"type": "hello", "process": self._runner.process}
             for group in (REPORTS_GROUP, WORKERS_GROUP):
-                await self._layer.group_send(group, stamped(hello))
+                await post.group_send(self._layer, group, Hello(self._runner.process))
             while True:
                 intake(await self._layer.receive(channel))
 
-    def _take(self, message: Any) -> None:
-        is_own = message["process"] == self._runner.process
-        match message["type"]:
-            case "report":
+    def _take(self, envelope: ToWeb) -> None:
+        is_own = envelope.process == self._runner.process
+        now = time.monotonic()
+        match envelope:
+            case envelopes.Report():
                 if not is_own:
-                    self.picture.take(message, time.monotonic())
-            case "worker_report":
-                self.picture.take_worker(message, time.monotonic())
-            case "left":
-                self.picture.forget(message["process"])
-            case "hello":
+                    self.picture.take(decode(envelope.body, Report), now)
+            case envelopes.WorkerReport():
+                self.picture.take_worker(decode(envelope.body, WorkerReport), now)
+            case Left():
+                self.picture.forget(envelope.process)
+            case Hello():
                 if not is_own:
                     self._told = 0
-            case "pins_changed":
+            case PinsChanged():
                 self._pins_changed.set()
-            case "disconnect":
+            case Disconnect():
                 if is_own:
-                    self._disconnect(message["client"])
-            case "carries":  # for the workers
+                    self._disconnect(envelope.client)
+            case Carries():  # for the workers
                 pass
             case _:
-                raise UnknownEnvelope
+                assert_never(envelope)
 
     def _disconnect(self, number: str) -> None:
         for client in self._clients:
@@ -211,7 +221,8 @@ class LiveService:
             report = await self._make(now)
             self.picture.take(report, now)
             try:
-                await self._layer.group_send(REPORTS_GROUP, stamped(report))
+                envelope = envelopes.Report(self._runner.process, encode(report))
+                await post.group_send(self._layer, REPORTS_GROUP, envelope)
             except Exception:  # noticed here alone by a process that wants nothing
                 self._runner.note_layer("report", is_failing=True)
                 raise
@@ -256,7 +267,6 @@ class LiveService:
         rows = HubRows(topics, connection_rows(self._clients, unsent))
         packed = await asyncio.to_thread(pack, rows)  # most of the time is zlib's, without the GIL
         return {
-            "type": "report",
             "process": self._runner.process,
             "name": self._runner.name,
             "started_at": self._started_at,
@@ -339,15 +349,15 @@ class LiveService:
 
     def _tell_of_pins(self) -> None:
         try:
-            self.order(REPORTS_GROUP, {"type": "pins_changed", "process": self._runner.process})
+            self.order(REPORTS_GROUP, PinsChanged(self._runner.process))
         except Exception as fault:  # whatever the layer raises; the processes look by themselves
             logger.warning("could not tell that the pins have changed: %s", fault)
 
-    def order(self, group: str, envelope: Mapping[str, Any]) -> None:
+    def order(self, group: str, envelope: Envelope) -> None:
         """Send an order to whoever can carry it out. For other threads than the event loop's.
 
         Raises:
             Exception: the channel layer is away.
         """
-        sending = self._layer.group_send(group, stamped(envelope))
+        sending = post.group_send(self._layer, group, envelope)
         asyncio.run_coroutine_threadsafe(sending, self._loop).result(timing.ORDER_LIMIT)

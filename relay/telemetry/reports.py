@@ -14,7 +14,6 @@ import msgspec
 
 from relay.telemetry.events import Event
 
-WORKERS_GROUP = "marketfeed.workers"
 TOPIC_STATES = ("stale", "waiting", "live")  # worst first
 CONNECTIONS_TOLD = 200  # clients with the most unsent bytes
 _LEVEL = 1  # of zlib: packs 5,000 rows in 4 ms; the default takes four times that for a fifth less
@@ -83,7 +82,6 @@ class Report(TypedDict):
     a `HubRows`; `redis_delay_ms` is None without Redis.
     """
 
-    type: str
     process: str
     name: str
     started_at: int
@@ -128,7 +126,6 @@ class CategoryReport(TypedDict):
 class WorkerReport(TypedDict):
     """What one worker counts; `packed` is a list of `StreamRow` of what it leads."""
 
-    type: str
     process: str
     name: str
     at: float
@@ -136,28 +133,6 @@ class WorkerReport(TypedDict):
     packed: bytes
     origin: str
     events: list[Event]
-
-
-class Carries(TypedDict):
-    """How many topics a worker carries, by category it leads: [epoch, topics]."""
-
-    type: str
-    process: str
-    topics: dict[str, list[int]]
-
-
-class Hello(TypedDict):
-    """A web process is new, and would like to be told what happened before."""
-
-    type: str
-    process: str
-
-
-class Left(TypedDict):
-    """A process has stopped: forget it at once."""
-
-    type: str
-    process: str
 
 
 def pack(rows: HubRows | list[StreamRow]) -> bytes:
@@ -168,3 +143,17 @@ def pack(rows: HubRows | list[StreamRow]) -> bytes:
 def unpack(packed: bytes, kind: type[T]) -> T:
     """Return the rows that `pack` was given."""
     return msgspec.msgpack.decode(zlib.decompress(packed), type=kind)
+
+
+def encode(report: Report | WorkerReport) -> bytes:
+    """Return a report as the body of its envelope."""
+    return msgspec.msgpack.encode(report)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Return the report that `encode` was given.
+
+    Raises:
+        msgspec.ValidationError: the body is not such a report.
+    """
+    return msgspec.msgpack.decode(body, type=kind)

@@ -10,21 +10,22 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
+from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
-from relay.seam import timing
-from relay.seam.envelopes import UnknownEnvelope, UpstreamState, stamped
+from relay.seam import envelopes, timing
+from relay.seam.envelopes import WORKERS_GROUP, Carries, Hello, Left, ToWorker, UpstreamState
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
 from relay.telemetry.reports import (
-    WORKERS_GROUP,
     CategoryReport,
     StreamRow,
     WorkerReport,
+    encode,
     pack,
 )
 from relay.upstream.supply import CategoryUpstream
@@ -51,9 +52,9 @@ class Reporting:
         self._categories = tuple(categories)
         self._supplies = supplies
         self._layer: Any = get_channel_layer()
-        self._others: dict[str, tuple[float, dict[str, list[int]]]] = {}
+        self._others: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}
         self._told = 0  # the last event that was told
-        self._carried: dict[str, list[int]] | None = None  # as the others were told last
+        self._carried: dict[str, tuple[int, int]] | None = None  # as the others were told last
         self._has_news = asyncio.Event()  # the number of topics may change
 
     def topics_elsewhere(self, now: float) -> int:
@@ -62,12 +63,12 @@ class Reporting:
         A category counts as its newest leader reports it: a worker that died is soon replaced by
         another, and its own report is ignored once it is older than `REPORT_LEASE`.
         """
-        newest: dict[str, list[int]] = {}
+        newest: dict[str, tuple[int, int]] = {}
         for heard, carried in self._others.values():
             if now - heard > timing.REPORT_LEASE:
                 continue
             for category, (epoch, topics) in carried.items():
-                newest[category] = max(newest.get(category, [0, 0]), [epoch, topics])
+                newest[category] = max(newest.get(category, (0, 0)), (epoch, topics))
         return sum(topics for c, (_, topics) in newest.items() if c not in self._supplies)
 
     def announce(self) -> None:
@@ -82,29 +83,28 @@ class Reporting:
 
     async def listen(self) -> None:
         """Hear what other workers carry; ask for it at the start."""
-        intake = Intake("upstream: hear", self._take)
+        intake = Intake("upstream: hear", envelopes.decode_to_worker, self._take)
         async with channel_in(self._layer, WORKERS_GROUP) as channel:
-            await self._send({"type": "hello", "process": self._process})
+            await self._send(Hello(self._process))
             while True:
                 intake(await self._layer.receive(channel))
 
-    def _take(self, message: Any) -> None:
-        process = message["process"]
+    def _take(self, envelope: ToWorker) -> None:
+        process = envelope.process
         if process == self._process:
             return
-        match message["type"]:
-            case "carries":
-                carried = {c: [int(epoch), int(n)] for c, (epoch, n) in message["topics"].items()}
-                self._others[process] = (time.monotonic(), carried)
-            case "left":
+        match envelope:
+            case Carries():
+                self._others[process] = (time.monotonic(), envelope.topics)
+            case Left():
                 self._others.pop(process, None)
-            case "hello":
+            case Hello():
                 self._told, self._carried = 0, None
                 self._has_news.set()
-            case "worker_report":  # for the web processes
+            case envelopes.WorkerReport():  # for the web processes
                 pass
             case _:
-                raise UnknownEnvelope
+                assert_never(envelope)
 
     @property
     def _process(self) -> str:
@@ -120,29 +120,29 @@ class Reporting:
                     await self._has_news.wait()
             self._has_news.clear()
             carried = {
-                category.value: [supply.epoch, len(supply.streams)]
+                category.value: (supply.epoch, len(supply.streams))
                 for category, supply in self._supplies.items()
             }
             now = time.monotonic()
             is_due = now >= next_report
             if is_due or carried != self._carried:
                 self._carried = carried
-                await self._send({"type": "carries", "process": self._process, "topics": carried})
+                await self._send(Carries(self._process, carried))
             if is_due:
                 next_report = now + timing.REPORT_INTERVAL
                 self._forget_silent(now)
                 told = self._told
                 report = await self._make(now)
-                await self._send(dict(report))
+                await self._send(envelopes.WorkerReport(self._process, encode(report)))
                 if self._told == told:  # else somebody new wants to be told everything
                     self._told = max((e["number"] for e in report["events"]), default=told)
 
     async def goodbye(self) -> None:
         """Say that this worker stops."""
-        await self._send({"type": "left", "process": self._process})
+        await self._send(Left(self._process))
 
-    async def _send(self, envelope: dict[str, Any]) -> None:
-        await self._layer.group_send(WORKERS_GROUP, stamped(envelope))
+    async def _send(self, envelope: ToWorker) -> None:
+        await post.group_send(self._layer, WORKERS_GROUP, envelope)
 
     async def _make(self, now: float) -> WorkerReport:
         events = log.since(self._told)
@@ -155,7 +155,6 @@ class Reporting:
                 rows += supply.rows()
         packed = await asyncio.to_thread(pack, rows)
         return {
-            "type": "worker_report",
             "process": self._process,
             "name": self._name,
             "at": now,

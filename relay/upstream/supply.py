@@ -23,7 +23,18 @@ from relay.bybit.subscriptions import Data, Subscriptions, Verdict, says_no_such
 from relay.bybit.topics import Category, Topic, truncate
 from relay.seam import envelopes, timing
 from relay.seam.demand import DemandLeases
-from relay.seam.envelopes import Demand, Envelope, UpstreamState
+from relay.seam.envelopes import (
+    Base,
+    Confirmed,
+    Demand,
+    Publication,
+    Refused,
+    Stale,
+    TopicEnvelope,
+    Upstream,
+    UpstreamState,
+)
+from relay.seam.receiver import Position
 from relay.seam.sender import Outcome, StreamSender
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log
@@ -117,7 +128,7 @@ class CategoryUpstream:
         # process -> topics, oldest first -> when they were asked for
         self._unconfirmed: dict[str, dict[str, float]] = {}
         self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
-        self._outbox: dict[str, list[Envelope]] = {}  # group -> envelopes, in order
+        self._outbox: dict[str, list[TopicEnvelope | Upstream]] = {}  # group -> envelopes, in order
         self.waiting_bytes = 0
         self._waiting_since: float | None = None  # the first of the messages that wait
         self._ignored_in = 0  # the second in which a bad frame was logged last
@@ -131,20 +142,20 @@ class CategoryUpstream:
 
     def demand(self, envelope: Demand, now: float) -> None:
         """Take what a hub wants; answer what can be answered at once."""
-        process, want = envelope["process"], envelope["want"]
+        process, want = envelope.process, envelope.want
         # First what needs no room, and what makes some.
         carried = [text for text in want if text in self.streams]
-        if envelope["whole"]:
+        if envelope.whole:
             self._leases.renew(process, carried, now)
         else:
             self._leases.add(process, carried, now)
-            self._leases.drop(process, envelope["drop"], now)
+            self._leases.drop(process, envelope.drop, now)
         for text, position in want.items():
             if text not in self.streams:
                 if not self._admit(text, process, now):
                     continue
                 self._leases.add(process, [text], now)
-            if position is None or not envelope.get("behind"):
+            if position is None or not envelope.behind:
                 self._answer(self.streams[text], position, now)
 
     def _admit(self, text: str, process: str, now: float) -> bool:
@@ -156,7 +167,7 @@ class CategoryUpstream:
             return False
         until, words = self._refused.get(text, (0.0, ""))
         if now < until:
-            self._put(envelopes.refused(topic.group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
+            self._put(Refused(topic.group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             return False
         while self._max_topics() <= 0:
             if not self._displace(process, now):
@@ -214,7 +225,7 @@ class CategoryUpstream:
         """Tell the hubs that there is no room for a topic."""
         words = "the relay carries as many topics as it may"
         log.record("too_many_topics", words, category=self.category, topic=topic.text)
-        self._put(envelopes.refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
+        self._put(Refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
 
     def _settle_asker(self, text: str) -> None:
         """Note that a topic is none of those any more that the exchange has never confirmed."""
@@ -236,12 +247,12 @@ class CategoryUpstream:
         self.lines.append(line)
         return line
 
-    def _answer(self, stream: StreamSender, position: list[int] | None, now: float) -> None:
+    def _answer(self, stream: StreamSender, position: Position | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""
         due = stream.settled
         if not stream.topic.is_events:  # what it has of an earlier stream of the topic is stale
             due = max(due, stream.start)
-        behind = position is None or (position[0], position[1]) < (self.epoch, due)
+        behind = position is None or position < (self.epoch, due)
         if behind and position is not None:
             if now - stream.told_behind_at < timing.BEHIND_PAUSE:
                 return  # what was sent then is for all hubs
@@ -250,19 +261,19 @@ class CategoryUpstream:
             self._put_base(stream)
         elif behind and position is not None and not stream.topic.is_events:
             # It believes in an image that is stale: the word of that was lost.
-            self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset - 1))
+            self._put(Stale(stream.topic.group, self.epoch, stream.offset - 1))
         elif position is None and stream.is_confirmed:
-            self._put(envelopes.confirmed(stream.topic.group, self.epoch))
+            self._put(Confirmed(stream.topic.group, self.epoch))
 
     def _put_base(self, stream: StreamSender) -> None:
         """Send the state to the hubs, at once or when a crossed book has healed."""
         stream.owes_base = stream.is_crossed
         if stream.owes_base:
             return
-        envelope = envelopes.base(stream.topic.group, self.epoch, stream.offset, stream.base())
+        envelope = Base(stream.topic.group, self.epoch, stream.offset, stream.base())
         waiting = self._outbox.get(stream.topic.group)
         if not (waiting and waiting[-1] == envelope):  # several hubs may ask at once
-            self._put(envelope, sum(map(len, envelope["texts"])))
+            self._put(envelope, sum(map(len, envelope.texts)))
 
     # ---- the exchange ----
 
@@ -387,7 +398,7 @@ class CategoryUpstream:
         if stream.is_live and not was_live:
             self._put_base(stream)  # trades begin here, also for hubs that know older ones
         else:
-            self._put(envelopes.confirmed(stream.topic.group, self.epoch))
+            self._put(Confirmed(stream.topic.group, self.epoch))
 
     def _decide(self, verdicts: list[Verdict], now: float) -> None:
         """Act on what the exchange answered to a request."""
@@ -434,7 +445,7 @@ class CategoryUpstream:
             self._refused[text] = (now + timing.REFUSED_FOR, words)
         if stream is not None:
             group = stream.topic.group
-            self._put(envelopes.refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
+            self._put(Refused(group, self.epoch, Code.REFUSED_BY_EXCHANGE, words))
             self._release(text, now)
 
     def _ignore(self, text: bytes, words: str, fault: Exception | None = None) -> None:
@@ -588,7 +599,7 @@ class CategoryUpstream:
 
     # ---- envelopes ----
 
-    def take_envelopes(self, now: float, at: float) -> dict[str, list[Envelope]]:
+    def take_envelopes(self, now: float, at: float) -> dict[str, list[TopicEnvelope | Upstream]]:
         """Return what is to be sent at once, by group, in order; it is then the caller's.
 
         Args:
@@ -600,8 +611,8 @@ class CategoryUpstream:
             self._waiting_since = None
             for waiting in outbox.values():
                 for envelope in waiting:
-                    if envelope["type"] == "publication":
-                        envelope["at"] = at  # type: ignore[typeddict-unknown-key]
+                    if isinstance(envelope, Publication):
+                        envelope.at = at
         return outbox
 
     @property
@@ -617,36 +628,24 @@ class CategoryUpstream:
     def _publish(self, stream: StreamSender, after: int, text: bytes) -> None:
         group = stream.topic.group
         waiting = self._outbox.get(group)
-        if (
-            waiting
-            and waiting[-1]["type"] == "publication"
-            # A topic that was let go and came back meanwhile does not continue what waits.
-            and waiting[-1]["after"] >= stream.start  # type: ignore[typeddict-item]
-        ):
-            waiting[-1]["texts"].append(text)  # type: ignore[typeddict-item]
+        last = waiting[-1] if waiting else None
+        # A topic that was let go and came back meanwhile does not continue what waits.
+        if isinstance(last, Publication) and last.after >= stream.start:
+            last.texts.append(text)
             self._weigh(len(text))
         else:
-            self._put(envelopes.publication(group, self.epoch, after, text), len(text))
+            self._put(Publication(group, self.epoch, after, [text]), len(text))
 
     def _put_stale(self, stream: StreamSender) -> None:
-        self._put(envelopes.stale(stream.topic.group, self.epoch, stream.offset))
+        self._put(Stale(stream.topic.group, self.epoch, stream.offset))
         stream.mark_stale()
 
     def _put_state(self) -> None:
-        envelope = envelopes.upstream(
-            self.category, self.epoch, self.state, self.since, self._worker
-        )
+        envelope = Upstream(self.category, self.epoch, self.state, self.since, self._worker)
         self._outbox.setdefault(envelopes.UPSTREAM_GROUP, []).append(envelope)
 
-    def _put(
-        self,
-        envelope: envelopes.Publication
-        | envelopes.Base
-        | envelopes.Stale
-        | envelopes.VerdictEnvelope,
-        size: int = 0,
-    ) -> None:
-        self._outbox.setdefault(envelope["group"], []).append(envelope)
+    def _put(self, envelope: TopicEnvelope, size: int = 0) -> None:
+        self._outbox.setdefault(envelope.group, []).append(envelope)
         self._weigh(size)
 
     def _weigh(self, size: int) -> None:

@@ -15,17 +15,18 @@ import random
 import socket
 import time
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, assert_never
 
 from channels.layers import get_channel_layer
 
 from relay import conf
 from relay.bybit.topics import Category
+from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
 from relay.seam import envelopes, timing
-from relay.seam.envelopes import UnknownEnvelope, UpstreamState
+from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
 from relay.telemetry.events import log
 from relay.upstream import leadership
 from relay.upstream.connection import Connection, Door
@@ -51,7 +52,6 @@ class _Term:
         self._door = Door(supply.category, worker.connects)
         self._leadership = leadership
         self._layer: Any = worker.layer
-        self._sends_many = hasattr(self._layer, "group_send_many")  # Channels' own layers do not
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
         self._something_to_send = asyncio.Event()
         self._is_listening = asyncio.Event()
@@ -79,7 +79,8 @@ class _Term:
 
     async def _listen(self) -> None:
         """Take the demand of the hubs."""
-        intake = Intake(f"{self.supply.category}: listen", self._take)
+        name = f"{self.supply.category}: listen"
+        intake = Intake(name, envelopes.decode_to_leader, self._take)
         group = envelopes.demand_group(self.supply.category)
         async with channel_in(self._layer, group) as channel:
             self._is_listening.set()
@@ -87,16 +88,16 @@ class _Term:
                 intake(await self._layer.receive(channel))
                 self._settle()
 
-    def _take(self, message: Any) -> None:
-        match message["type"]:
-            case "demand":
-                self._leadership.heard(message["epoch"])
-                self.supply.demand(message, time.monotonic())
+    def _take(self, envelope: ToLeader) -> None:
+        match envelope:
+            case Demand():
+                self._leadership.heard(envelope.epoch)
+                self.supply.demand(envelope, time.monotonic())
                 self._worker.announce_topics()
-            case "resync":
-                self.supply.resync(message["topic"], time.monotonic())
+            case Resync():
+                self.supply.resync(envelope.topic, time.monotonic())
             case _:
-                raise UnknownEnvelope
+                assert_never(envelope)
 
     async def _publish(self) -> None:
         """Send what the supply has to say, in order; messages that wait together go together."""
@@ -104,12 +105,8 @@ class _Term:
             await self._something_to_send.wait()
             self._something_to_send.clear()
             outbox = self.supply.take_envelopes(time.monotonic(), time.time())
-            messages = [(group, each) for group, waiting in outbox.items() for each in waiting]
-            if self._sends_many:
-                await self._layer.group_send_many(messages)
-            else:
-                for group, message in messages:
-                    await self._layer.group_send(group, message)
+            waiting = ((group, each) for group, waits in outbox.items() for each in waits)
+            await post.group_send_many(self._layer, waiting)
 
     async def _tick(self) -> None:
         """Let time pass for the supply."""
@@ -166,14 +163,14 @@ class _Term:
         """Tell the hubs that this worker serves the category no more."""
         if self.supply.state is UpstreamState.IDLE:
             return
-        last = envelopes.upstream(
+        last = Upstream(
             self.supply.category,
             self.supply.epoch,
             UpstreamState.DOWN,
             wall_ms(),
             self._worker.name,
         )
-        await self._layer.group_send(envelopes.UPSTREAM_GROUP, dict(last))
+        await post.group_send(self._layer, envelopes.UPSTREAM_GROUP, last)
 
 
 class UpstreamWorker:

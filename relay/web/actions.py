@@ -19,7 +19,7 @@ from relay.bybit.topics import Topic, parse_category
 from relay.models import LiveTopic, PinnedTopic
 from relay.ops.pins import MAX_PINS
 from relay.ops.service import LiveService
-from relay.seam.envelopes import REPORTS_GROUP, demand_group
+from relay.seam.envelopes import REPORTS_GROUP, Disconnect, Envelope, Resync, demand_group
 from relay.telemetry.events import log
 from relay.web import process as web_process
 
@@ -116,7 +116,7 @@ def _live() -> LiveService:
     return process.live
 
 
-def _order(group: str, **envelope: str) -> None:
+def _order(group: str, envelope: Envelope) -> None:
     try:
         _live().order(group, envelope)
     except ActionFault:
@@ -131,7 +131,7 @@ def _resync(user: User, target: Target) -> str:
     assert topic is not None
     if not _live().picture.carries(topic.category, topic.text):
         raise ActionFault(404, "not_carried", f"{target.words} is not carried now")
-    _order(demand_group(topic.category), type="resync", topic=topic.text)
+    _order(demand_group(topic.category), Resync(topic.text))
     return f"Asked the exchange for {target.words} anew."
 
 
@@ -150,7 +150,7 @@ def _unpin(user: User, target: Target) -> str:
 
 
 def _disconnect(user: User, target: Target) -> str:
-    _order(REPORTS_GROUP, type="disconnect", **target.fields)
+    _order(REPORTS_GROUP, Disconnect(**target.fields))
     return f"Disconnected {target.words}."
 
 

@@ -112,12 +112,14 @@ class Call:
 
     def settle(self, topic: Topic, refusal: str = "") -> None:
         """Have the exchange agree to a topic, or refuse it, and the ack go out."""
-        self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.clock.now)
+        self.hub.receive(
+            envelopes.as_message(envelopes.Joined(self.hub.unjoined())), self.clock.now
+        )
         code = Code.REFUSED_BY_EXCHANGE
         self.receive(
-            envelopes.refused(topic.group, EPOCH, code, refusal)
+            envelopes.Refused(topic.group, EPOCH, code, refusal)
             if refusal
-            else envelopes.confirmed(topic.group, EPOCH)
+            else envelopes.Confirmed(topic.group, EPOCH)
         )
         self.pass_time(timing.MIN_ACK_DELAY)
 
@@ -128,10 +130,10 @@ class Call:
         assert len(self.raw()) == 1
 
     def receive(self, envelope: Any) -> None:
-        self.hub.receive(dict(envelope), self.clock.now)
+        self.hub.receive(envelopes.as_message(envelope), self.clock.now)
 
     def publish(self, topic: Topic, after: int, text: bytes) -> None:
-        self.receive(envelopes.publication(topic.group, EPOCH, after, text))
+        self.receive(envelopes.Publication(topic.group, EPOCH, after, [text]))
         self.hub.flush()
 
     def pass_time(self, seconds: float) -> None:

@@ -187,13 +187,15 @@ async def test_a_burst_leaves_no_client_with_more_than_its_budget(make_line: Any
     budget = conf.current().client_buffer
     hub = line.hub
     line.client.heard(b'{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
-    hub.receive(dict(envelopes.joined(hub.unjoined())), time.monotonic())
-    hub.receive(dict(envelopes.base(BOOK.group, 1, 1, [snapshot()])), time.monotonic())
+    hub.receive(envelopes.as_message(envelopes.Joined(hub.unjoined())), time.monotonic())
+    hub.receive(
+        envelopes.as_message(envelopes.Base(BOOK.group, 1, 1, [snapshot()])), time.monotonic()
+    )
     hub.tick(time.monotonic() + 1)
     hub.flush()
-    envelope: Any = dict(envelopes.publication(BOOK.group, 1, 1, delta(5_001)))
-    envelope["texts"] = [delta(5_001 + number, (), MANY) for number in range(1_000)]
-    hub.receive(envelope, time.monotonic())
+    burst = [delta(5_001 + number, (), MANY) for number in range(1_000)]
+    envelope = envelopes.Publication(BOOK.group, 1, 1, burst)
+    hub.receive(envelopes.as_message(envelope), time.monotonic())
     hub.flush()
     assert line.outbound.unsent() <= budget
     assert b'"u":6000' in line.read()

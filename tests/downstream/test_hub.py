@@ -155,7 +155,7 @@ def test_a_topic_that_is_left_does_not_decide_the_others_of_its_request(
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == []
     town.receive(
-        envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message),
+        envelopes.Refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message),
     )
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.taken() == [(NO_SUCH.code, 7)]
@@ -167,7 +167,7 @@ def test_a_topic_that_is_left_lets_the_decided_rest_of_its_request_be_acknowledg
 ) -> None:
     first, second = topic("tickers.A"), topic("tickers.B")
     town.subscribe(reader, first, second)
-    town.receive(envelopes.confirmed(second.group, EPOCH))
+    town.receive(envelopes.Confirmed(second.group, EPOCH))
     town.hub.unsubscribe(reader, first, town.now)
     assert reader.taken() == []
     town.pass_time(timing.MIN_ACK_DELAY)
@@ -182,8 +182,8 @@ def test_a_topic_that_is_left_and_wanted_again_belongs_to_the_later_request(
     town.subscribe(reader, first, second, id=1)
     town.hub.unsubscribe(reader, first, town.now)
     town.subscribe(reader, first, id=2)
-    town.receive(envelopes.refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message))
-    town.receive(envelopes.confirmed(first.group, EPOCH))
+    town.receive(envelopes.Refused(second.group, EPOCH, NO_SUCH.code, NO_SUCH.message))
+    town.receive(envelopes.Confirmed(first.group, EPOCH))
     town.pass_time(timing.MIN_ACK_DELAY)
     assert sorted(reader.taken(), key=str) == [("ack", 2), (NO_SUCH.code, 1)]
     assert [audience.topic for audience in town.hub.audiences.values()] == [first]
@@ -211,10 +211,10 @@ def test_a_new_topic_waits_for_the_verdict_but_not_for_ever(
 
 def test_the_exchange_s_word_ends_the_wait(town: Town, reader: RecordingReader) -> None:
     town.subscribe(reader, BOOK, TRADES)
-    town.receive(envelopes.confirmed(BOOK.group, EPOCH))
+    town.receive(envelopes.Confirmed(BOOK.group, EPOCH))
     town.pass_time(0.1)
     assert reader.heard == []
-    town.receive(envelopes.confirmed(TRADES.group, EPOCH))
+    town.receive(envelopes.Confirmed(TRADES.group, EPOCH))
     town.pass_time(0.1)
     assert reader.heard == [("ack", 7)]
 
@@ -235,8 +235,8 @@ def test_a_refusal_reaches_exactly_those_who_asked(town: Town, reader: Recording
     other = RecordingReader()
     town.subscribe(reader, BOOK, id="mine")
     town.subscribe(other, TICKER, id="other")
-    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
-    town.receive(envelopes.confirmed(TICKER.group, EPOCH))
+    town.receive(envelopes.Refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.Confirmed(TICKER.group, EPOCH))
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, "mine")]
     assert other.heard == [("ack", "other")]
@@ -247,8 +247,8 @@ def test_a_request_with_one_refused_topic_is_refused_whole(
     town: Town, reader: RecordingReader
 ) -> None:
     town.subscribe(reader, BOOK, TICKER)
-    town.receive(envelopes.confirmed(BOOK.group, EPOCH))
-    town.receive(envelopes.refused(TICKER.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.Confirmed(BOOK.group, EPOCH))
+    town.receive(envelopes.Refused(TICKER.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
     assert town.hub.audiences == {}
@@ -258,7 +258,7 @@ def test_a_late_refusal_revokes_what_was_acknowledged(town: Town, reader: Record
     town.subscribe(reader, BOOK)
     town.pass_time(timing.MAX_ACK_DELAY)
     reader.taken()
-    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.Refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     assert reader.heard == [("revoked", BOOK.text, "no")]
     assert town.hub.audiences == {}
 
@@ -422,9 +422,9 @@ def test_a_topic_is_asked_for_when_its_group_has_been_joined(
     assert town.hub.take_demand(Category.LINEAR) == ({}, [])
     assert town.hub.interest(Category.LINEAR) == {}
     town.calls.clear()
-    town.receive(envelopes.joined({BOOK.group: town.hub.unjoined()[BOOK.group] - 1}))
+    town.receive(envelopes.Joined({BOOK.group: town.hub.unjoined()[BOOK.group] - 1}))
     assert town.hub.interest(Category.LINEAR) == {}
-    town.receive(envelopes.joined(town.hub.unjoined()))
+    town.receive(envelopes.Joined(town.hub.unjoined()))
     assert "demand" in town.calls
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
     assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
@@ -438,7 +438,7 @@ def test_what_was_sent_to_an_earlier_audience_is_ignored(
     town.pass_time(timing.MAX_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7)]
-    town.receive(envelopes.joined(town.hub.unjoined()))
+    town.receive(envelopes.Joined(town.hub.unjoined()))
     town.base(BOOK, 20, snapshot(5_000))
     town.hub.flush()
     assert reader.heard == [snapshot(5_000)]
@@ -447,7 +447,7 @@ def test_what_was_sent_to_an_earlier_audience_is_ignored(
 def test_a_stale_image_greets_nobody(town: Town, reader: RecordingReader) -> None:
     first = RecordingReader()
     town.follow(first, BOOK, (10, snapshot(5_000)))
-    town.receive(envelopes.stale(BOOK.group, EPOCH, 10))
+    town.receive(envelopes.Stale(BOOK.group, EPOCH, 10))
     town.subscribe(reader, BOOK)
     town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
@@ -480,8 +480,8 @@ def test_nothing_of_a_replaced_worker_is_listened_to(town: Town, reader: Recordi
     reader.taken()
     town.publish(BOOK, 10, snapshot(8_000))
     town.base(BOOK, 12, snapshot(8_001))
-    town.receive(envelopes.stale(BOOK.group, EPOCH, 12))
-    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.Stale(BOOK.group, EPOCH, 12))
+    town.receive(envelopes.Refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     town.hub.flush()
     assert reader.taken() == []
     town.publish(BOOK, 0, snapshot(9_000), epoch=EPOCH + 1)
@@ -780,7 +780,7 @@ def test_candles_that_closed_while_the_hub_missed_messages_come_with_the_base(
     town: Town, reader: RecordingReader
 ) -> None:
     town.subscribe(reader, CANDLES)
-    town.receive(envelopes.base(CANDLES.group, EPOCH, 1, [*closed(0), candle((1, False))]))
+    town.receive(envelopes.Base(CANDLES.group, EPOCH, 1, [*closed(0), candle((1, False))]))
     town.pass_time(timing.MIN_ACK_DELAY)
     town.hub.flush()
     assert reader.taken() == [("ack", 7), candle((1, False))]
@@ -789,7 +789,7 @@ def test_candles_that_closed_while_the_hub_missed_messages_come_with_the_base(
     town.hub.flush()
     assert reader.heard == []
     assert town.hub.take_demand(Category.LINEAR) == ({CANDLES.text: None}, [])
-    envelope = envelopes.base(CANDLES.group, EPOCH, 4, [*closed(0, 1), candle((2, False))])
+    envelope = envelopes.Base(CANDLES.group, EPOCH, 4, [*closed(0, 1), candle((2, False))])
     town.receive(envelope)
     town.hub.flush()
     assert reader.heard == [*closed(1), candle((2, False))]
@@ -883,7 +883,7 @@ def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: Recordin
 
 def test_a_pinned_topic_is_wanted_without_a_reader_until_it_is_unpinned(town: Town) -> None:
     town.hub.pin([BOOK], town.now)
-    town.receive(envelopes.joined(town.hub.unjoined()))
+    town.receive(envelopes.Joined(town.hub.unjoined()))
     assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
     town.hub.pin([], town.now)
@@ -895,7 +895,7 @@ def test_readers_of_a_pinned_topic_come_and_go_and_its_image_stays_current(
     town: Town, reader: RecordingReader
 ) -> None:
     town.hub.pin([BOOK], town.now)
-    town.hub.receive(dict(envelopes.joined(town.hub.unjoined())), town.now)
+    town.hub.receive(envelopes.as_message(envelopes.Joined(town.hub.unjoined())), town.now)
     town.base(BOOK, 10, snapshot(5_000))
     town.publish(BOOK, 10, delta(5_001))
     town.subscribe(reader, BOOK)
@@ -924,7 +924,7 @@ def test_a_pinned_topic_that_the_exchange_refuses_is_wanted_on(
 ) -> None:
     town.hub.pin([BOOK], town.now)
     town.subscribe(reader, BOOK)
-    town.receive(envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    town.receive(envelopes.Refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [(Code.REFUSED_BY_EXCHANGE, 7)]
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}

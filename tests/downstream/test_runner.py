@@ -16,7 +16,7 @@ from relay.downstream.hub import Hub
 from relay.downstream.runner import HubRunner
 from relay.layers.local import LocalChannelLayer
 from relay.seam import envelopes, timing
-from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, demand_group
+from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, as_message, demand_group
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader
 from tests.processes import PATIENCE, until
@@ -29,7 +29,7 @@ class Layer(LocalChannelLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.demands: list[tuple[Any, set[str]]] = []
+        self.demands: list[tuple[envelopes.Demand, set[str]]] = []
         self.while_joining: Callable[[], None] = lambda: None
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -39,7 +39,7 @@ class Layer(LocalChannelLayer):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         if group == demand_group(Category.LINEAR):
-            self.demands.append((message, set(self._groups)))
+            self.demands.append((message["body"], set(self._groups)))
         await super().group_send(group, message)
 
 
@@ -72,13 +72,13 @@ async def test_nothing_is_asked_for_before_its_group_has_been_joined(layer: Laye
         subscribe()
         wanted = {each.text for each in TOPICS}
         await until(
-            lambda: set().union(*(demand["want"] for demand, _ in layer.demands)) == wanted,
+            lambda: set().union(*(demand.want for demand, _ in layer.demands)) == wanted,
             PATIENCE,
             "all have been asked for",
         )
     groups = {each.text: each.group for each in TOPICS}
     for demand, joined in layer.demands:
-        assert {groups[text] for text in demand["want"]} <= joined
+        assert {groups[text] for text in demand.want} <= joined
 
 
 async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
@@ -99,8 +99,8 @@ async def test_an_overloaded_hub_calls_no_healthy_exchange_down(
 
     monkeypatch.setattr(Hub, "receive", slowly)
     monkeypatch.setattr(Hub, "_set_state", judged)
-    live = dict(envelopes.upstream(Category.LINEAR, 1, UpstreamState.LIVE, 1, "w"))
-    other = dict(envelopes.publication(TOPICS[0].group, 1, 0, b"{}"))
+    live = as_message(envelopes.Upstream(Category.LINEAR, 1, UpstreamState.LIVE, 1, "w"))
+    other = as_message(envelopes.Publication(TOPICS[0].group, 1, 0, [b"{}"]))
     async with running() as runner:
         await until(lambda: UPSTREAM_GROUP in layer._groups, PATIENCE, "the hub listens")
         for _ in range(2):
@@ -126,7 +126,7 @@ async def test_a_hub_that_has_not_read_everything_says_so_with_its_positions(
         take(self, envelope, now)
 
     def renewals(*, behind: bool) -> list[Any]:
-        return [d for d, _ in layer.demands if d["whole"] and d["behind"] is behind]
+        return [d for d, _ in layer.demands if d.whole and d.behind is behind]
 
     monkeypatch.setattr(Hub, "receive", slowly)
     async with running() as runner:
@@ -134,7 +134,7 @@ async def test_a_hub_that_has_not_read_everything_says_so_with_its_positions(
         await until(lambda: bool(renewals(behind=False)), PATIENCE, "it has read everything")
         delay = 0.002
         for _ in range(2_000):
-            await layer.send(runner._channel, {"type": "joined", "audiences": {}})
+            await layer.send(runner._channel, as_message(envelopes.Joined({})))
         await until(lambda: bool(renewals(behind=True)), PATIENCE, "it lags")
         delay = 0.0
         layer.demands.clear()

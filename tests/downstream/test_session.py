@@ -235,7 +235,7 @@ def test_too_many_topics(clock: Clock, settings: Any) -> None:
 
 def test_no_data_before_the_ack(call: Call) -> None:
     call.say(subscribe(id=7))
-    call.receive(envelopes.joined(call.hub.unjoined()))
+    call.receive(envelopes.Joined(call.hub.unjoined()))
     call.publish(BOOK, 0, snapshot(5_000))
     call.publish(BOOK, 1, delta(5_001))
     assert call.raw() == []
@@ -260,8 +260,8 @@ def test_bybit_requests_may_unsubscribe_what_was_just_refused(clock: Clock) -> N
     call = Call(clock, Door.BYBIT, Category.LINEAR)
     args = ["tickers.A", "tickers.B"]
     call.say({"op": "subscribe", "args": args, "req_id": "1"})
-    call.receive(envelopes.joined(call.hub.unjoined()))
-    call.receive(envelopes.refused(topic("tickers.B").group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
+    call.receive(envelopes.Joined(call.hub.unjoined()))
+    call.receive(envelopes.Refused(topic("tickers.B").group, EPOCH, Code.REFUSED_BY_EXCHANGE, "no"))
     call.say({"op": "unsubscribe", "args": args, "req_id": "2"})
     assert [(a["op"], a["success"], a["req_id"]) for a in call.heard()] == [
         ("subscribe", False, "1"),
@@ -273,7 +273,7 @@ def test_data_stops_before_the_answer_to_an_unsubscribe(call: Call) -> None:
     call.follow(BOOK)
     call.publish(BOOK, 0, snapshot())
     call.raw()
-    call.receive(envelopes.publication(BOOK.group, EPOCH, 1, delta(5_001)))
+    call.receive(envelopes.Publication(BOOK.group, EPOCH, 1, [delta(5_001)]))
     call.say(subscribe(method="unsubscribe"))
     call.hub.flush()
     assert [answer.get("method") for answer in call.heard()] == ["unsubscribe"]
@@ -630,7 +630,7 @@ def test_the_lowest_rate_that_can_be_set_still_allows_requests(clock: Clock, set
 
 
 def upstream(call: Call, state: UpstreamState, since: int = 1_700) -> None:
-    call.receive(envelopes.upstream(Category.LINEAR, EPOCH, state, since, "w"))
+    call.receive(envelopes.Upstream(Category.LINEAR, EPOCH, state, since, "w"))
 
 
 def status(state: str, since: int = 1_700) -> dict[str, Any]:
@@ -723,9 +723,9 @@ def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> N
     for door in Door:
         call = Call(clock, door, Category.LINEAR)
         call.follow(name)
-        call.receive(envelopes.base(name.group, EPOCH, 5, []))
+        call.receive(envelopes.Base(name.group, EPOCH, 5, []))
         call.hub.flush()
-        call.receive(envelopes.base(name.group, EPOCH, 17, []))
+        call.receive(envelopes.Base(name.group, EPOCH, 17, []))
         if door is Door.SHORT:
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
@@ -786,8 +786,8 @@ def test_trades_greet_the_short_door_alone(clock: Clock) -> None:
     for door in Door:
         call = Call(clock, door, Category.LINEAR)
         call.say({"op": "subscribe", "args": [name.text]})
-        call.receive(envelopes.joined(call.hub.unjoined()))
-        call.receive(envelopes.base(name.group, EPOCH, 3, [trades(range(3))]))
+        call.receive(envelopes.Joined(call.hub.unjoined()))
+        call.receive(envelopes.Base(name.group, EPOCH, 3, [trades(range(3))]))
         call.pass_time(timing.MIN_ACK_DELAY)
         greetings.append(call.raw()[1:])
     assert greetings == [[trades(range(3))], []]

@@ -31,7 +31,7 @@ class Town:
 
     def subscribe(self, reader: RecordingReader, *topics: Topic, id: object = 7) -> None:
         self.hub.subscribe(reader, topics, id, self.now)
-        self.hub.receive(dict(envelopes.joined(self.hub.unjoined())), self.now)
+        self.hub.receive(envelopes.as_message(envelopes.Joined(self.hub.unjoined())), self.now)
 
     def follow(self, reader: RecordingReader, topic: Topic, base: Any) -> None:
         """Subscribe and have the worker answer with its state."""
@@ -41,21 +41,21 @@ class Town:
         self.hub.flush()
 
     def receive(self, envelope: Any) -> None:
-        self.hub.receive(dict(envelope), self.now)
+        self.hub.receive(envelopes.as_message(envelope), self.now)
 
     def base(self, topic: Topic, offset: int, text: bytes | None, epoch: int = EPOCH) -> None:
-        self.receive(envelopes.base(topic.group, epoch, offset, [] if text is None else [text]))
+        self.receive(envelopes.Base(topic.group, epoch, offset, [] if text is None else [text]))
 
     def publish(self, topic: Topic, after: int, *texts: bytes, epoch: int = EPOCH) -> None:
-        envelope = envelopes.publication(topic.group, epoch, after, texts[0])
-        envelope["texts"] += texts[1:]
+        envelope = envelopes.Publication(topic.group, epoch, after, [texts[0]])
+        envelope.texts += texts[1:]
         self.receive(envelope)
 
     def upstream(
         self, state: str, epoch: int = EPOCH, category: Category = Category.LINEAR
     ) -> None:
         now = int(self.now * 1_000)
-        self.receive(envelopes.upstream(category, epoch, UpstreamState(state), now, "w"))
+        self.receive(envelopes.Upstream(category, epoch, UpstreamState(state), now, "w"))
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from channels.layers import channel_layers, get_channel_layer
 from redis.asyncio import Redis
@@ -14,13 +15,14 @@ from redis.asyncio import Redis
 from relay.bybit.topics import Category
 from relay.downstream import runner as runner_module
 from relay.downstream.runner import HubRunner
+from relay.layers import post
 from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
 from relay.layers.local import LocalChannelLayer
 from relay.layers.redis import RedisChannelLayer
 from relay.ops import service
 from relay.ops.service import LiveService
 from relay.seam import envelopes, timing
-from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UnknownEnvelope, UpstreamState
+from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UpstreamState
 from relay.upstream.worker import UpstreamWorker
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader
@@ -175,50 +177,92 @@ async def test_processes_that_wait_for_their_redis_leave_no_channel_behind(
 # ---- envelopes ----
 
 
-def test_an_envelope_that_cannot_be_read_is_logged_once_a_kind(
+def body(*fields: Any) -> bytes:
+    return msgspec.msgpack.encode(dict(fields))
+
+
+def test_a_message_that_cannot_be_read_is_logged_once_a_kind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     taken: list[Any] = []
 
-    def take(envelope: Any, now: float) -> None:
-        match envelope["type"]:
-            case "known":
-                taken.append((envelope["value"], now))
+    def take(envelope: envelopes.ToLeader, now: float) -> None:
+        match envelope:
+            case envelopes.Resync("fault"):
+                raise ZeroDivisionError
             case _:
-                raise UnknownEnvelope
+                taken.append((envelope, now))
 
-    intake = Intake("hub", take)
+    intake = Intake("worker", envelopes.decode_to_leader, take)
+    resync = envelopes.Resync("orderbook.50.BTCUSDT")
     for _ in range(3):
-        intake({"type": "known", "v": VERSION + 1, "value": 1}, 1.0)
-        intake({"type": "new\nline"}, 1.0)
-        intake({"type": "known"}, 1.0)
+        intake({"type": "resync", "v": VERSION + 1, "body": resync}, 1.0)
+        intake({"type": "resync", "topic": "orderbook.50.BTCUSDT"}, 1.0)  # of marketfeed 0.1
+        intake({"type": "new\nline", "v": VERSION, "body": body(("type", "new\nline"))}, 1.0)
+        intake({"type": "resync", "v": VERSION, "body": body(("type", "resync"))}, 1.0)
+        intake({"type": "resync", "v": VERSION, "body": b"\xc1"}, 1.0)
+        intake(envelopes.as_message(envelopes.Resync("fault")), 1.0)
+        intake({"type": "demand", "v": VERSION}, 1.0)
         intake([], 1.0)
-        intake({"type": "known", "v": VERSION, "value": 2}, 1.0)
-        intake({"type": "known", "value": 3}, 1.0)  # marketfeed 0.1 gave no version
-    assert taken == [(2, 1.0), (3, 1.0)] * 3
-    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.WARNING, "hub: ignoring envelopes of type 'known': version 2; this process has 1"),
-        (logging.WARNING, "hub: ignoring envelopes of type 'new\\nline': unknown to this version"),
-        (logging.ERROR, "hub: ignoring envelopes of type 'known': KeyError"),
-        (logging.ERROR, "hub: ignoring envelopes of type []: AttributeError"),
+        intake(envelopes.as_message(resync), 1.0)
+        intake(envelopes.as_message(resync, is_shared=True), 1.0)
+    assert taken == [(resync, 1.0)] * 6
+    logged = [
+        (record.levelno, record.getMessage().partition("of type ")[2]) for record in caplog.records
+    ]
+    assert logged == [
+        (logging.WARNING, f"'resync': version {VERSION + 1}; this process has {VERSION}"),
+        (logging.WARNING, f"'resync': version 1; this process has {VERSION}"),
+        (logging.WARNING, "'new\\nline': unknown to this version"),
+        (logging.ERROR, "'resync': ValidationError"),
+        (logging.ERROR, "'resync': DecodeError"),
+        (logging.ERROR, "'resync': ZeroDivisionError"),
+        (logging.ERROR, "'demand': KeyError"),
+        (logging.ERROR, "[]: AttributeError"),
     ]
     for number in range(2 * KINDS_LOGGED):
         intake({"type": str(number)}, 1.0)
     assert len(caplog.records) == KINDS_LOGGED
 
 
+def of_version_1(category: Category = Category.LINEAR) -> list[Any]:
+    """Return what processes of marketfeed 0.1 sent, with and without a version."""
+    group, epoch = BOOK.group, 10**18
+    said = [
+        {"type": "publication", "group": group, "epoch": epoch, "after": 0, "texts": [b"{}"]},
+        {"type": "base", "group": group, "epoch": epoch, "offset": 1, "texts": [b"{}"]},
+        {"type": "stale", "group": group, "epoch": epoch, "after": 1},
+        {"type": "verdict", "group": group, "epoch": epoch, "code": "", "message": ""},
+        {"type": "upstream", "category": category.value, "epoch": epoch, "state": "down"}
+        | {"since": 0, "worker": "old"},
+        {"type": "demand", "process": "old", "epoch": epoch, "whole": True, "behind": False}
+        | {"want": {BOOK.text: None}, "drop": []},
+        {"type": "carries", "process": "old", "topics": {category.value: [epoch, 10**6]}},
+        {"type": "left", "process": "old"},
+    ]
+    return said + [each | {"v": 1} for each in said]
+
+
 def novelties(category: Category = Category.LINEAR) -> list[Any]:
-    """Return what a process of a later version may say, in the groups of this one."""
-    group = BOOK.group
+    """Return what processes of other versions may send to the groups of this one."""
+    group, now = BOOK.group, {"v": VERSION}
+    later = envelopes.Upstream(category, 10**18, UpstreamState.DOWN, 0, "w")
+    state = {"type": "upstream", "epoch": 1, "since": 0, "worker": "w"}
+    spread = msgspec.msgpack.encode(state | {"category": "spread", "state": "live"})
+    dreaming = msgspec.msgpack.encode(state | {"category": "linear", "state": "dreaming"})
+    place = (("group", group), ("epoch", 1))
+    rows = body(("type", "publication"), *place, ("after", 0), ("rows", []))
+    refused = body(("type", "refused"), *place, ("code", "novel"), ("message", ""))
     return [
-        {"type": "novelty", "group": group, "epoch": 1},
+        {"type": "novelty", "body": body(("type", "novelty"))} | now,
         {"type": "novelty"},
-        {"type": "upstream", "category": "spread", "epoch": 1, "state": "live", "since": 0},
-        {"type": "upstream", "category": "linear", "epoch": 1, "state": "dreaming", "since": 0},
-        {"type": "publication", "group": group, "epoch": 1, "after": 0, "rows": []},
-        {"type": "verdict", "group": group, "epoch": 1, "code": "novel", "message": ""},
-        dict(envelopes.upstream(category, 10**18, UpstreamState.DOWN, 0, "w")) | {"v": VERSION + 1},
+        {"type": "upstream", "body": spread} | now,
+        {"type": "upstream", "body": dreaming} | now,
+        {"type": "publication", "body": rows} | now,
+        {"type": "refused", "body": refused} | now,
+        envelopes.as_message(later) | {"v": VERSION + 1},
         {},
+        *of_version_1(category),
     ]
 
 
@@ -238,8 +282,8 @@ async def test_a_hub_goes_on_whatever_it_is_sent(
             for envelope in novelties():
                 await layer.group_send(UPSTREAM_GROUP, envelope)
                 await layer.group_send(BOOK.group, envelope)
-            live = envelopes.upstream(Category.LINEAR, epoch, UpstreamState.LIVE, 0, "w")
-            await layer.group_send(UPSTREAM_GROUP, dict(live))
+            live = envelopes.Upstream(Category.LINEAR, epoch, UpstreamState.LIVE, 0, "w")
+            await post.group_send(layer, UPSTREAM_GROUP, live)
             await until(lambda e=epoch: linear.epoch == e, PATIENCE, "what can be read is read")
         assert linear.state is UpstreamState.LIVE
         assert channels_of(layer) == 1
@@ -260,7 +304,9 @@ async def test_processes_that_hear_what_they_cannot_read_hear_it_once_and_go_on(
     async with Redis.from_url(redis_server.url) as redis:
         for group in list(used._get_layer().groups):
             await redis.publish(group, b"\xc1 this is not msgpack")
-            for envelope in [*novelties(), {"type": "carries", "process": "x", "topics": {"a": 1}}]:
+            carries = body(("type", "carries"), ("process", "x"), ("topics", {"a": 1}))
+            odd = {"type": "carries", "v": VERSION, "body": carries}
+            for envelope in [*novelties(), odd]:
                 await redis.publish(group, used.serialize(envelope))
     known = started.live.picture
     await until(lambda: bool(known.processes()), PATIENCE, "reports go on")

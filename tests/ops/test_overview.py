@@ -17,7 +17,6 @@ from relay.telemetry.reports import HubRows, StreamRow, TopicRow, pack
 def hub(at: float, *rows: TopicRow) -> Any:
     """What a web process reports."""
     return {
-        "type": "report",
         "process": "p1",
         "name": "web-1",
         "started_at": 0,
@@ -41,7 +40,6 @@ def worker(at: float, messages: int) -> Any:
     counts = {"topics": 1, "wanted": 1, "confirmed": 1, "messages": messages}
     rows: list[StreamRow] = []
     return {
-        "type": "worker_report",
         "process": "w1",
         "name": "up-1",
         "at": at,

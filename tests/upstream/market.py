@@ -36,11 +36,13 @@ class Market:
         )
 
     def want(self, *topics: str, process: str = "p", at: Any = None, whole: bool = False) -> None:
-        envelope = envelopes.demand(process, dict.fromkeys(topics, at), epoch=0, whole=whole)
+        envelope = envelopes.Demand(
+            process, dict.fromkeys(topics, at and tuple(at)), epoch=0, whole=whole
+        )
         self.supply.demand(envelope, self.now)
 
     def drop(self, *topics: str, process: str = "p") -> None:
-        self.supply.demand(envelopes.demand(process, {}, topics, epoch=0), self.now)
+        self.supply.demand(envelopes.Demand(process, {}, list(topics)), self.now)
 
     def open(self, number: int = 0) -> Line:
         line = self.supply.lines[number]
@@ -75,7 +77,7 @@ class Market:
     def states(self) -> list[str]:
         outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
         changes: list[Any] = outbox.get(UPSTREAM_GROUP, [])
-        return [change["state"] for change in changes]
+        return [change.state for change in changes]
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

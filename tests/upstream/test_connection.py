@@ -56,7 +56,7 @@ class Upstream:
         self.tasks: list[asyncio.Task[None]] = []
 
     def want(self, *topics: str) -> None:
-        demand = envelopes.demand("hub", dict.fromkeys(topics), epoch=0)
+        demand = envelopes.Demand("hub", dict.fromkeys(topics), epoch=0)
         self.supply.demand(demand, time.monotonic())
         for line in self.supply.lines:
             if line.number not in self.connections:

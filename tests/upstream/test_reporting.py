@@ -14,7 +14,8 @@ from channels.layers import channel_layers, get_channel_layer
 from relay.bybit.topics import Category
 from relay.lib.tasks import cancel_all
 from relay.seam import timing
-from relay.telemetry.reports import WORKERS_GROUP
+from relay.seam.envelopes import WORKERS_GROUP, Carries, Demand, Hello, Left, as_message
+from relay.telemetry.reports import WorkerReport, decode
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import CategoryUpstream
 from tests.processes import PATIENCE, until
@@ -47,8 +48,8 @@ class Worker:
         return supply
 
 
-def carries(process: str, **topics: list[int]) -> dict[str, Any]:
-    return {"type": "carries", "process": process, "topics": topics}
+def carries(process: str, **topics: tuple[int, int]) -> dict[str, Any]:
+    return as_message(Carries(process, topics))
 
 
 @asynccontextmanager
@@ -68,8 +69,8 @@ async def test_the_topics_of_other_categories_count_as_their_newest_leader_says(
     reporting = worker.reporting
     async with running(reporting) as layer:
         for said in (
-            carries("a", spot=[5, 10], linear=[4, 1_000]),  # linear is this worker's own by now
-            carries("b", spot=[6, 3], option=[1, 2]),
+            carries("a", spot=(5, 10), linear=(4, 1_000)),  # linear is this worker's own by now
+            carries("b", spot=(6, 3), option=(1, 2)),
         ):
             await layer.group_send(WORKERS_GROUP, said)
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 5, PATIENCE, "3 and 2")
@@ -79,9 +80,9 @@ async def test_the_topics_of_other_categories_count_as_their_newest_leader_says(
 async def test_a_worker_that_stops_carries_nothing() -> None:
     reporting = Worker().reporting
     async with running(reporting) as layer:
-        await layer.group_send(WORKERS_GROUP, carries("a", spot=[5, 10]))
+        await layer.group_send(WORKERS_GROUP, carries("a", spot=(5, 10)))
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 10, PATIENCE, "heard")
-        await layer.group_send(WORKERS_GROUP, {"type": "left", "process": "a"})
+        await layer.group_send(WORKERS_GROUP, as_message(Left("a")))
         await until(lambda: reporting.topics_elsewhere(time.monotonic()) == 0, PATIENCE, "gone")
 
 
@@ -89,7 +90,7 @@ async def test_a_standby_forgets_the_workers_that_died(monkeypatch: pytest.Monke
     reporting = Worker().reporting
     async with running(reporting) as layer:
         for number in range(3):
-            await layer.group_send(WORKERS_GROUP, carries(f"w{number}", spot=[5, 10]))
+            await layer.group_send(WORKERS_GROUP, carries(f"w{number}", spot=(5, 10)))
         await until(lambda: len(reporting._others) == 3, PATIENCE, "three workers are heard")
         monkeypatch.setattr(timing, "REPORT_LEASE", 0.01)
         await until(lambda: not reporting._others, PATIENCE, "none of them is remembered")
@@ -101,7 +102,7 @@ async def test_a_worker_that_starts_is_told_at_once_what_the_others_carry() -> N
         await layer.group_add(WORKERS_GROUP, channel)
         while (await layer.receive(channel))["type"] != "worker_report":
             pass
-        await layer.group_send(WORKERS_GROUP, {"type": "hello", "process": "new"})
+        await layer.group_send(WORKERS_GROUP, as_message(Hello("new")))
         said = [(await layer.receive(channel))["type"] for _ in range(2)]
         assert said == ["hello", "carries"]  # and not with the next report, a second later
 
@@ -115,10 +116,13 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
         first = await layer.receive(channel)
         while first["type"] == "hello":
             first = await layer.receive(channel)
-        assert first["topics"] == {"spot": [1, 0]}
+        assert first["body"].topics == {"spot": (1, 0)}
         report = await layer.receive(channel)
         assert report["type"] == "worker_report"
-        roles = {name: part["role"] for name, part in report["categories"].items()}
+        roles = {
+            name: part["role"]
+            for name, part in decode(report["body"].body, WorkerReport)["categories"].items()
+        }
         assert roles == {
             "spot": "leader",
             "linear": "standby",
@@ -126,15 +130,8 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
             "option": "standby",
         }
         supply.demand(
-            {
-                "type": "demand",
-                "process": "p",
-                "epoch": 0,
-                "whole": False,
-                "want": {"orderbook.50.BTCUSDT": None},
-                "drop": [],
-            },
+            Demand("p", {"orderbook.50.BTCUSDT": None}),
             time.monotonic(),
         )
         worker.reporting.announce()
-        assert (await layer.receive(channel))["topics"] == {"spot": [1, 1]}
+        assert (await layer.receive(channel))["body"].topics == {"spot": (1, 1)}

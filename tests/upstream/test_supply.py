@@ -23,6 +23,7 @@ from tests.builders import (
     ack,
     command_response,
     delta,
+    kind_of,
     refusal,
     snapshot,
     ticker,
@@ -47,11 +48,11 @@ def test_hubs_that_lag_are_not_sent_what_they_have_not_missed() -> None:
         market.frames(delta(u))
         market.supply.beat()
         market.told()
-    demand = envelopes.demand("p", {BOOK: (at[0], at[1])}, epoch=EPOCH, whole=True, behind=True)
+    demand = envelopes.Demand("p", {BOOK: (at[0], at[1])}, epoch=EPOCH, whole=True, behind=True)
     market.supply.demand(demand, market.now)
     assert market.told() == []
     market.want(BOOK, process="q", at=None)  # this one has nothing
-    assert [e["type"] for e in market.told()] == ["base"]
+    assert [kind_of(e) for e in market.told()] == ["base"]
 
 
 def test_what_was_missed_is_sent_once_a_second_however_many_hubs_have_missed_it() -> None:
@@ -68,7 +69,7 @@ def test_what_was_missed_is_sent_once_a_second_however_many_hubs_have_missed_it(
         for process in ("p", "q", "r"):
             market.want(BOOK, process=process, at=at, whole=True)
             market.frames(delta(market.supply.streams[BOOK].update_id + 1))
-            sent += [e["type"] for e in market.told()]
+            sent += [kind_of(e) for e in market.told()]
         market.pass_time(0.2)
     assert sent.count("base") == 2
 
@@ -83,7 +84,7 @@ def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_sta
     assert BOOK not in market.supply.streams
     market.told()
     market.want(BOOK, at=at, whole=True)
-    assert [(e["type"], e["after"]) for e in market.told(BOOK)] == [("stale", at[1])]
+    assert [(kind_of(e), e.after) for e in market.told(BOOK)] == [("stale", at[1])]
     while requests := market.requests():  # out, and in again
         market.frames(*[ack(request_id, op) for request_id, op, _ in requests])
     market.told()
@@ -92,14 +93,14 @@ def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_sta
 
 
 def published(text: str, after: int, *texts: bytes) -> Any:
-    envelope = envelopes.publication(group(text), EPOCH, after, texts[0])
-    envelope["texts"] += texts[1:]
-    envelope["at"] = PUBLISHED_AT
+    envelope = envelopes.Publication(group(text), EPOCH, after, [texts[0]])
+    envelope.texts += texts[1:]
+    envelope.at = PUBLISHED_AT
     return envelope
 
 
 def based(text: str, offset: int, state: bytes | None) -> Any:
-    return envelopes.base(group(text), EPOCH, offset, [] if state is None else [state])
+    return envelopes.Base(group(text), EPOCH, offset, [] if state is None else [state])
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_wanted_topic_is_subscribed_and_its_ack_told(market: Market) -> None:
     assert market.requests() == [("1", "subscribe", [BOOK])]
     assert market.told() == []
     market.frames(ack("1"))
-    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
+    assert market.told() == [envelopes.Confirmed(group(BOOK), EPOCH)]
 
 
 def test_who_comes_later_gets_a_base(market: Market) -> None:
@@ -144,7 +145,7 @@ def test_a_confirmed_topic_without_a_snapshot_is_confirmed_to_who_comes_later(
 ) -> None:
     market.follow(BOOK)
     market.want(BOOK, process="q")
-    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
+    assert market.told() == [envelopes.Confirmed(group(BOOK), EPOCH)]
 
 
 def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> None:
@@ -206,8 +207,8 @@ def test_a_topic_wanted_again_before_it_could_leave_is_seen_from_a_new_snapshot(
     assert (op, args) == ("subscribe", [BOOK])
     market.frames(ack(request_id), snapshot(5_002))
     confirmed, publication = market.told(BOOK)
-    assert confirmed == envelopes.confirmed(group(BOOK), EPOCH)
-    assert publication["texts"] == [snapshot(5_002)]
+    assert confirmed == envelopes.Confirmed(group(BOOK), EPOCH)
+    assert publication.texts == [snapshot(5_002)]
 
 
 def test_a_topic_that_comes_back_repeats_no_position(market: Market) -> None:
@@ -222,7 +223,7 @@ def test_a_topic_that_comes_back_repeats_no_position(market: Market) -> None:
     [(request_id, _, _)] = market.requests()
     market.frames(ack(request_id), snapshot(9))
     publication = market.told(BOOK)[-1]
-    assert publication["after"] >= 7
+    assert publication.after >= 7
 
 
 def test_a_topic_that_comes_back_counts_on_from_its_own_last_position(market: Market) -> None:
@@ -318,7 +319,7 @@ def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -
         market.frames(trades([number], of=moving))
         market.frames(trades([number], of=moving), number=1)
     [publication] = market.told(moving)
-    assert publication["texts"] == [trades([number], of=moving) for number in range(1, 4)]
+    assert publication.texts == [trades([number], of=moving) for number in range(1, 4)]
     assert market.supply.counted.not_understood == 0
 
 
@@ -345,7 +346,7 @@ def test_more_topics_than_allowed_are_refused(market: Market) -> None:
     market.want(BOOK, TICKER)
     assert list(market.supply.streams) == [BOOK]
     [verdict] = market.told(TICKER)
-    assert (verdict["type"], verdict["code"]) == ("verdict", Code.TOO_MANY_TOPICS)
+    assert (kind_of(verdict), verdict.code) == ("refused", Code.TOO_MANY_TOPICS)
 
 
 def test_topics_that_nobody_reads_make_room_the_longest_lingering_first(market: Market) -> None:
@@ -359,7 +360,7 @@ def test_topics_that_nobody_reads_make_room_the_longest_lingering_first(market: 
     market.want(BOOK, process="q")
     market.want(names[1], TICKER, process="q")
     assert list(market.supply.streams) == [*names[1:2], *names[3:], BOOK, TICKER]
-    assert all(e["code"] == "" for e in market.told() if e["type"] == "verdict")
+    assert "refused" not in [kind_of(e) for e in market.told()]
 
 
 def test_what_one_process_drops_makes_room_for_what_it_wants_in_the_same_word(
@@ -367,7 +368,7 @@ def test_what_one_process_drops_makes_room_for_what_it_wants_in_the_same_word(
 ) -> None:
     market.room = 1
     market.want(BOOK)
-    market.supply.demand(envelopes.demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
+    market.supply.demand(envelopes.Demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
     assert list(market.supply.streams) == [TICKER]
     market.want(TRADES, whole=True)
     assert list(market.supply.streams) == [TRADES]
@@ -388,7 +389,7 @@ def test_never_confirmed_topics_make_room_of_the_process_that_has_the_most(
     assert list(market.supply.streams) == [
         *(BOOK, *invented[2:], "tickers.B", "tickers.C", "tickers.D"),
     ]
-    codes = {e["group"]: e["code"] for e in market.told() if e["type"] == "verdict"}
+    codes = {e.group: e.code for e in market.told() if kind_of(e) == "refused"}
     assert codes == {group(text): Code.TOO_MANY_TOPICS for text in invented[:2]}
     market.want("tickers.E", process="r")  # it has the most itself
     assert "tickers.B" not in market.supply.streams
@@ -401,7 +402,7 @@ def test_confirmed_topics_that_are_wanted_make_no_room(market: Market) -> None:
     market.now += 1
     market.want(TRADES, process="q")
     assert list(market.supply.streams) == [BOOK, TICKER]
-    assert [e["code"] for e in market.told(TRADES)] == [Code.TOO_MANY_TOPICS]
+    assert [e.code for e in market.told(TRADES)] == [Code.TOO_MANY_TOPICS]
 
 
 def test_another_category_of_the_same_worker_makes_room() -> None:
@@ -429,10 +430,10 @@ def test_a_refusal_is_told_and_the_others_notice_nothing(market: Market) -> None
     [(request_id, _, _)] = market.requests()
     words = unknown_topic(bad)
     market.frames(refusal(request_id, words))
-    assert market.told() == [envelopes.refused(group(bad), EPOCH, Code.REFUSED_BY_EXCHANGE, words)]
+    assert market.told() == [envelopes.Refused(group(bad), EPOCH, Code.REFUSED_BY_EXCHANGE, words)]
     for request_id, _, args in market.requests():
         market.frames(ack(request_id))
-        assert market.told() == [envelopes.confirmed(group(text), EPOCH) for text in args]
+        assert market.told() == [envelopes.Confirmed(group(text), EPOCH) for text in args]
     assert [stream.is_confirmed for stream in market.supply.streams.values()] == [True, True]
     assert list(market.supply.streams) == [BOOK, TICKER]
 
@@ -474,7 +475,7 @@ def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market:
             market.frames(ack(request_id))
             if BOOK in args:
                 market.frames(snapshot(6_000))
-    assert [e["type"] for e in market.told(BOOK)] == ["verdict", "publication"]
+    assert [kind_of(e) for e in market.told(BOOK)] == ["confirmed", "publication"]
     assert all(stream.is_confirmed for stream in market.supply.streams.values())
 
 
@@ -499,7 +500,7 @@ def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remem
         < timing.REFUSED_LASTINGLY + 2 * timing.REFUSAL_RETRY_CEILING
     )
     assert refusals < 30
-    assert market.told(BOOK)[-1] == envelopes.refused(
+    assert market.told(BOOK)[-1] == envelopes.Refused(
         group(BOOK), EPOCH, Code.REFUSED_BY_EXCHANGE, words
     )
     market.want(BOOK)
@@ -516,7 +517,7 @@ def test_a_refused_resync_leaves_no_reader_behind(market: Market) -> None:
     market.told()
     market.pass_time(timing.REFUSAL_FIRST_RETRY)
     market.frames(ack(market.requests()[0][0]), snapshot(6_000))
-    assert [e["type"] for e in market.told(BOOK)] == ["verdict", "publication"]
+    assert [kind_of(e) for e in market.told(BOOK)] == ["confirmed", "publication"]
 
 
 def test_a_refusal_after_data_makes_the_topic_stale(market: Market) -> None:
@@ -526,7 +527,7 @@ def test_a_refusal_after_data_makes_the_topic_stale(market: Market) -> None:
     market.frames(snapshot(5_000))
     market.told()
     market.frames(refusal(request_id, BUSY))
-    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
 
 
 def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
@@ -536,7 +537,7 @@ def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
     market.frames(refusal(market.requests()[0][0], unknown_topic(bad)))
     market.told()
     market.want(bad)
-    assert [e["code"] for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
+    assert [e.code for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
     market.supply.closed(market.supply.lines[0])
     market.open()
     market.told()
@@ -552,8 +553,10 @@ def test_option_verdicts_are_read_from_their_topics() -> None:
     market.open()
     assert market.requests() == [("1", "subscribe", texts)]
     market.frames(command_response([texts[0]], [texts[1]]).replace(b"false", b"true"))
-    kinds = [(e["group"].rsplit(".", 1)[-1], e["code"]) for e in market.told()]
-    assert kinds == [("BTC-6JAN23-17500-C", ""), ("BTC-NOPE", "refused_by_exchange")]
+    confirmed, refused = market.told()
+    assert (kind_of(confirmed), confirmed.group) == ("confirmed", group(texts[0], Category.OPTION))
+    assert (kind_of(refused), refused.group) == ("refused", group(texts[1], Category.OPTION))
+    assert refused.code is Code.REFUSED_BY_EXCHANGE
 
 
 # ---- messages ----
@@ -575,7 +578,7 @@ def test_data_before_the_ack_is_published_and_confirms(market: Market) -> None:
     market.requests()
     market.frames(snapshot(5_000), delta(5_001))
     assert market.told() == [
-        envelopes.confirmed(group(BOOK), EPOCH),
+        envelopes.Confirmed(group(BOOK), EPOCH),
         published(BOOK, 0, snapshot(5_000), delta(5_001)),
     ]
     market.frames(ack("1"))
@@ -597,7 +600,7 @@ def test_a_gap_is_told_as_stale_and_mended_by_subscribing_anew(market: Market) -
     market.frames(snapshot(5_000), ticker(lastPrice="1"))
     market.told()
     market.frames(delta(5_002), delta(5_003))
-    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
     market.pass_time(0)
     assert market.requests() == [("2", "unsubscribe", [BOOK])]
     market.frames(ack("2", "unsubscribe"))
@@ -612,7 +615,7 @@ def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
     market.frames(snapshot(5_000), delta(5_002))
     market.told()
     market.want(BOOK, process="q")
-    assert market.told() == [envelopes.confirmed(group(BOOK), EPOCH)]
+    assert market.told() == [envelopes.Confirmed(group(BOOK), EPOCH)]
 
 
 CROSSED = delta(5_001, [("10.07", "1")])
@@ -637,7 +640,7 @@ def test_a_book_that_stays_crossed_is_told_as_stale_and_asked_for_anew(market: M
     market.want(BOOK, process="q")
     market.told()
     market.pass_time(timing.CROSSED_PATIENCE + 0.1)
-    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
     assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
     assert market.supply.counted.gaps == 1
 
@@ -650,7 +653,7 @@ def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -
     market.supply.beat()
     market.told()
     market.want(BOOK, at=(EPOCH, 1), whole=True)
-    assert [envelope["type"] for envelope in market.told()] == ["stale"]
+    assert [kind_of(envelope) for envelope in market.told()] == ["stale"]
 
 
 def test_a_confirmed_topic_that_sends_nothing_is_asked_for_again(market: Market) -> None:
@@ -739,14 +742,14 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     market.told()
     market.supply.closed(market.supply.lines[0])
     assert market.told() == [
-        envelopes.stale(group(BOOK), EPOCH, 1),
-        envelopes.stale(group(TRADES), EPOCH, 1),
+        envelopes.Stale(group(BOOK), EPOCH, 1),
+        envelopes.Stale(group(TRADES), EPOCH, 1),
     ]
     market.open()
     assert market.requests() == [("1", "subscribe", [BOOK, TRADES, TICKER])]
     market.frames(snapshot(800), ack("1"), delta(801))
     assert market.told(BOOK) == [
-        envelopes.confirmed(group(BOOK), EPOCH),
+        envelopes.Confirmed(group(BOOK), EPOCH),
         published(BOOK, 2, snapshot(800), delta(801)),
     ]
 
@@ -787,7 +790,7 @@ def test_since_tells_when_the_state_began(market: Market) -> None:
     market.now += 5
     market.supply.beat()
     [*_, last] = market.supply.take_envelopes(market.now, PUBLISHED_AT)[UPSTREAM_GROUP]
-    assert (last["state"], last["since"], last["epoch"]) == ("down", began, EPOCH)
+    assert (last.state, last.since, last.epoch) == ("down", began, EPOCH)
 
 
 def test_a_connection_without_topics_is_given_up_after_a_while(market: Market) -> None:
@@ -903,12 +906,12 @@ def test_what_nobody_takes_is_bounded_and_counted(market: Market) -> None:
     text = ticker(padding="x" * 2**20)
     for _ in range(70):
         market.frames(text)
-    waiting = sum(len(e["texts"]) for e in market.told(TICKER))
+    waiting = sum(len(e.texts) for e in market.told(TICKER))
     assert waiting * len(text) <= MAX_WAITING_BYTES
     assert market.supply.counted.dropped > 0
     market.frames(ticker())
     [publication] = market.told(TICKER)
-    assert (publication["after"], publication["texts"]) == (70, [ticker()])
+    assert (publication.after, publication.texts) == (70, [ticker()])
 
 
 def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
@@ -934,7 +937,7 @@ def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
     market.frames(snapshot(5_000))
     market.told()
     market.supply.resync(BOOK, market.now)
-    assert market.told() == [envelopes.stale(group(BOOK), EPOCH, 1)]
+    assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
     market.supply.resync(BOOK, market.now + 1)
     market.pass_time(0.1)
     [(request_id, op, args)] = market.requests()

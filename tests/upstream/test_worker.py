@@ -12,7 +12,7 @@ from channels.layers import get_channel_layer
 from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
 from relay.seam import envelopes, timing
-from relay.telemetry.reports import WORKERS_GROUP
+from relay.seam.envelopes import WORKERS_GROUP
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
 from tests.processes import PATIENCE, until
@@ -107,7 +107,7 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
     await ticks()
     supply = upstream.supplies[Category.LINEAR]
     book = "orderbook.50.BTCUSDT"
-    supply.demand(envelopes.demand("p", {book: None}, epoch=0), clock.monotonic())
+    supply.demand(envelopes.Demand("p", {book: None}, epoch=0), clock.monotonic())
     clock.skipped = 1_000.0
     await ticks()
     assert list(supply.streams) == [book]
@@ -130,15 +130,15 @@ async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
         while True:
             message = await layer.receive(channel)
             if message["type"] == "carries":
-                return sum(topics for _, topics in message["topics"].values())
+                return sum(topics for _, topics in message["body"].topics.values())
 
     async with asyncio.timeout(PATIENCE):
         assert await carried() == 0
         await until(lambda: upstream.supplies, PATIENCE, "it leads")
-        demand = envelopes.demand("p", {"orderbook.50.BTCUSDT": None}, epoch=0)
+        demand = envelopes.Demand("p", {"orderbook.50.BTCUSDT": None}, epoch=0)
         group = envelopes.demand_group(Category.LINEAR)
         while not upstream.supplies[Category.LINEAR].streams:  # it may not listen yet
-            await layer.group_send(group, envelopes.stamped(demand))
+            await layer.group_send(group, envelopes.as_message(demand))
             await asyncio.sleep(0.01)
         while await carried() == 0:
             pass
