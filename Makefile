@@ -19,14 +19,18 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 	REDIS_URL=redis://redis.example:6379/0 UPSTREAM_URL= RELAY_MAX_CONNECTIONS=500 \
 	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH
 
-.PHONY: help run demo test soak check bench format secret migrated chromium
+# Tests of the pure rooms, and of the two halves that carry them, without a process of their own.
+COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
+	tests/downstream/test_session.py tests/upstream/test_reporting.py tests/upstream/test_supply.py
+
+.PHONY: help run demo test soak check coverage bench format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
 	@echo "make demo   the same, fed by the bundled simulator: needs no internet (ARGS='-v 2' to see each request)"
 	@echo "make test   run every test (ARGS= for pytest)"
 	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
-	@echo "make check  format, lint, types, layers, migrations, deployment"
+	@echo "make check  format, lint, types, layers, migrations, deployment, coverage of the pure rooms"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
 	@echo "make format repair what make check says about format"
 
@@ -57,6 +61,11 @@ check: $(TESTS_INSTALLED)
 	$(BIN)/lint-imports
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(MAKE) coverage
+
+# What is searched for at random is the same in each run, so that what it covers is, too.
+coverage: $(TESTS_INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 --hypothesis-seed=0 --cov=relay.bybit --cov=relay.seam $(COVERING)
 
 soak: $(TESTS_INSTALLED)
 	$(BIN)/python -m tests.churn.soak --seconds $(DURATION) --seed $(SEED) $(ARGS)
