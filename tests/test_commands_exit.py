@@ -172,7 +172,9 @@ def test_a_refusal_out_of_the_work_is_one_sentence() -> None:
 def test_daphne_stops_with_success(number: int) -> None:
     port = free_port()
     with running(DAPHNE, "-p", str(port), "marketfeed.asgi:application", **SECRET) as process:
-        wait_for_port(port, process)
+        wait_for_port(port, process)  # Daphne listens before it handles signals
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE) as answer:
+            assert answer.status == 200
         status, seconds, _, errors = stop(process, number)
     assert status == 0
     assert "Traceback" not in errors
