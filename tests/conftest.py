@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from relay.telemetry.counters import counters
 from tests.redis_server import RedisServer
 
 # pytest explains the failed assertions of these modules as it does those of test modules.
 pytest.register_assert_rewrite("tests.e2e.steps", "tests.e2e.scrapes")
+
+# Hypothesis searches as long as it takes, and says how to repeat what it found.
+settings.register_profile("marketfeed", deadline=None, print_blob=True)
+settings.load_profile("marketfeed")
 
 
 @pytest.fixture(autouse=True)
