@@ -64,6 +64,12 @@ def test_its_receivers_read_it_as_it_was_sent_and_the_others_do_not_know_it(
     assert readers
 
 
+def test_each_category_has_a_group_of_its_own_that_every_process_knows() -> None:
+    groups = {category: envelopes.demand_group(category) for category in Category}
+    assert groups[Category.SPOT] == "marketfeed.demand.spot"
+    assert len(set(groups.values())) == len(Category)
+
+
 @pytest.mark.parametrize("envelope", EACH, ids=kind_of)
 def test_within_a_process_it_is_handed_over_as_it_is(envelope: Envelope) -> None:
     assert as_message(envelope, is_shared=True)["body"] is envelope
