@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.upstream.supply import CategoryUpstream
 
 LINGER = 10.0

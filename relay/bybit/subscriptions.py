@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from relay.bybit.frames import ARGS_PER_REQUEST, Frame, decode_ack, encode_request
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.lib.pacing import Backoff, TokenBucket
-from relay.seam import timing
 
 REQUESTS_PER_SECOND = 25.0  # Bybit states no limit; invented symbols must not become a flood
 # Each invented topic costs one request, so the burst covers what one client of /v5 may ask for.

@@ -20,7 +20,8 @@ from relay.bybit.errors import Code, ExchangeFault, Refusal
 from relay.bybit.topics import Category, Topic
 from relay.downstream.audience import Audience, Corked, Reader, Request
 from relay.layers.inbox import Intake
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import (
     Base,
     Confirmed,

@@ -18,9 +18,9 @@ from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
 from relay.layers import post
 from relay.layers.inbox import channel_in
+from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
-from relay.seam import timing
 from relay.seam.envelopes import UPSTREAM_GROUP, Demand, Joined, demand_group
 from relay.seam.receiver import Position
 from relay.telemetry.counters import counters

@@ -22,8 +22,8 @@ from hiredis import HiredisError
 
 from relay.layers.local import CAPACITY, Queue
 from relay.layers.redis_link import RedisLink, place
+from relay.lib import timing
 from relay.lib.pacing import Backoff
-from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 

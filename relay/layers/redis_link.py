@@ -17,7 +17,7 @@ from typing import Any, cast
 import hiredis
 from channels_redis.utils import create_pool
 
-from relay.seam import timing
+from relay.lib import timing
 
 _NOTHING = object()
 _pack: Callable[[tuple[str | bytes, ...]], bytes] = cast(Any, hiredis.pack_command)

@@ -10,8 +10,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from relay.lib import timing
 from relay.lib.pacing import Backoff
-from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
-from relay.seam import timing
+from relay.lib import timing
 
 logger = logging.getLogger(__name__)
 

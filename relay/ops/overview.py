@@ -14,10 +14,10 @@ from typing import Any, Literal
 import msgspec
 
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.ops.last_reports import LastReports, Leader, R, TopicKey, leaders_of
 from relay.ops.topic_table import Page, TopicTable
-from relay.seam import timing
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.events import SharedLog
 from relay.telemetry.reports import (

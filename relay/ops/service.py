@@ -28,6 +28,7 @@ from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
+from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
 from relay.models import PinnedTopic
@@ -36,7 +37,7 @@ from relay.ops.overview import Known, Overview
 from relay.ops.rows import connection_rows, topic_rows
 from relay.ops.topic_table import Page
 from relay.ops.worker_watch import WorkerWatch
-from relay.seam import envelopes, timing
+from relay.seam import envelopes
 from relay.seam.envelopes import (
     REPORTS_GROUP,
     WORKERS_GROUP,

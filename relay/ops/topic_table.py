@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from relay.lib import timing
 from relay.ops.last_reports import LastReports, Leader, TopicKey
-from relay.seam import timing
 from relay.telemetry.reports import (
     TOPIC_STATES,
     Report,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from relay.bybit.topics import Category
-from relay.seam import timing
+from relay.lib import timing
 
 
 class WorkerWatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from relay.seam import timing
+from relay.lib import timing
 
 
 class DemandLeases:

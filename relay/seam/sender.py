@@ -17,8 +17,8 @@ from relay.bybit.errors import CrossedBook, ExchangeFault, NoSnapshotYet
 from relay.bybit.frames import Frame
 from relay.bybit.images import Image, make_image
 from relay.bybit.topics import Topic
+from relay.lib import timing
 from relay.lib.pacing import Backoff
-from relay.seam import timing
 
 MAX_HELD = 2**20  # bytes of a crossed book's messages
 

@@ -23,10 +23,10 @@ from relay.bybit.errors import BadFrame, Code, CrossedBook, ExchangeFault, NoSna
 from relay.bybit.frames import Frame, decode_frame
 from relay.bybit.topics import Category, Topic, truncate
 from relay.downstream.close_codes import CloseCode, Retry, retry_policy
+from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.pacing import Backoff, TokenBucket
 from relay.lib.proxies import proxy_for
-from relay.seam import timing
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from websockets.protocol import Event
 from relay.bybit.frames import encode_ping
 from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.lib.pacing import Backoff
 from relay.lib.proxies import proxy_for, without_secrets
-from relay.seam import timing
 from relay.upstream.connects import Connects
 from relay.upstream.supply import Line
 

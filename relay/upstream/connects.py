@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
+from relay.lib import timing
 from relay.lib.pacing import TokenBucket
 from relay.lib.tasks import LAYER_FAULTS
-from relay.seam import timing
 
 BURST = 100  # connects at once; with INTERVAL 400 in 5 minutes
 INTERVAL = 1.0  # seconds for which each further one waits

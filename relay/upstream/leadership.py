@@ -34,8 +34,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import LockError, LockNotOwnedError
 
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.lib.tasks import LAYER_FAULTS
-from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from channels.layers import get_channel_layer
 from relay.bybit.topics import Category
 from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Hello, Left, ToWorker, UpstreamState
 from relay.telemetry.counters import counters
 from relay.telemetry.events import log

@@ -21,7 +21,8 @@ from relay.bybit.frames import (
 )
 from relay.bybit.subscriptions import Data, Subscriptions, Verdict, says_no_such_topic
 from relay.bybit.topics import Category, Topic, truncate
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.demand import DemandLeases
 from relay.seam.envelopes import (
     Base,

@@ -23,9 +23,10 @@ from relay import conf
 from relay.bybit.topics import Category
 from relay.layers import post
 from relay.layers.inbox import Intake, channel_in
+from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
-from relay.seam import envelopes, timing
+from relay.seam import envelopes
 from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
 from relay.telemetry.events import log
 from relay.upstream import leadership

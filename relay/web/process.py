@@ -21,9 +21,9 @@ from relay.downstream.close_codes import CloseCode
 from relay.downstream.outbound import daphne_connections, trial
 from relay.downstream.runner import HubRunner
 from relay.downstream.session import ClientSession
+from relay.lib import timing
 from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
-from relay.seam import timing
 from relay.telemetry.loop_lag import watch_loop
 from relay.upstream.worker import UpstreamWorker
 from relay.web import reactor

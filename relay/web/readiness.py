@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
-from relay.seam import timing
+from relay.lib import timing
 from relay.web import process as web_process
 
 

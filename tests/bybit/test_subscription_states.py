@@ -15,7 +15,7 @@ import pytest
 from relay.bybit import subscriptions as module
 from relay.bybit.subscriptions import MACHINE, Event, State, Subscriptions
 from relay.bybit.topics import Category
-from relay.seam import timing
+from relay.lib import timing
 from tests.builders import ack, frame, refusal, unknown_topic
 
 GRID = """

@@ -24,7 +24,7 @@ from relay.bybit.subscriptions import (
     says_no_such_topic,
 )
 from relay.bybit.topics import Category
-from relay.seam import timing
+from relay.lib import timing
 from tests.builders import (
     ack,
     already_subscribed,

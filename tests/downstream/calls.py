@@ -12,7 +12,8 @@ from relay.downstream.hub import Hub
 from relay.downstream.outbound import Outbound
 from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from tests.builders import compact
 
 EPOCH = 100

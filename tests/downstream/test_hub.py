@@ -14,7 +14,8 @@ from relay.bybit.errors import Code, Refusal
 from relay.bybit.images import CANDLES_KEPT
 from relay.bybit.topics import Category
 from relay.downstream.wire import Batch
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
 from relay.web import process as web_process
 from relay.web import readiness

@@ -15,7 +15,8 @@ from relay.downstream import runner as runner_module
 from relay.downstream.hub import Hub
 from relay.downstream.runner import HubRunner
 from relay.layers.local import LocalChannelLayer
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, as_message, demand_group
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader

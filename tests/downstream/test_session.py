@@ -17,7 +17,8 @@ from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
 from tests.builders import compact, delta, snapshot, topic, trades
 from tests.downstream.calls import EPOCH, Call, Clock

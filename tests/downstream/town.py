@@ -6,7 +6,8 @@ from typing import Any
 
 from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from relay.seam import timing
+from relay.lib import timing
 from tests.e2e.client import Client
 from tests.faults.house import DEMAND_LEASE, DOORS, LINGER, House, Scene, until_sync
 from tests.processes import PATIENCE

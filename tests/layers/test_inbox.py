@@ -19,9 +19,10 @@ from relay.layers import post
 from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
 from relay.layers.local import LocalChannelLayer
 from relay.layers.redis import RedisChannelLayer
+from relay.lib import timing
 from relay.ops import service
 from relay.ops.service import LiveService
-from relay.seam import envelopes, timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UpstreamState
 from relay.upstream.worker import UpstreamWorker
 from tests.builders import topic

@@ -19,7 +19,7 @@ from redis.exceptions import OutOfMemoryError
 from relay.layers import redis as redis_layer
 from relay.layers import redis_link
 from relay.layers.redis import RedisChannelLayer
-from relay.seam import timing
+from relay.lib import timing
 from tests.certificates import self_signed
 from tests.processes import PATIENCE
 from tests.redis_server import NoServer, RedisServer, free_port

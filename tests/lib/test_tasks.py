@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from relay.lib import tasks as tasks_module
-from relay.seam import timing
+from relay.lib import timing
 from tests.processes import PATIENCE
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.ops.overview import MOST_MISSING, Known, Overview
 from relay.ops.topic_table import COLUMNS, Page, read_page
-from relay.seam import timing
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.reports import HubRows, StreamRow, TopicRow, pack
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.ops.worker_watch import WorkerWatch
-from relay.seam import timing
 
 LATE = timing.WORKER_MISSED_AFTER + 1.0
 LINEAR = (Category.LINEAR,)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.seam import timing
+from relay.lib import timing
 from relay.seam.demand import DemandLeases
 
 LINGER = 10.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.bybit.errors import CrossedBook
 from relay.bybit.frames import decode_book
-from relay.seam import timing
+from relay.lib import timing
 from relay.seam.sender import (
     MAX_HELD,
     Outcome,

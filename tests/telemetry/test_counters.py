@@ -11,7 +11,7 @@ from relay.bybit.requests import Door
 from relay.bybit.topics import Category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.wire import Batch
-from relay.seam import timing
+from relay.lib import timing
 from relay.telemetry.counters import Histogram, counters
 from tests.builders import delta, snapshot, topic
 from tests.downstream.calls import Call, Clock

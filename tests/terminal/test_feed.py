@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from relay.bybit.frames import Frame
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode, Retry
-from relay.seam import timing
+from relay.lib import timing
 from relay.terminal import feed as module
 from relay.terminal.feed import FeedState, TopicFeed, Unwelcome
 from relay.terminal.followed import Followed, State, Trade

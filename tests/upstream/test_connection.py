@@ -14,7 +14,8 @@ import pytest
 
 from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
 from relay.upstream.supply import CategoryUpstream

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from relay.bybit.topics import Category
-from relay.seam import timing
+from relay.lib import timing
 from relay.upstream.leadership import LeaseLeadership, connect
 from tests.processes import PATIENCE, until
 from tests.redis_server import RedisServer

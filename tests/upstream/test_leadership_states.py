@@ -12,7 +12,7 @@ import logging
 import pytest
 
 from relay.bybit.topics import Category
-from relay.seam import timing
+from relay.lib import timing
 from relay.upstream.leadership import MACHINE, Event, LeaseLeadership, Move, State, connect
 
 GRID = """

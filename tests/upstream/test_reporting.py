@@ -12,8 +12,8 @@ import pytest
 from channels.layers import channel_layers, get_channel_layer
 
 from relay.bybit.topics import Category
+from relay.lib import timing
 from relay.lib.tasks import cancel_all
-from relay.seam import timing
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Demand, Hello, Left, as_message
 from relay.telemetry.reports import WorkerReport, decode
 from relay.upstream.reporting import Reporting

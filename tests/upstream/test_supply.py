@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from relay.bybit.errors import Code
 from relay.bybit.frames import CHARACTERS_PER_CONNECTION
 from relay.bybit.topics import Category
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
 from relay.upstream import supply
 from relay.upstream.supply import (

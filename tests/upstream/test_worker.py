@@ -11,7 +11,8 @@ from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.layers.local import LocalChannelLayer
-from relay.seam import envelopes, timing
+from relay.lib import timing
+from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker

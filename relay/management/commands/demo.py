@@ -16,8 +16,8 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
 from relay import conf
+from relay.lib import timing
 from relay.management.base import CannotStart, RelayCommand
-from relay.seam import timing
 
 logger = logging.getLogger(__name__)
 

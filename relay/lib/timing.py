@@ -2,7 +2,7 @@
 
 The relay promises that what clients are shown is right within `RIGHT_AGAIN` of the end of any
 single fault, and each time below is chosen against another one. They stand together so that a
-reader who changes one sees which others depend on it; `tests/seam/test_timing.py` asserts the
+reader who changes one sees which others depend on it; `tests/lib/test_timing.py` asserts the
 relations. Constants that concern one module alone (sizes, rates, the pace of a display) stay there.
 
 Modules read `timing.NAME` when they need it, so a test changes a time with

@@ -1,4 +1,4 @@
-"""relay/seam/timing.py: the relations between the times, which a change of one may break."""
+"""relay/lib/timing.py: the relations between the times, which a change of one may break."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.conf import RelaySettings
-from relay.seam import timing as t
+from relay.lib import timing as t
 
 DEFAULTS = RelaySettings()
 REDIS_SILENCE = t.REDIS_PING * t.REDIS_SILENT_PINGS
