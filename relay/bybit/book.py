@@ -130,6 +130,9 @@ class _Side:
             self._best = max(numbers) if self._is_bid else min(numbers)
         return self._best
 
+    def __len__(self) -> int:
+        return len(self._levels)
+
     def sorted(self, depth: int) -> list[Level]:
         spellings = self._spellings
         levels = [
@@ -179,6 +182,10 @@ class OrderBook:
         self._bids.amend(bids)
         self._asks.amend(asks)
         self.update_id = update_id
+
+    def size(self) -> int:
+        """Return how many levels the longer side has."""
+        return max(len(self._bids), len(self._asks))
 
     def is_crossed(self) -> bool:
         """Whether somebody bids at least what somebody else asks.

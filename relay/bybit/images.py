@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from relay.bybit.book import OrderBook
-from relay.bybit.errors import CrossedBook, NoSnapshotYet
+from relay.bybit.errors import BadFrame, CrossedBook, NoSnapshotYet
 from relay.bybit.frames import (
     BookData,
     Frame,
@@ -31,6 +31,10 @@ from relay.bybit.topics import Category, Kind, Shape, Topic
 TRADES_KEPT = 50  # trades that greet a late reader
 CANDLES_KEPT = 100  # closing messages of a topic, for readers that were behind
 RESTARTED = 1  # a `u` that says: the exchange's service restarted, this is the whole book
+# Levels a side that a book may have beyond its depth. Recorded books never had one, but nothing
+# else bounds what an exchange would have every process keep that forgets to delete.
+SPARE_LEVELS = 1_000
+MAX_FIELDS = 500  # of a ticker, which has about 40
 FOLDED_AT_ONCE = 16  # deltas; more would save little and keep more messages in memory
 
 
@@ -194,6 +198,7 @@ class BookImage(Image):
     def _replace(self, frame: Frame, data: BookData) -> None:
         self._pending.clear()
         self._book.replace(data.b, data.a, data.u)
+        self._check_size()
         self._note(frame, data)
         self.is_live = True
 
@@ -210,6 +215,13 @@ class BookImage(Image):
             else:
                 self._book.amend(data.b, data.a, data.u)
             self._note(frame, data)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Raise if an exchange that deletes nothing would have the book grow without end."""
+        most = self._depth + SPARE_LEVELS
+        if self._book.size() > most:
+            raise BadFrame(f"expected at most {most} levels a side, received {self._book.size()}")
 
     def stop(self) -> None:
         super().stop()
@@ -270,6 +282,8 @@ class TickerImage(Image):
             self.is_live = True
         elif not self.is_live:
             raise NoSnapshotYet
+        if len(self._fields) + len(fields) > MAX_FIELDS and len(self._fields | fields) > MAX_FIELDS:
+            raise BadFrame(f"expected at most {MAX_FIELDS} fields")
         for key, value in fields.items():
             self._fields[key] = value.copy()  # a copy lets go of the rest of the frame
         self._last = frame

@@ -24,6 +24,8 @@ from relay.bybit.errors import (
 )
 from relay.bybit.images import (
     CANDLES_KEPT,
+    MAX_FIELDS,
+    SPARE_LEVELS,
     TRADES_KEPT,
     BookImage,
     CandlesImage,
@@ -170,6 +172,32 @@ def test_a_greeting_holds_as_many_levels_as_the_topic() -> None:
     asks = [(str(price), "1") for price in range(131, 191)]
     image = following(make_image(topic()), snapshot(1, bids, asks))
     assert image.greeting() == snapshot(1, bids[:50], asks[:50])
+
+
+def test_a_book_that_an_exchange_never_deletes_from_does_not_grow_without_end() -> None:
+    image = following(make_image(topic()), snapshot(1, [], []))
+    spare = 50 + SPARE_LEVELS
+    for u in range(2, spare + 2):
+        following(image, delta(u, [(f"{u}.0", "1")], []))
+    text = delta(spare + 2, [("1.0", "1")], [])
+    image.apply(text, frame(text))
+    with pytest.raises(BadFrame, match=f"at most {spare} levels a side, received {spare + 1}"):
+        image.verify()
+
+
+def test_a_snapshot_of_any_length_is_no_book() -> None:
+    text = snapshot(1, [(f"{n}.0", "1") for n in range(51 + SPARE_LEVELS)], [])
+    with pytest.raises(BadFrame, match="levels a side"):
+        make_image(topic()).apply(text, frame(text))
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "delta"])
+def test_a_ticker_does_not_take_any_number_of_keys(kind: str) -> None:
+    image = following(make_image(topic("tickers.BTCUSDT")), ticker(a="1"))
+    text = ticker(kind, **{f"key{number}": "1" for number in range(MAX_FIELDS + 1)})
+    with pytest.raises(BadFrame, match="at most 500 fields"):
+        image.apply(text, frame(text))
+    following(image, ticker("delta", a="2"))
 
 
 def test_a_greeting_is_made_once_for_each_state() -> None:
