@@ -48,6 +48,7 @@ MAX_LEFT = 20_000  # topics that were let go and whose last position is remember
 FAULT_TOLD = 120  # characters of a topic's last fault in a report
 WORDS_KEPT = 500  # characters of the exchange's words on a refused topic
 CROWDED_BYTES = 4 * 2**20  # waiting for the channel layer, at which reading pauses
+ENVELOPE_BYTES = 1_000  # that an envelope counts beside its messages: refusals have words, too
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
 
 
@@ -82,7 +83,7 @@ class CategoryUpstream:
         since: When that began, Unix ms.
         streams: The topics that are subscribed or about to be, by Bybit's text.
         lines: The connections there should be.
-        waiting_bytes: Of messages that the channel layer has not taken.
+        waiting_bytes: Of envelopes that the channel layer has not taken, about.
         counted: What this process has counted of the category, also before this supply.
     """
 
@@ -644,10 +645,11 @@ class CategoryUpstream:
     def _put_state(self) -> None:
         envelope = Upstream(self.category, self.epoch, self.state, self.since, self._worker)
         self._outbox.setdefault(envelopes.UPSTREAM_GROUP, []).append(envelope)
+        self._weigh(ENVELOPE_BYTES)
 
     def _put(self, envelope: TopicEnvelope, size: int = 0) -> None:
         self._outbox.setdefault(envelope.group, []).append(envelope)
-        self._weigh(size)
+        self._weigh(size + ENVELOPE_BYTES)
 
     def _weigh(self, size: int) -> None:
         """Bound what waits: the hubs see the hole and ask for what they lack."""

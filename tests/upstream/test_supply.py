@@ -915,6 +915,21 @@ def test_what_nobody_takes_is_bounded_and_counted(market: Market) -> None:
     assert (publication.after, publication.texts) == (70, [ticker()])
 
 
+def test_answers_that_nobody_takes_are_bounded_too(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market.want(BOOK)
+    market.open()
+    [(request_id, _, _)] = market.requests()
+    market.frames(refusal(request_id, unknown_topic(BOOK)))
+    market.told()
+    monkeypatch.setattr("relay.upstream.supply.MAX_WAITING_BYTES", 20_000)
+    for _ in range(100):
+        market.want(BOOK)  # is answered from memory
+    assert 0 < len(market.told(BOOK)) <= 20
+    assert market.supply.counted.dropped > 0
+
+
 def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
     market.want(BOOK)
     market.open()
