@@ -33,6 +33,9 @@ from relay.telemetry.events import log
 logger = logging.getLogger(__name__)
 
 ABORT_AFTER = 1.0  # seconds from a close that cannot be sent to the end of the connection
+# Characters of a request's id that is kept as long as its topics are: a client could have 64 KiB
+# kept for each of a thousand topics. The late refusal of a topic has no longer id.
+ID_KEPT = 256
 
 _numbers = count(1)
 
@@ -269,6 +272,8 @@ class ClientSession:
     # ---- both ----
 
     def _follow(self, topics: list[Topic], known: ShortId | BybitId) -> None:
+        if isinstance(known, BybitId) and len(known.req_id or "") > ID_KEPT:
+            known = BybitId(known.op, None)
         self.topics |= dict.fromkeys(topics, _Asked(known))
         if len(self.topics) > 1:
             self.outbound.corked = self._hub.corked

@@ -17,6 +17,7 @@ from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode
+from relay.downstream.session import ID_KEPT
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
@@ -855,3 +856,16 @@ def test_a_client_that_was_refused_is_freed_without_the_garbage_collector(
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("length", "kept"), [(ID_KEPT, ID_KEPT), (ID_KEPT + 1, 0), (60_000, 0)])
+def test_an_id_of_any_length_is_answered_and_not_kept(clock: Clock, length: int, kept: int) -> None:
+    call = Call(clock, Door.BYBIT, Category.LINEAR)
+    call.say({"op": "subscribe", "args": [BOOK.text], "req_id": "x" * length})
+    call.settle(BOOK)
+    [ack] = call.heard()
+    assert ack["req_id"] == "x" * length
+    refusal = envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "error:gone")
+    call.receive(refusal)
+    [late] = call.heard()
+    assert (late["success"], late["req_id"]) == (False, "x" * kept)
