@@ -3,6 +3,8 @@
 const BURST = 60; // requests at once, below the relay's 100
 const REFILL = 100; // ms per further request, half of what the relay allows
 
+const FIELDS = ["method", "topic", "symbol", "levels"]; // what a request asks for
+
 /** Requests that leave no faster than the relay accepts them. */
 export class Pacer {
   #queue = [];
@@ -15,7 +17,10 @@ export class Pacer {
     this.#countedAt = now;
   }
 
+  /** Have a request leave in its turn; one for the same topic that still waits does not leave. */
   add(request) {
+    const isOther = (waiting) => FIELDS.some((field) => waiting[field] !== request[field]);
+    this.#queue = this.#queue.filter(isOther);
     this.#queue.push(request);
   }
 
