@@ -197,9 +197,13 @@ class House:
                 longest[role] = max(longest.get(role, 0.0), *found, 0.0)
         return longest
 
-    def memory(self) -> dict[int, float]:
-        """Return the megabytes of each process."""
-        return {pid: inside.memory(pid) for pids in self.pids().values() for pid in pids}
+    def memory(self) -> dict[str, float]:
+        """Return the megabytes of the largest process of each role."""
+        return {
+            role: max(inside.memory(pid) for pid in pids)
+            for role, pids in self.pids().items()
+            if pids
+        }
 
 
 async def until_so(condition: Callable[[], Awaitable[bool]], what: str) -> None:

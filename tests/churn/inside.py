@@ -55,7 +55,10 @@ BOUNDED = {
     "CategoryUpstream._left_at": 4 * 20_000,
     "CategoryUpstream._refused": 4 * 10_000,
     "Seldom._last": 40,
-    "Window._times": 450,
+    "Buckets._buckets": 10_000,
+    "KeptPages._kept": 64,
+    "_Roll._arrivals": 50,
+    "_Roll._missing": 50,
     "urls.urlpatterns": 3,
 }
 DATA = ("_Side._levels", "_Side._spellings", "BookImage._pending")

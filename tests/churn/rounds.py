@@ -33,6 +33,7 @@ class Round:
         stayed: What there is more of than at the start, with both figures.
         settled_after: Seconds from the end of the round until all was back.
         stops: The longest stop of the event loop, in seconds, by role.
+        end: How much there was of everything at the end.
     """
 
     clients: int = 0
@@ -41,6 +42,7 @@ class Round:
     stayed: dict[str, tuple[float, float]] = field(default_factory=dict)
     settled_after: float = 0.0
     stops: dict[str, float] = field(default_factory=dict)
+    end: Look = field(default_factory=dict)
 
     def complaints(self) -> dict[str, str]:
         """Return what did not come back, and in words how much of it."""
@@ -131,6 +133,7 @@ async def _settle(
                 break
             await asyncio.sleep(BETWEEN_LOOKS)
         found.stayed |= left
+        found.end = least(looks)
     found.settled_after = time.monotonic() - began
 
 

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -24,17 +25,29 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 from tests.churn import rooms
 from tests.churn.faults import faults_of
 from tests.churn.house import House, Mode, opened
+from tests.churn.inside import Look
 from tests.churn.readers import Readers
 from tests.churn.rounds import Round, first_look, play, until_empty
 
 RIGHT_WITHIN = 10.0  # seconds after a fault: the relay's promise
 LONGEST_STOP = 0.25  # seconds: the aim
-MEMORY_MAY_GROW = 0.10  # of what there was after the first round
+MEMORY_MAY_GROW = 0.10  # of what there was after the warm-up round, in which all faults occur
 EACH = 4  # visitors of each kind at a time
 FAULTS_OF_A_ROUND = 4
 ROUND = 60.0  # seconds that a crowd stays at least
 PATIENCE = 150.0  # seconds: an idle stranger is let go after a minute, a stalled client after half
 SHOWN = 40  # names of what did not come back
+# What the table counts, and in which names of a look it is found. Readers stay until the end.
+COUNTS = {
+    "clients": r": clients\{",
+    "subscriptions of clients": r": subscriptions$",
+    "topics upstream": r"^exchange: ",
+    "channels in Redis": r": redis channel",
+    "keys in Redis": r": redis key",
+    "objects of the relay": r": objects relay\.",
+    "tasks": r": tasks ",
+    "open files": r": files ",
+}
 
 
 @dataclass
@@ -44,16 +57,18 @@ class Totals:
     mode: Mode
     rounds: int = 0
     clients: int = 0
-    warm: dict[int, float] = field(default_factory=dict)
-    end: dict[int, float] = field(default_factory=dict)
+    warm: dict[str, float] = field(default_factory=dict)
+    end: dict[str, float] = field(default_factory=dict)
     stops: dict[str, float] = field(default_factory=dict)
     right_after: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    start: Look = field(default_factory=dict)
+    last: Look = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
 
     def add(self, found: Round) -> None:
         """Take what one round was."""
         self.rounds += 1
+        self.last = found.end
         self.clients += found.clients
         for name, took in found.right_after.items():
             self.right_after[name] = max(took, self.right_after.get(name, 0.0))
@@ -62,11 +77,11 @@ class Totals:
         self.complaints |= found.complaints()
 
     def judge_memory(self) -> None:
-        """Complain of processes that have grown since the first round."""
-        for pid, end in self.end.items():
-            if pid in self.warm and end > self.warm[pid] * (1 + MEMORY_MAY_GROW):
-                words = f"{end:.0f} MB instead of {self.warm[pid]:.0f} MB"
-                self.complaints[f"memory of process {pid}"] = words
+        """Complain of processes that have grown since the warm-up round."""
+        for role, end in self.end.items():
+            if end > self.warm[role] * (1 + MEMORY_MAY_GROW):
+                words = f"{end:.0f} MB instead of {self.warm[role]:.0f} MB"
+                self.complaints[f"memory of a {role} process"] = words
 
     def judge_times(self) -> None:
         """Complain of faults that were not made good in time."""
@@ -85,9 +100,11 @@ async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) 
                 await _rooms(house, totals)
             async with Readers(house) as readers:
                 await readers.until_right(PATIENCE)
-                start = await first_look(house)
-                names = itertools.cycle(random.sample([*faults_of(mode)], len(faults_of(mode))))
+                start = totals.start = await first_look(house)
+                every = random.sample([*faults_of(mode)], len(faults_of(mode)))
+                names = itertools.cycle(every)
                 while totals.rounds < 2 or time.monotonic() < ends:
+                    count = FAULTS_OF_A_ROUND if totals.rounds else len(every)
                     found = await play(
                         house,
                         readers,
@@ -95,13 +112,12 @@ async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) 
                         random,
                         each=EACH,
                         seconds=min(ROUND, seconds / 3),
-                        faults=list(itertools.islice(names, FAULTS_OF_A_ROUND)),
+                        faults=list(itertools.islice(names, count)),
                         patience=PATIENCE,
                     )
                     totals.add(found)
                     totals.end = house.memory()
-                    for pid, size in totals.end.items():
-                        totals.warm.setdefault(pid, size)
+                    totals.warm = totals.warm or totals.end
                     _say(_round(totals, found))
             await until_empty(house)
     totals.judge_memory()
@@ -129,9 +145,15 @@ def _round(totals: Totals, found: Round) -> str:
 
 def _table(totals: Totals) -> str:
     lines = [f"{totals.mode}: {totals.rounds} rounds, {totals.clients} clients"]
-    for pid, end in totals.end.items():
+    for words, pattern in COUNTS.items():
+        before, after = (
+            sum(number for name, number in look.items() if re.search(pattern, name))
+            for look in (totals.start, totals.last)
+        )
+        lines.append(f"  {words}: {before:g} at the start, {after:g} at the end")
+    for role, end in totals.end.items():
         lines.append(
-            f"  memory of {pid}: {totals.warm[pid]:.1f} MB after its first round, {end:.1f}"
+            f"  memory, {role}: {totals.warm[role]:.1f} MB after the warm-up, {end:.1f} at the end"
         )
     for role, longest in totals.stops.items():
         lines.append(

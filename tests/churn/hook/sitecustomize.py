@@ -26,6 +26,7 @@ from types import FunctionType, ModuleType
 
 TICK = 0.02  # seconds between two looks at the clock: a stop is what a tick comes too late
 LONGEST = 5  # stops that are kept
+OURS = ("relay.", "marketfeed.")  # packages whose collections are measured
 ANSWER_WITHIN = 60.0  # seconds in which the loop must take a question
 
 _loop = None  # the event loop that runs in this process
@@ -113,7 +114,7 @@ def _collections(alive):
     seen = set()
     waiting = deque(one for one in alive if _is_ours(one))
     for name, module in list(sys.modules.items()):
-        if name == "relay" or name.startswith("relay."):
+        if f"{name}.".startswith(OURS):
             for attribute, value in list(vars(module).items()):
                 if not attribute.startswith("__") and not isinstance(
                     value, (ModuleType, FunctionType)
@@ -146,7 +147,7 @@ def _measure(name, value, sizes, waiting):
 
 
 def _is_ours(one):
-    return str(type(one).__module__).startswith("relay.")
+    return str(type(one).__module__).startswith(OURS)
 
 
 def _attributes(one):
