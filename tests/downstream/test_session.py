@@ -865,7 +865,7 @@ def test_an_id_of_any_length_is_answered_and_not_kept(clock: Clock, length: int,
     call.settle(BOOK)
     [ack] = call.heard()
     assert ack["req_id"] == "x" * length
-    refusal = envelopes.refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "error:gone")
+    refusal = envelopes.Refused(BOOK.group, EPOCH, Code.REFUSED_BY_EXCHANGE, "error:gone")
     call.receive(refusal)
     [late] = call.heard()
     assert (late["success"], late["req_id"]) == (False, "x" * kept)
