@@ -1,1 +1,1 @@
-"""Helpers that know nothing of the relay: pacing, tasks, the clock."""
+"""What every room may use: the table of times, pacing, tasks, settings, the clock."""
