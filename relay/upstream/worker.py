@@ -229,30 +229,36 @@ class UpstreamWorker:
 
     async def _compete(self, category: Category, lead: Leadership) -> None:
         """Serve a category whenever it is this worker's turn."""
-        settings = conf.current()
         while True:
-            epoch = await lead.win()
-            logger.info("%s: leads, epoch %d", category, epoch)
-            log.record("leader", f"{self.name} leads, epoch {epoch}", category=category)
-            supply = self.supplies[category] = CategoryUpstream(
-                category,
-                epoch=epoch,
-                worker=self.name,
-                linger=settings.linger,
-                max_topics=self.topics_left,
-                peers=self.supplies.values,
-                wall_ms=wall_ms,
-                random=random.random,
-            )
-            term = _Term(self, supply, lead)
-            try:
-                await term.serve()
-            except asyncio.CancelledError:
-                await self._say_goodbye(term)
-                raise
-            finally:
-                del self.supplies[category]
-                await lead.leave()
+            await self._serve(category, lead, await lead.win())
+
+    async def _serve(self, category: Category, lead: Leadership, epoch: int) -> None:
+        """Serve a category for one term.
+
+        A call of its own for each: its variables hold all images of the term, and a worker that
+        stands by again has no use for them.
+        """
+        logger.info("%s: leads, epoch %d", category, epoch)
+        log.record("leader", f"{self.name} leads, epoch {epoch}", category=category)
+        supply = self.supplies[category] = CategoryUpstream(
+            category,
+            epoch=epoch,
+            worker=self.name,
+            linger=conf.current().linger,
+            max_topics=self.topics_left,
+            peers=self.supplies.values,
+            wall_ms=wall_ms,
+            random=random.random,
+        )
+        term = _Term(self, supply, lead)
+        try:
+            await term.serve()
+        except asyncio.CancelledError:
+            await self._say_goodbye(term)
+            raise
+        finally:
+            del self.supplies[category]
+            await lead.leave()
 
     async def _say_goodbye(self, term: _Term) -> None:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +71,46 @@ async def test_a_term_ends_though_a_cancel_is_swallowed(layer: SlowLayer) -> Non
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
     assert layer.swallowed == 1
+
+
+class LostLead:
+    """A lead that is lost when the test says so, and then led by another worker for good."""
+
+    is_in_doubt = False
+
+    def __init__(self) -> None:
+        self.is_lost = asyncio.Event()
+        self.is_waiting = asyncio.Event()
+
+    async def win(self) -> int:
+        if self.is_lost.is_set():
+            self.is_waiting.set()
+            await asyncio.Event().wait()
+        return 1
+
+    async def keep(self) -> str:
+        await self.is_lost.wait()
+        return "another worker leads"
+
+    async def leave(self) -> None: ...
+
+    def heard(self, epoch: int) -> None: ...
+
+
+async def test_a_worker_that_stands_by_again_keeps_nothing_of_its_term(layer: SlowLayer) -> None:
+    layer.may_join.set()
+    layer.may_send.set()
+    upstream, lead = UpstreamWorker([Category.LINEAR]), LostLead()
+    competing = asyncio.create_task(upstream._compete(Category.LINEAR, lead))
+    async with asyncio.timeout(PATIENCE):
+        await layer.sent.wait()
+        term = weakref.ref(upstream.supplies[Category.LINEAR])
+        lead.is_lost.set()
+        await lead.is_waiting.wait()
+    gc.collect()
+    assert term() is None
+    competing.cancel()
+    await asyncio.gather(competing, return_exceptions=True)
 
 
 class Clock:
