@@ -114,7 +114,7 @@ def test_a_crossing_delta_counts_and_leaves_the_true_book_alone() -> None:
     before = view.state()
     crossed = json.loads(view.crossed())
     assert crossed["data"]["u"] == before["u"] + 1
-    assert Decimal(crossed["data"]["b"][0][0]) > levels_of(before)[1][0][0]
+    assert Decimal(crossed["data"]["b"][0][0]) > levels_of(before)[1][-1][0]
     book = ReferenceBook(50)
     for message in view.greeting():
         book.apply(json.loads(message))

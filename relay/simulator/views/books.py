@@ -160,11 +160,15 @@ class DepthView(_BookView):
         return self.snapshot(kind)
 
     def crossed(self) -> bytes:
-        """Return a delta that puts a bid above the best ask; the true book stays as it is."""
+        """Return a delta that puts a bid above all asks; the true book stays as it is.
+
+        Just above the best ask the market would soon rise over it, and nobody could tell any more
+        that the bid is none of the book's.
+        """
         self.market.origins[self._depth] += 1
         self.u += 1
         self._delta = None
-        key = -min(self._asks.held) - 1
+        key = -max(self._asks.held) - 1
         bid = (key, self.market.instrument.size)
         return self._message("delta", [bid], [], self.u, self._moment)
 
