@@ -35,6 +35,18 @@ def _book(random: Random) -> dict[str, str]:
     return {"category": category, "topic": random.choice(topics(category))}
 
 
+async def _commit(house: House, random: Random, name: str, **rest: object) -> None:
+    """Have a book's fault committed, as soon as the book is followed: it may be asked for anew."""
+    book = _book(random)
+
+    async def is_followed() -> bool:
+        state = await house.exchange.do("state")
+        return book["topic"] in state["topics"][book["category"]]
+
+    await until_so(is_followed, f"{book} is followed")
+    await house.exchange.do(name, **book, **rest)
+
+
 # ---- of the exchange ----
 
 
@@ -53,28 +65,28 @@ async def outage(house: House, random: Random) -> None:
 
 async def gap(house: House, random: Random) -> None:
     """Messages of a book are lost before they reach the relay."""
-    await house.exchange.do("gap", count=3, **_book(random))
+    await _commit(house, random, "gap", count=3)
 
 
 async def repeat(house: House, random: Random) -> None:
     """A message of a book comes twice."""
-    await house.exchange.do("repeat", **_book(random))
+    await _commit(house, random, "repeat")
 
 
 async def reorder(house: House, random: Random) -> None:
     """Two messages of a book come in the wrong order."""
-    await house.exchange.do("reorder", **_book(random))
+    await _commit(house, random, "reorder")
 
 
 async def crossed(house: House, random: Random) -> None:
     """A message of a book puts a bid above the best ask."""
-    await house.exchange.do("cross", **_book(random))
+    await _commit(house, random, "cross")
 
 
 async def restarted(house: House, random: Random) -> None:
     """The exchange begins a book again at `u` 1."""
     kind = random.choice(("snapshot", "delta"))
-    await house.exchange.do("restart", **_book(random), **{"as": kind})
+    await _commit(house, random, "restart", **{"as": kind})
 
 
 async def garbage(house: House, random: Random) -> None:

@@ -27,7 +27,7 @@ Look = dict[str, float]
 EXACT = re.compile(
     r"(clients|visitors|upstream|redis|subscriptions|topics|unsent|collections|tasks|files|garbage)"
     r"|(objects|uncollected) (?!.*(Call|Handle)$)"  # timers that were cancelled stay for a while
-    r"(relay|daphne|twisted|asyncio|_asyncio|channels|websockets)"
+    r"(relay|daphne|twisted|channels)\b"
 )
 ORDER = ("clients", "visitors", "upstream", "redis", "collections", "tasks", "files", "")
 """What is told first when it stayed."""
@@ -35,7 +35,7 @@ ORDER = ("clients", "visitors", "upstream", "redis", "collections", "tasks", "fi
 # What reference counting must free in a web process: what waits for the collector there may wait
 # for long. Requests for pages and connections to the exchange are left to it: the first die young,
 # the second are few.
-COUNTED = re.compile(r"(?!.*\._(Request|Socket)\b)(relay|daphne\.ws_protocol)\.")
+COUNTED = re.compile(r"(?!.*\.(_Request|_Socket|RedisLink)\b)(relay|daphne\.ws_protocol)\.")
 NOISE = 0.1  # of the clients that came and went: how many objects of Python's own types may stay
 
 # Collections of what happened, and of the data of books that go on: what each process may have in

@@ -16,7 +16,6 @@ from tests.churn.inside import Look, least, most, stayed
 from tests.churn.kinds import KINDS, PAGES, Line
 from tests.churn.readers import Readers
 
-BETWEEN_FAULTS = 1.0  # seconds
 BETWEEN_LOOKS = 1.0
 SETTLED_WITHIN = 90.0  # seconds from the end of a round until all is back; more is a leak
 LOOKS_AT_START = 3
@@ -84,7 +83,7 @@ async def play(
     faults: Iterable[str],
     kinds: Collection[str] = tuple(KINDS),
     patience: float = SETTLED_WITHIN,
-    by_counting: bool = True,
+    between: float = 1.0,
 ) -> Round:
     """Have a round take place.
 
@@ -95,7 +94,7 @@ async def play(
         faults: What befalls the relay meanwhile, one after the other.
         patience: Seconds in which every book has to be right after a fault, and all has to be back
             after the round.
-        by_counting: Whether clients must be free before the collector has run.
+        between: Seconds before each fault.
     """
     found = Round()
     await house.stops()
@@ -103,7 +102,7 @@ async def play(
     crowd = Crowd(house, random, each, kinds)
     try:
         for name in faults:
-            await asyncio.sleep(BETWEEN_FAULTS)
+            await asyncio.sleep(between)
             await faults_of(house.mode)[name](house, random)
             took = await readers.until_right(patience)
             found.right_after[name] = max(took, found.right_after.get(name, 0.0))
@@ -111,19 +110,17 @@ async def play(
         await crowd.leave()
         found.stops = await house.stops()
         found.clients = crowd.visits.total()
-        await _settle(house, start, found, patience, by_counting=by_counting)
+        await _settle(house, start, found, patience)
     finally:
         await crowd.release()
     found.missing = [kind for kind in kinds if not crowd.did[kind]]
     return found
 
 
-async def _settle(
-    house: House, start: Look, found: Round, patience: float, *, by_counting: bool
-) -> None:
+async def _settle(house: House, start: Look, found: Round, patience: float) -> None:
     """Look until all is back: first as it is, then after the collector has run."""
     began = time.monotonic()
-    for collect in (False, True) if by_counting else (True,):
+    for collect in (False, True):
         looks: list[Look] = []
         gives_up = time.monotonic() + patience
         while True:

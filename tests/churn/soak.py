@@ -34,6 +34,7 @@ LONGEST_STOP = 0.25  # seconds: the aim
 MEMORY_MAY_GROW = 0.10  # of what there was after the warm-up round, in which all faults occur
 EACH = 4  # visitors of each kind at a time
 FAULTS_OF_A_ROUND = 4
+BETWEEN_FAULTS = 11.0  # seconds: a book that breaks twice within ten is asked for with pauses
 ROUND = 60.0  # seconds that a crowd stays at least
 PATIENCE = 150.0  # seconds: an idle stranger is let go after a minute, a stalled client after half
 SHOWN = 40  # names of what did not come back
@@ -114,6 +115,7 @@ async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) 
                         seconds=min(ROUND, seconds / 3),
                         faults=list(itertools.islice(names, count)),
                         patience=PATIENCE,
+                        between=min(BETWEEN_FAULTS, seconds / 30),
                     )
                     totals.add(found)
                     totals.end = house.memory()
