@@ -34,8 +34,11 @@ ORDER = ("clients", "visitors", "upstream", "redis", "collections", "tasks", "fi
 
 # What reference counting must free in a web process: what waits for the collector there may wait
 # for long. Requests for pages and connections to the exchange are left to it: the first die young,
-# the second are few.
-COUNTED = re.compile(r"(?!.*\.(_Request|_Socket|RedisLink)\b)(relay|daphne\.ws_protocol)\.")
+# the second are few. So are envelopes: the failures of a Redis that is away keep the last ones.
+COUNTED = re.compile(
+    r"(?!.*\.(_Request|_Socket|RedisLink)\b)(?!relay\.seam\.envelopes\.)"
+    r"(relay|daphne\.ws_protocol)\."
+)
 NOISE = 0.1  # of the clients that came and went: how many objects of Python's own types may stay
 
 # Collections of what happened, and of the data of books that go on: what each process may have in
