@@ -57,8 +57,8 @@ class Readers:
     async def until_right(self, seconds: float) -> float:
         """Wait until every book is the exchange's; return how many seconds that took.
 
-        Nothing that a reader had before counts: each must hold the exchange's book at an `u` that
-        the exchange has reached after the call.
+        Nothing from before the call counts, not even what was on its way then: each reader must
+        hold the exchange's book at another `u` than the exchange had at the call.
 
         Raises:
             WrongBook: one is not after so many seconds.
@@ -76,6 +76,7 @@ class Readers:
             follower.texts.clear()
             follower.types.clear()
         truths: dict[tuple[str, str], dict[str, Any]] = {}
+        before: dict[tuple[str, str], int] = {}
         wrong: dict[tuple[Client, str], str] = {}
         while books:
             for category, topic in {(category, topic) for _, category, topic in books}:
@@ -87,7 +88,9 @@ class Readers:
                 one, category, topic = book
                 one.check()
                 assert one.code is None, f"a calm reader was closed with {one.code}"
-                why = _difference(one, topic, truths[category, topic])
+                truth = truths[category, topic]
+                is_old = before.setdefault((category, topic), truth["u"]) == truth["u"]
+                why = "has not moved" if is_old else _difference(one, topic, truth)
                 if why is None:
                     books.remove(book)
                 else:
