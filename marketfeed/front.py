@@ -25,7 +25,7 @@ from marketfeed.probes import PROBES
 from marketfeed.static_files import StaticFiles
 from relay import conf
 from relay.lib.pacing import Buckets, Seldom, TokenBucket
-from relay.web.addresses import client_address
+from relay.web.addresses import client_address, counted_as
 from relay.web.paths import below_root
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class Front:
             accept = headers.get(b"accept", b"").decode("latin1")
             return wrong_method(method) or await probe(accept)
         address, now = client_address(scope, headers), time.monotonic()
+        if address is not None:
+            address = counted_as(address)  # as connections are: an IPv6 network is one address
         if wait := self._requests.take(address, 1.0, now):
             return self._too_many(address, wait, now)
         if path.startswith(self._static_files.static_prefix):

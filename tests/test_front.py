@@ -165,6 +165,16 @@ async def test_a_request_to_the_admin_is_dear(settings: Any) -> None:
     assert [(await site.get(LOGIN))[0] for _ in range(3)] == [200, 200, 429]
 
 
+async def test_all_addresses_of_an_ipv6_network_share_one_limit(settings: Any) -> None:
+    settings.RELAY = {"http_requests_per_second": "1"}
+    site = Site()
+    answers = [
+        (await site.get("/nothing", address=f"2001:db8::{number:x}"))[0] for number in range(1, 12)
+    ]
+    assert answers == [404] * 10 + [429]
+    assert (await site.get("/nothing", address="2001:db8:0:1::1"))[0] == 404
+
+
 async def test_all_strangers_together_can_ask_the_admin_for_little() -> None:
     site = Site()
     addresses = [f"203.0.113.{n}" for n in range(100)]
