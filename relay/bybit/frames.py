@@ -89,6 +89,9 @@ class _Address(msgspec.Struct, frozen=True):
     topic: str | None = None
 
 
+ROW_BYTES = 4096
+"""Of one row: images keep rows, so their number alone is no bound. Bybit's have some 300."""
+
 _address = msgspec.json.Decoder(_Address)
 _frame = msgspec.json.Decoder(Frame)
 _book = msgspec.json.Decoder(BookData)
@@ -158,8 +161,10 @@ def decode_rows(frame: Frame) -> list[msgspec.Raw]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadFrame(str(error)) from error
     for row in rows:
-        if bytes(row)[:1] != b"{":
+        written = bytes(row)
+        if written[:1] != b"{":
             raise BadFrame("Expected `object` in `data`")
+        _bound(written, 1)
     return rows
 
 
@@ -175,7 +180,15 @@ def decode_candles(frame: Frame) -> list[Candle]:
         raise BadFrame(str(error)) from error
     if not candles:
         raise BadFrame("Expected at least one candle in `data`")
+    _bound(frame.data, len(candles))
     return candles
+
+
+def _bound(written: bytes | msgspec.Raw, rows: int) -> None:
+    """Refuse rows that are longer than an image may keep."""
+    size = len(bytes(written))
+    if size > rows * ROW_BYTES:
+        raise BadFrame(f"Expected at most {ROW_BYTES} bytes a row, found {size} in {rows}")
 
 
 def decode_ack(frame: Frame) -> AckData:

@@ -22,6 +22,7 @@ from relay.bybit.errors import (
     NoSnapshotYet,
     SequenceGap,
 )
+from relay.bybit.frames import ROW_BYTES
 from relay.bybit.images import (
     CANDLES_KEPT,
     MAX_FIELDS,
@@ -437,7 +438,24 @@ def test_candles_without_their_times_are_a_bad_frame(data: Any) -> None:
         candles().apply(text, frame(text))
 
 
+def test_a_message_that_is_kept_has_a_bound_in_bytes() -> None:
+    long = candle((1, True), close="9" * ROW_BYTES)
+    image = candles()
+    with pytest.raises(BadFrame, match="bytes"):
+        image.apply(long, frame(long))
+    assert (image.closings, image.is_live) == (0, False)
+
+
 # ---- trades ----
+
+
+def test_a_trade_that_is_kept_has_a_bound_in_bytes() -> None:
+    row = json.dumps(trade(1) | {"p": "9" * ROW_BYTES}).encode()
+    text = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1,"data":[' + row + b"]}"
+    image = make_image(topic("publicTrade.BTCUSDT"))
+    with pytest.raises(BadFrame, match="bytes"):
+        image.apply(text, frame(text))
+    assert image.greeting() is None
 
 
 def test_trades_greet_with_the_last_fifty_as_one_snapshot() -> None:
