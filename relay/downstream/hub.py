@@ -19,7 +19,7 @@ from relay import conf
 from relay.bybit.errors import Code, ExchangeFault, Refusal
 from relay.bybit.topics import Category, Topic
 from relay.downstream.audience import Audience, Corked, Reader, Request
-from relay.layers.inbox import Intake
+from relay.layers.inbox import Inbox
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import (
@@ -58,7 +58,7 @@ class CategoryState:
     worker: str = ""
     heard: float | None = None
     told_down: int = 0  # since when, if readers' last word is that it is down
-    unserved_since: float | None = None  # None while it is served or not wanted, whoever leads
+    unserved_since: float | None = None  # None while served by any worker, or not wanted
 
 
 class Hub:
@@ -102,7 +102,7 @@ class Hub:
         self._slow: dict[Audience, None] = {}  # with readers that had no room
         self._asked: dict[Category, dict[str, Position | None]] = {}
         self._dropped: dict[Category, dict[str, None]] = {}
-        self._intake = Intake("hub", envelopes.decode_to_hub, self._take)
+        self._inbox = Inbox("hub", envelopes.decode_to_hub, self._take)
 
     # ---- readers ----
 
@@ -326,7 +326,7 @@ class Hub:
 
     def receive(self, message: Any, now: float) -> None:
         """Take one message of the channel layer; ignore one that this version cannot read."""
-        self._intake(message, now)
+        self._inbox(message, now)
 
     def _take(self, envelope: ToHub, now: float) -> None:
         match envelope:  # the commonest kind first: a pattern that does not match costs most

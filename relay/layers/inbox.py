@@ -26,7 +26,7 @@ KINDS_LOGGED = 100  # kinds of unreadable envelopes that are logged, once each
 async def channel_in(layer: Any, *groups: str) -> AsyncIterator[str]:
     """Make a channel that receives what is sent to groups, and give it up at the end.
 
-    Whoever has it join further groups must have it leave them.
+    A caller that joins further groups with it leaves them itself.
     """
     channel: str = await layer.new_channel()
     try:
@@ -55,7 +55,7 @@ async def _give_up(layer: Any, channel: str, groups: Iterable[str]) -> None:
 E = TypeVar("E")
 
 
-class Intake(Generic[E]):
+class Inbox(Generic[E]):
     """Reads the messages of a channel and hands on their envelopes.
 
     It ignores a message that this version cannot read, and logs the first of each kind.

@@ -27,7 +27,7 @@ from relay.downstream.runner import HubRunner
 from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.layers import post
-from relay.layers.inbox import Intake, channel_in
+from relay.layers.inbox import Inbox, channel_in
 from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
@@ -173,12 +173,12 @@ class LiveService:
     # ---- what others say ----
 
     async def _listen(self) -> None:
-        intake = Intake("live: listen", envelopes.decode_to_web, self._take)
+        inbox = Inbox("live: listen", envelopes.decode_to_web, self._take)
         async with channel_in(self._layer, REPORTS_GROUP, WORKERS_GROUP) as channel:
             for group in (REPORTS_GROUP, WORKERS_GROUP):
                 await post.group_send(self._layer, group, Hello(self._runner.process))
             while True:
-                intake(await self._layer.receive(channel))
+                inbox(await self._layer.receive(channel))
 
     def _take(self, envelope: ToWeb) -> None:
         is_own = envelope.process == self._runner.process

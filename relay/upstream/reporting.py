@@ -16,7 +16,7 @@ from channels.layers import get_channel_layer
 
 from relay.bybit.topics import Category
 from relay.layers import post
-from relay.layers.inbox import Intake, channel_in
+from relay.layers.inbox import Inbox, channel_in
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Hello, Left, ToWorker, UpstreamState
@@ -84,11 +84,11 @@ class Reporting:
 
     async def listen(self) -> None:
         """Hear what other workers carry; ask for it at the start."""
-        intake = Intake("upstream: hear", envelopes.decode_to_worker, self._take)
+        inbox = Inbox("upstream: hear", envelopes.decode_to_worker, self._take)
         async with channel_in(self._layer, WORKERS_GROUP) as channel:
             await self._send(Hello(self._process))
             while True:
-                intake(await self._layer.receive(channel))
+                inbox(await self._layer.receive(channel))
 
     def _take(self, envelope: ToWorker) -> None:
         process = envelope.process

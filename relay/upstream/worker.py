@@ -22,7 +22,7 @@ from channels.layers import get_channel_layer
 from relay import conf
 from relay.bybit.topics import Category
 from relay.layers import post
-from relay.layers.inbox import Intake, channel_in
+from relay.layers.inbox import Inbox, channel_in
 from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
@@ -81,12 +81,12 @@ class _Term:
     async def _listen(self) -> None:
         """Take the demand of the hubs."""
         name = f"{self.supply.category}: listen"
-        intake = Intake(name, envelopes.decode_to_leader, self._take)
+        inbox = Inbox(name, envelopes.decode_to_leader, self._take)
         group = envelopes.demand_group(self.supply.category)
         async with channel_in(self._layer, group) as channel:
             self._is_listening.set()
             while True:
-                intake(await self._layer.receive(channel))
+                inbox(await self._layer.receive(channel))
                 self._settle()
 
     def _take(self, envelope: ToLeader) -> None:

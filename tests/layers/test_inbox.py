@@ -16,7 +16,7 @@ from relay.bybit.topics import Category
 from relay.downstream import runner as runner_module
 from relay.downstream.runner import HubRunner
 from relay.layers import post
-from relay.layers.inbox import KINDS_LOGGED, Intake, channel_in
+from relay.layers.inbox import KINDS_LOGGED, Inbox, channel_in
 from relay.layers.local import LocalChannelLayer
 from relay.layers.redis import RedisChannelLayer
 from relay.lib import timing
@@ -194,7 +194,7 @@ def test_a_message_that_cannot_be_read_is_logged_once_a_kind(
             case _:
                 taken.append((envelope, now))
 
-    intake = Intake("worker", envelopes.decode_to_leader, take)
+    intake = Inbox("worker", envelopes.decode_to_leader, take)
     resync = envelopes.Resync("orderbook.50.BTCUSDT")
     for _ in range(3):
         intake({"type": "resync", "v": VERSION + 1, "body": resync}, 1.0)
