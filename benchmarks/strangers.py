@@ -57,7 +57,7 @@ class Stranger:
 
 
 async def _ask_evenly(strangers: list[Stranger], rate: float, seen: Counter[str]) -> None:
-    """Send requests for ever; one that is due while its stranger still waits, waits as well."""
+    """Send requests until cancelled; each waits until its stranger has had its last answer."""
     slowest = 0.0
     free = asyncio.Queue[Stranger]()
     for stranger in strangers:

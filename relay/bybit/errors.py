@@ -15,7 +15,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """What a refusal is called on the wire (short dialect)."""
+    """What a refusal is called on the wire (native dialect)."""
 
     BAD_JSON = "bad_json"
     BAD_REQUEST = "bad_request"

@@ -66,7 +66,7 @@ class Reader(Protocol):
         """Log the exception that is being handled, and close the connection."""
 
     def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
-        """Trades were lost that nobody can bring back: on the way, or because it is slow."""
+        """Trades or closed candles were lost that cannot be sent again, or the reader was slow."""
 
     def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         """The connection of the reader's category went down or is up, again or as before."""
@@ -98,7 +98,7 @@ class Audience:
 
     Attributes:
         number: No other audience of this hub has it, not even an earlier one of the topic.
-        current: Readers that have everything up to the replica's position, with their outbound,
+        current: Readers that have everything up to the receiver's position, with their outbound,
             so that a delivery need not look at the reader.
         owed: Readers to whom a snapshot is owed.
         waiting: Readers whose ack has not been sent, with their request.

@@ -383,7 +383,7 @@ class ClientSession:
             self._tell(native_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
             code = CloseCode.SLOW if is_slow else CloseCode.DATA_LOST
-            self.close(code, f"{dropped} trades of {topic.text} were dropped")
+            self.close(code, f"{dropped} rows of {topic.text} were dropped")
 
     def on_upstream_changed(self, category: Category, state: UpstreamState, since: int) -> None:
         if not state.is_interrupted and not self._down_since:

@@ -1,7 +1,7 @@
 """How often the exchange may be connected to.
 
-Bybit allows 500 connects in 5 minutes from one address, whoever makes them: all connections of all
-workers share what this module allows, over Redis where there is one. A worker that cannot reach
+Bybit allows 500 connects in 5 minutes from one address. All connections of all workers share what
+this module allows, over Redis where there is one. A worker that cannot reach
 it, or has none, counts for itself.
 
 Source: Bybit v5 docs, WebSocket, Connect.

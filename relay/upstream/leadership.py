@@ -45,7 +45,7 @@ class State(Enum):
 
     COMPETING = auto()  # it has seen no other leader: it began, or its term ended
     STANDING_BY = auto()  # another worker leads
-    DOUBTFUL = auto()  # it stood by when Redis did not answer: whoever led is likely to live
+    DOUBTFUL = auto()  # it stood by when Redis did not answer: the last leader is likely to live
     GRACE = auto()  # the lease is free, for Redis was away or forgot: the last leader may renew it
     LEADING = auto()
     UNCONFIRMED = auto()  # it leads, and Redis did not answer when it was asked last

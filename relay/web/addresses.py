@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 """Clients whose proxy names them by something that is no address count as one."""
 
-HOST_BITS = 64  # of an IPv6 address: whoever has one address has all that differ in these
+HOST_BITS = 64  # of an IPv6 address: a network of 64 bits belongs to one customer
 _told = False
 
 

@@ -99,7 +99,7 @@ class Outbound(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """End the connection now, whatever is waiting and whoever has said goodbye."""
+        """End the connection now, also when bytes wait or a close frame was exchanged."""
 
     def answer_ping(self) -> None:  # noqa: B027 - most servers answer pings themselves
         """Answer the latest ping for whose pong there was no room."""

@@ -31,7 +31,7 @@ class _Request(WebRequest):  # type: ignore[misc]
     """A request of Daphne's that lets go of its connection when a WebSocket takes that over.
 
     It also bounds the body. Twisted reads all of it before anything else looks at the request, and
-    writes what is longer than 100 kB to the disk, however long it is and whoever sends it.
+    writes what is longer than 100 kB to the disk, without a bound, for anonymous clients too.
     """
 
     _received = 0  # bytes of the body
