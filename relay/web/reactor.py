@@ -67,10 +67,14 @@ def in_portions(select: Callable[..., list[Any]], most: int) -> Callable[..., li
 
 
 def start_early(function: Callable[[], object]) -> None:
-    """Have `function` called in Daphne's event loop as soon as that runs, before any connection."""
+    """Have `function` called in Daphne's event loop as soon as that runs, before any connection.
+
+    A timer would be too late: asyncio accepts the connections that wait already, and looks at its
+    timers afterwards.
+    """
     reactor = _reactor()
     if reactor is not None and not reactor.running:
-        reactor.callLater(0, function)
+        reactor._asyncioEventloop.call_soon(function)
 
 
 def raise_backlog() -> None:

@@ -328,6 +328,7 @@ async def test_a_file_is_replaced_on_demand_alone_and_never_shared(
     assert second.stderr == f"{path} is being written by another recorder.\n"
     said = BOOK.snapshot()
     await exchange.say("linear", BOOK.topic, said)
+    await until(lambda: "precious" not in path.read_text(), PATIENCE, "the file is replaced")
     await until_held(program, path, 1)
     await stop(program)
     assert frames(path) == [said]
