@@ -19,24 +19,31 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from relay import conf
 from relay.ops.metric_families import counts, gauges, histograms
-from relay.telemetry.counters import UpstreamCounters, counters
+from relay.telemetry.counters import Counters, UpstreamCounters
 from relay.upstream.worker import UpstreamWorker
 
 
 class LoopCollector(Collector):
     """How late the event loop of this process is."""
 
+    def __init__(self, counters: Callable[[], Counters]) -> None:
+        """Collect of whatever `counters` returns at the time."""
+        self._counters = counters
+
     def collect(self) -> Iterator[Metric]:
         """Yield what was measured."""
         words = "How much later than due the event loop came, looked at 4 times a second."
-        yield histograms("loop_lag_seconds", words, (), [([], counters.loop_lag)])
+        yield histograms("loop_lag_seconds", words, (), [([], self._counters().loop_lag)])
 
 
 class WorkerCollector(Collector):
     """What the upstream worker of this process does."""
 
-    def __init__(self, worker: Callable[[], UpstreamWorker | None]) -> None:
-        """Collect of whatever `worker` returns at the time."""
+    def __init__(
+        self, counters: Callable[[], Counters], worker: Callable[[], UpstreamWorker | None]
+    ) -> None:
+        """Collect of whatever `counters` and `worker` return at the time."""
+        self._counters = counters
         self._worker = worker
 
     def collect(self) -> Iterator[Metric]:
@@ -44,7 +51,8 @@ class WorkerCollector(Collector):
         worker = self._worker()
         if worker is None:
             return
-        served = [(category.value, counters.upstream[category]) for category in worker.categories]
+        upstream = self._counters().upstream
+        served = [(category.value, upstream[category]) for category in worker.categories]
         for name, words, read in _UPSTREAM_COUNTS:
             values = [(category, read(counted)) for category, counted in served]
             yield counts(f"upstream_{name}", words, "category", values)
@@ -142,14 +150,21 @@ def _led(worker: UpstreamWorker) -> Iterator[Metric]:
         yield gauges(name, words, ("category",), pairs)
 
 
-def make_registry(worker: Callable[[], UpstreamWorker | None]) -> CollectorRegistry:
-    """Return a registry with everything that any process of the relay has."""
+def make_registry(
+    counters: Callable[[], Counters], worker: Callable[[], UpstreamWorker | None]
+) -> CollectorRegistry:
+    """Return a registry with everything that any process of the relay has.
+
+    Args:
+        counters: Returns what the process has counted.
+        worker: Returns its upstream worker, if it has one.
+    """
     registry = CollectorRegistry()
     prometheus_client.ProcessCollector(registry=registry)
     prometheus_client.PlatformCollector(registry=registry)
     prometheus_client.GCCollector(registry=registry)
-    registry.register(LoopCollector())
-    registry.register(WorkerCollector(worker))
+    registry.register(LoopCollector(counters))
+    registry.register(WorkerCollector(counters, worker))
     return registry
 
 
@@ -159,7 +174,7 @@ def as_text(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def serve(worker: UpstreamWorker) -> None:
+def serve(counters: Counters, worker: UpstreamWorker) -> None:
     """Show the worker's metrics at `RELAY_METRICS_ADDRESS`, if there is one, from a thread.
 
     Raises:
@@ -168,5 +183,5 @@ def serve(worker: UpstreamWorker) -> None:
     address = conf.current().metrics_address
     if address:
         host, _, port = address.rpartition(":")
-        registry = make_registry(lambda: worker)
+        registry = make_registry(lambda: counters, lambda: worker)
         prometheus_client.start_http_server(int(port), host.strip("[]"), registry)

@@ -49,8 +49,6 @@ from relay.seam.envelopes import (
     PinsChanged,
     ToWeb,
 )
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
 from relay.telemetry.reports import (
     HubRows,
     Report,
@@ -59,6 +57,7 @@ from relay.telemetry.reports import (
     encode,
     pack,
 )
+from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +100,7 @@ class LiveService:
 
     def __init__(
         self,
+        telemetry: Telemetry,
         runner: HubRunner,
         clients: Collection[ClientSession],
         backlogged: Collection[ClientSession],
@@ -108,11 +108,13 @@ class LiveService:
         """Prepare to `start`, in the event loop of the process.
 
         Args:
+            telemetry: What this process records.
             clients: All of this process, in the order in which they came.
             backlogged: Those whose socket has not accepted everything.
         """
         self.picture = Overview()
         self.watchers: set[Watcher] = set()
+        self._telemetry = telemetry
         self._runner = runner
         self._clients = clients
         self._backlogged = backlogged
@@ -127,7 +129,7 @@ class LiveService:
 
     def start(self) -> None:
         """Start; `stop` ends it."""
-        log.record("process", "a web process started")
+        self._telemetry.events.record("process", "a web process started")
         for signal in (post_save, post_delete):
             signal.connect(self._pin_saved, sender=PinnedTopic)
         steps = {
@@ -207,7 +209,9 @@ class LiveService:
     def _disconnect(self, number: str) -> None:
         for client in self._clients:
             if str(client.number) == number:
-                log.record("disconnect", f"an operator disconnected {client.address or 'a client'}")
+                self._telemetry.events.record(
+                    "disconnect", f"an operator disconnected {client.address or 'a client'}"
+                )
                 client.disconnect()
                 return
 
@@ -246,7 +250,7 @@ class LiveService:
             is_first = self._runner.process == min(self.picture.processes(), default="")
             # Whom this process could not hear is not silent.
             for name in silent if is_first and could_hear else ():
-                log.record("silent", f"no report any more of {name}")
+                self._telemetry.events.record("silent", f"no report any more of {name}")
             if could_hear and not has_worker_inside:
                 self._look_after_workers(watch, now)
             if self.watchers:
@@ -278,14 +282,14 @@ class LiveService:
             "lagging": sum(client.is_lagging for client in backlogged),
             "unsent": sum(unsent.values()),
             "totals": {
-                "messages": counters.messages_in,
-                "deliveries": counters.deliveries,
-                "bytes": counters.bytes_out,
+                "messages": self._telemetry.counters.messages_in,
+                "deliveries": self._telemetry.counters.deliveries,
+                "bytes": self._telemetry.counters.bytes_out,
             },
             "redis_delay_ms": None if delay is None else round(delay * 1000, 1),
             "packed": packed,
-            "origin": log.origin,
-            "events": log.since(self._told),
+            "origin": self._telemetry.events.origin,
+            "events": self._telemetry.events.since(self._told),
         }
 
     # ---- who looks ----

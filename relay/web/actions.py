@@ -20,7 +20,6 @@ from relay.models import LiveTopic, PinnedTopic
 from relay.ops.pins import MAX_PINS
 from relay.ops.service import LiveService
 from relay.seam.envelopes import REPORTS_GROUP, Disconnect, Envelope, Resync, demand_group
-from relay.telemetry.events import log
 from relay.web import process as web_process
 
 
@@ -86,7 +85,10 @@ class Action:
             change_message=message,
         )
         topic = {} if target.topic is None else target.fields
-        log.record("operator", f"{user.get_username()}: {message}", **topic)
+        process = web_process.existing()
+        if process is not None:  # an action on the database alone needs none
+            words = f"{user.get_username()}: {message}"
+            process.telemetry.events.record("operator", words, **topic)
         return message
 
 

@@ -24,7 +24,6 @@ from relay.downstream.close_codes import CloseCode
 from relay.downstream.handshake import chosen_subprotocol
 from relay.downstream.outbound import make_outbound
 from relay.downstream.session import ClientSession
-from relay.telemetry.counters import counters
 from relay.web import process as web_process
 from relay.web.addresses import client_address
 from relay.web.origins import is_welcome, log_refusal
@@ -98,7 +97,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 client.close(CloseCode.BAD_REQUEST, refusal.message, word=refusal.code)
             else:
                 process.add(client)
-                counters.connections[self.door.value] += 1
+                process.telemetry.counters.connections[self.door.value] += 1
 
     async def _read(self, client: ClientSession, receive: Any) -> None:
         """Take messages until the end; past Daphne they come another way, and only the end here."""
@@ -160,6 +159,6 @@ class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope)})
         code = CloseCode.NOT_FOUND
         await send({"type": "websocket.close", "code": code.value, "reason": code.meaning})
-        counters.closes[code] += 1
+        web_process.current().telemetry.counters.closes[code] += 1
         while (await receive())["type"] != "websocket.disconnect":
             pass

@@ -20,7 +20,7 @@ from relay.ops.metric_families import count, counts, gauge, gauges, histograms
 from relay.ops.metric_registry import as_text, make_registry
 from relay.ops.rows import state_of
 from relay.seam.envelopes import UpstreamState
-from relay.telemetry.counters import counters
+from relay.telemetry.counters import Counters
 from relay.telemetry.reports import TOPIC_STATES
 from relay.upstream.worker import UpstreamWorker
 from relay.web import process as web_process
@@ -36,7 +36,7 @@ class WebCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield its counts and how it is now. Safe from any thread."""
-        yield from _counted()
+        yield from _counted(_counters())
         process = web_process.existing()
         if process is not None:
             yield from _clients(process)
@@ -44,8 +44,7 @@ class WebCollector(Collector):
             yield from _upstream(process)
 
 
-def _counted() -> Iterator[Metric]:
-    known = counters
+def _counted(known: Counters) -> Iterator[Metric]:
     yield counts(
         "connections",
         "Clients let in, by door.",
@@ -175,6 +174,12 @@ def _has(layer: Any, name: str) -> bool:
     return name in vars(layer) or hasattr(type(layer), name)
 
 
+def _counters() -> Counters:
+    """Return what this process has counted: nothing before it has started."""
+    process = web_process.existing()
+    return Counters() if process is None else process.telemetry.counters
+
+
 def _worker() -> UpstreamWorker | None:
     process = web_process.existing()
     return None if process is None else process.worker
@@ -183,7 +188,7 @@ def _worker() -> UpstreamWorker | None:
 @functools.cache
 def _registry() -> CollectorRegistry:
     """Return what `/metrics` shows."""
-    found = make_registry(_worker)
+    found = make_registry(_counters, _worker)
     found.register(WebCollector())
     return found
 

@@ -24,7 +24,10 @@ from relay.downstream.session import ClientSession
 from relay.lib import timing
 from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
+from relay.telemetry.counters import counters
+from relay.telemetry.events import log
 from relay.telemetry.loop_lag import watch_loop
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.worker import UpstreamWorker
 from relay.web import reactor
 from relay.web.addresses import counted_as
@@ -52,6 +55,7 @@ class WebProcess:
     """The parts of this process that live as long as it does.
 
     Attributes:
+        telemetry: What this process records.
         clients: Those that were let in.
         live: What is done for operators.
         worker: The upstream worker, if it runs in this process.
@@ -60,13 +64,14 @@ class WebProcess:
     """
 
     def __init__(self) -> None:
+        self.telemetry = Telemetry(counters, log)
         self.clients: dict[ClientSession, None] = {}  # in the order in which they came
         self.runner = HubRunner()
         self.worker = None if conf.current().redis_urls else UpstreamWorker()
         self.is_stopping = False
         self._backlogged: set[ClientSession] = set()
         self.ways: Counter[tuple[str, str]] = Counter()
-        self.live = LiveService(self.runner, self.clients, self._backlogged)
+        self.live = LiveService(self.telemetry, self.runner, self.clients, self._backlogged)
         self._addresses: Counter[str] = Counter()
         self._unfrozen = 0  # clients
         self._last_frozen = 0  # the number of the last client that was frozen
@@ -86,7 +91,10 @@ class WebProcess:
             reactor.bound_turns()
         self.runner.start()
         self.live.start()
-        steps = {"slow and idle clients": self._look_after_clients, "event loop lag": watch_loop}
+        steps = {
+            "slow and idle clients": self._look_after_clients,
+            "event loop lag": self._watch_loop,
+        }
         if self.worker is not None:
             warn_of_siblings(conf.current().upstream_url)
             steps["embedded worker"] = self.worker.run
@@ -185,6 +193,9 @@ class WebProcess:
                 client.close(CloseCode.SHUTTING_DOWN)
             await asyncio.sleep(GOODBYE_STEP)
         await asyncio.sleep(timing.LAST_BYTES)
+
+    async def _watch_loop(self) -> None:
+        await watch_loop(self.telemetry.counters.loop_lag)
 
     async def _look_after_clients(self) -> None:
         """Close clients that want nothing or read nothing for too long."""

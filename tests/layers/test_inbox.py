@@ -24,6 +24,7 @@ from relay.ops import service
 from relay.ops.service import LiveService
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, VERSION, UpstreamState
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.worker import UpstreamWorker
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader
@@ -99,7 +100,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.runner = HubRunner()
-        self.live = LiveService(self.runner, [], [])
+        self.live = LiveService(Telemetry.fresh(), self.runner, [], [])
         self.serving = asyncio.create_task(UpstreamWorker().run())
         self.runner.start()
         self.live.start()

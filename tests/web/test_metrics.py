@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.bybit.errors import Code
 from relay.ops.metric_families import histograms
-from relay.telemetry.counters import Histogram, counters
+from relay.telemetry.counters import Counters, Histogram
 from relay.web import metrics as web
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -35,7 +35,9 @@ def test_every_name_has_the_prefix_and_words_and_no_label_for_a_client_or_a_symb
         assert all(set(sample.labels) <= LABELS for sample in family.samples)
 
 
-def test_the_counts_are_those_of_the_process() -> None:
+def test_the_counts_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = Counters()
+    monkeypatch.setattr(web, "_counters", lambda: counters)
     counters.deliveries = 7
     counters.bytes_out = 700
     counters.refusals[Code.BAD_JSON] += 2

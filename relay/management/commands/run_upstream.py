@@ -16,8 +16,10 @@ from relay.lib.tasks import run_forever
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
 from relay.ops import metric_registry
-from relay.telemetry.counters import counters
+from relay.telemetry.counters import Counters, counters
+from relay.telemetry.events import log
 from relay.telemetry.loop_lag import watch_loop
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.supply import CategoryUpstream
 from relay.upstream.worker import UpstreamWorker
 
@@ -46,20 +48,23 @@ class Command(RelayCommand):
                 "without it the worker runs inside the web process."
             )
         categories = [Category(name) for name in options["category"] or list(Category)]
+        telemetry = Telemetry(counters, log)
         worker = UpstreamWorker(categories)
         try:
-            metric_registry.serve(worker)
+            metric_registry.serve(telemetry.counters, worker)
         except OSError as fault:
             address = conf.current().metrics_address
             raise CannotStart(f"RELAY_METRICS_ADDRESS {address}: {fault.strerror}.") from fault
-        self.run_until_stopped(_run(worker))
+        self.run_until_stopped(_run(telemetry.counters, worker))
 
 
-async def _run(worker: UpstreamWorker) -> None:
+async def _run(counters: Counters, worker: UpstreamWorker) -> None:
+    watch = partial(watch_loop, counters.loop_lag)
+    reporter = _reporter(counters, worker)
     beside = [
-        asyncio.create_task(run_forever(watch_loop, "event loop lag"), name="event loop lag"),
+        asyncio.create_task(run_forever(watch, "event loop lag"), name="event loop lag"),
         asyncio.create_task(
-            run_forever(partial(report, _reporter(worker), logger), "state line"), name="state line"
+            run_forever(partial(report, reporter, logger), "state line"), name="state line"
         ),
     ]
     try:
@@ -70,7 +75,7 @@ async def _run(worker: UpstreamWorker) -> None:
         await asyncio.gather(*beside, return_exceptions=True)
 
 
-def _reporter(worker: UpstreamWorker) -> Callable[[], str]:
+def _reporter(counters: Counters, worker: UpstreamWorker) -> Callable[[], str]:
     """Return what says how it stands."""
     counted = [counters.upstream[category] for category in worker.categories]
     pace = Pace()
