@@ -25,7 +25,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
@@ -317,9 +317,27 @@ class LeaseLeadership:
             logger.warning("%s: %s: %s", self._category, words, fault or type(fault).__name__)
 
 
+class _CancellableRedis(Redis):
+    """A client whose commands end with the cancel that comes while they run.
+
+    redis-py sends with `asyncio.wait_for`, which on Python 3.11 drops a cancel that comes together
+    with its result: a worker that was stopped while it asked for the lead went on to serve.
+    """
+
+    async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        answer = await super().execute_command(  # type: ignore[no-untyped-call]
+            *arguments, **options
+        )
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return answer
+
+
 def connect(url: str) -> Redis:
     """Return a client for leases: it answers within `timing.REDIS_ANSWER_LIMIT` or raises."""
-    connection: Redis = Redis.from_url(
+    connection: Redis = _CancellableRedis.from_url(
         url,
         socket_timeout=timing.REDIS_ANSWER_LIMIT,
         socket_connect_timeout=timing.REDIS_ANSWER_LIMIT,

@@ -196,3 +196,18 @@ async def test_a_term_outlives_a_redis_that_is_away(redis_server: RedisServer) -
     for task in (keeping, other):
         task.cancel()
     await redis.aclose()
+
+
+async def test_a_cancel_ends_a_command_at_whatever_moment_it_comes(redis: Redis) -> None:
+    async def work() -> None:
+        await redis.get("x")
+        await asyncio.Event().wait()
+
+    await redis.get("x")  # connected from here on
+    for turns in range(40):  # of the event loop, more than a command takes to be sent
+        task = asyncio.create_task(work())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=1)
+        assert done, f"the cancel after {turns} turns was lost"
