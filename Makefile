@@ -43,7 +43,7 @@ demo: migrated
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE) $(ARGS)
 
 test: $(TESTS_INSTALLED) chromium
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Only on Debian and only as root or with sudo that asks nothing; elsewhere these tests are skipped.
 chromium:
