@@ -81,9 +81,9 @@ migrated: $(INSTALLED) secret
 	@$(BIN)/python manage.py migrate --verbosity 0
 
 # A secret of this machine's own, written once and readable by its owner alone.
-secret: $(INSTALLED)
+secret:
 	@grep -qs '^SECRET_KEY=.' .env || ( umask 077; \
-		$(BIN)/python -c 'import secrets; print("\nSECRET_KEY=" + secrets.token_urlsafe(50))' >> .env )
+		$(PYTHON) -c 'import secrets; print("\nSECRET_KEY=" + secrets.token_urlsafe(50))' >> .env )
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \

@@ -50,6 +50,6 @@ def check_names(**kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for name in settings.UNKNOWN_RELAY_VARIABLES:
         meant = conf.nearest(name)
-        hint = f"Did you mean {meant}?" if meant else "The README lists the variables."
+        hint = f"Did you mean {meant}?" if meant else "docs/settings.md lists the variables."
         found.append(Warning(f"{name} is not a setting of the relay.", hint=hint, id="relay.W001"))
     return found

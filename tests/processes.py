@@ -229,7 +229,7 @@ class Programs:
     async def daphne(
         self, upstream_url: str, *options: str, port: int | None = None, **variables: str
     ) -> WebServer:
-        """Start the relay under Daphne, as the README says; on the port of one that has ended."""
+        """Start the relay under Daphne, as the documents say; on the port of one that has ended."""
         port = port or free_port()
         endpoint = f"tcp:port={port}:backlog=4096:interface=127.0.0.1"
         command = (DAPHNE, "-e", endpoint, *options, "marketfeed.asgi:application")

@@ -47,7 +47,11 @@ def test_an_unknown_name_is_a_warning_that_guesses(settings: Any) -> None:
     settings.UNKNOWN_RELAY_VARIABLES = ["RELAY_LINGR", "RELAY_Q"]
     assert relay_messages() == [
         ("relay.W001", "RELAY_LINGR is not a setting of the relay.", "Did you mean RELAY_LINGER?"),
-        ("relay.W001", "RELAY_Q is not a setting of the relay.", "The README lists the variables."),
+        (
+            "relay.W001",
+            "RELAY_Q is not a setting of the relay.",
+            "docs/settings.md lists the variables.",
+        ),
     ]
 
 

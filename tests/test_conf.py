@@ -20,7 +20,7 @@ def fault_of(field: str, given: Any) -> str:
     return str(found[0])
 
 
-def test_defaults_are_those_of_the_readme() -> None:
+def test_defaults_are_what_they_were() -> None:
     assert conf.read({}) == (
         conf.RelaySettings(
             upstream_url="wss://stream.bybit.com/v5/public",

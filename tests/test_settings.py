@@ -48,9 +48,7 @@ def faults(settings: ModuleType) -> list[str]:
     return [str(fault) for fault in settings.ENVIRONMENT_FAULTS]
 
 
-def test_with_a_secret_key_alone_the_defaults_of_the_readme_hold(
-    load: Load, tmp_path: Path
-) -> None:
+def test_with_a_secret_key_alone_the_defaults_hold(load: Load, tmp_path: Path) -> None:
     settings = load(SECRET_KEY="s")
     assert faults(settings) == []
     assert settings.DEBUG is False
