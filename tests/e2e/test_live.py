@@ -136,7 +136,6 @@ async def test_a_killed_standby_is_missing_until_another_takes_its_place(
     house: House, exchange: StandIn, programs: Programs, redis_url: str
 ) -> None:
     listed(exchange, "linear", BookFeed("BTCUSDT"))
-    standby = programs.upstream(exchange.url, redis_url, **QUICK)
     one, two = house.webs
 
     def standbys(picture: dict[str, Any]) -> int:
@@ -146,6 +145,9 @@ async def test_a_killed_standby_is_missing_until_another_takes_its_place(
         return [(gone["kind"], gone["name"].rpartition(":")[2]) for gone in picture["missing"]]
 
     async with operator(one) as first, operator(two) as second, following(one, BOOK):
+        for asked in (first, second):  # else the leader may look like the standby's successor
+            await asked.until(lambda p: len(p["workers"]) == 1, "the leader reports")
+        standby = programs.upstream(exchange.url, redis_url, **QUICK)
         for asked in (first, second):
             await asked.until(lambda p: standbys(p) == 1, "it stands by")
         standby.kill()
