@@ -1,7 +1,8 @@
-"""The last reports of a process, from which its rows and its rates are read."""
+"""The last report of a process, from which its rows and its rates are read."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -20,11 +21,23 @@ TopicKey = tuple[str, str]  # category, topic
 R = TypeVar("R", Report, WorkerReport)
 
 
-class LazyReport(Generic[R]):
-    """One report, whose rows are unpacked when somebody looks at them."""
+class LastReport(Generic[R]):
+    """The last report of a process, whose rows are unpacked when an operator looks at them.
 
-    def __init__(self, report: R) -> None:
+    Nothing else of it changes: other threads may read it while the next one arrives.
+
+    Attributes:
+        received: When, in seconds of the monotonic clock.
+        before: The report before this one, which knows none before it; None for the first.
+    """
+
+    def __init__(self, report: R, received: float, previous: LastReport[R] | None = None) -> None:
         self.report: R = report
+        self.received = received
+        self.before: LastReport[R] | None = None
+        if previous is not None:
+            self.before = copy.copy(previous)  # with the rows that are unpacked already
+            self.before.before = None
 
     @cached_property
     def rows(self) -> HubRows:
@@ -42,33 +55,18 @@ class LazyReport(Generic[R]):
         rows = unpack(self.report["packed"], list[StreamRow])
         return {(row.category, row.topic): row for row in rows}
 
-
-class LastReports(Generic[R]):
-    """What a process said last, and before that. Never changed: threads may hold on to it."""
-
-    def __init__(self, report: R, received: float, previous: LastReports[R] | None) -> None:
-        """Keep a report; `previous` has those of the process until now."""
-        self.last: LazyReport[R] = LazyReport(report)
-        self.before: LazyReport[R] | None = None if previous is None else previous.last
-        self.received = received
-
-    @property
-    def report(self) -> R:
-        """The last report."""
-        return self.last.report
-
     def rate(self, count: float, before: float | None) -> float:
-        """Return what was counted per second between the two; nothing if it is new."""
+        """Return what was counted per second since the report before; 0 without one."""
         if before is None or self.before is None:
             return 0.0
         elapsed = self.report["at"] - self.before.report["at"]
         return max(0.0, count - before) / elapsed if elapsed > 0 else 0.0
 
 
-Leader = tuple[LastReports[WorkerReport], CategoryReport, float]  # with its messages per second
+Leader = tuple[LastReport[WorkerReport], CategoryReport, float]  # with its messages per second
 
 
-def leaders_of(workers: Iterable[LastReports[WorkerReport]]) -> dict[str, Leader]:
+def leaders_of(workers: Iterable[LastReport[WorkerReport]]) -> dict[str, Leader]:
     """Return who leads each category: of two who say so, the one with the higher epoch."""
     found: dict[str, Leader] = {}
     for worker in workers:

@@ -16,7 +16,7 @@ import msgspec
 from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.lib.clock import wall_ms
-from relay.ops.last_reports import LastReports, Leader, R, TopicKey, leaders_of
+from relay.ops.last_reports import LastReport, Leader, R, TopicKey, leaders_of
 from relay.ops.topic_table import Page, TopicTable
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.events import SharedLog
@@ -49,8 +49,8 @@ class Overview:
     def __init__(self) -> None:
         """Start with nothing known."""
         self.log = SharedLog()
-        self._hubs: dict[str, LastReports[Report]] = {}
-        self._workers: dict[str, LastReports[WorkerReport]] = {}
+        self._hubs: dict[str, LastReport[Report]] = {}
+        self._workers: dict[str, LastReport[WorkerReport]] = {}
         self._history: dict[str, deque[float]] = {}
         self._web_roll = _Roll("web")
         self._worker_roll = _Roll("worker")
@@ -62,7 +62,7 @@ class Overview:
         process = report["process"]
         if process not in self._hubs:
             self._web_roll.came(process, now)
-        self._hubs[process] = LastReports(report, now, self._hubs.get(process))
+        self._hubs[process] = LastReport(report, now, self._hubs.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
     def take_worker(self, report: WorkerReport, now: float) -> None:
@@ -70,7 +70,7 @@ class Overview:
         process = report["process"]
         if process not in self._workers:
             self._worker_roll.came(process, now)
-        self._workers[process] = LastReports(report, now, self._workers.get(process))
+        self._workers[process] = LastReport(report, now, self._workers.get(process))
         self.log.take(report["origin"], report["name"], report["events"])
 
     def forget(self, process: str) -> None:
@@ -179,19 +179,19 @@ class Overview:
         """
         readers: Counter[TopicKey] = Counter()
         for hub in self._alive(self._hubs, now):
-            for row in hub.last.rows.topics:
+            for row in hub.rows.topics:
                 if row.state == "live":
                     readers[row.category, row.topic] += row.subscribers
         return readers
 
     def carries(self, category: str, topic: str) -> bool:
         """Whether any web process has a topic."""
-        return any((category, topic) in hub.last.topics for hub in list(self._hubs.values()))
+        return any((category, topic) in hub.topics for hub in list(self._hubs.values()))
 
     def find_client(self, process: str, client: str) -> tuple[str, str | None] | None:
         """Return the name of a listed client's process and its address; None if there is none."""
         hub = self._hubs.get(process)
-        for row in [] if hub is None else hub.last.rows.connections:
+        for row in [] if hub is None else hub.rows.connections:
             if hub is not None and row.client == client:
                 return hub.report["name"], row.address
         return None
@@ -216,7 +216,7 @@ class Overview:
         }
 
     @staticmethod
-    def _alive(reports: dict[str, LastReports[R]], now: float) -> list[LastReports[R]]:
+    def _alive(reports: dict[str, LastReport[R]], now: float) -> list[LastReport[R]]:
         return [
             last for last in list(reports.values()) if now - last.received <= timing.REPORT_LEASE
         ]
@@ -273,7 +273,7 @@ class _Roll:
         ]
 
 
-def _expire(reports: dict[str, LastReports[R]], roll: _Roll, now: float) -> list[str]:
+def _expire(reports: dict[str, LastReport[R]], roll: _Roll, now: float) -> list[str]:
     """Forget those whose lease ran out; return their names."""
     gone = [p for p, last in reports.items() if now - last.received > timing.REPORT_LEASE]
     names = []
@@ -284,7 +284,7 @@ def _expire(reports: dict[str, LastReports[R]], roll: _Roll, now: float) -> list
     return names
 
 
-def _total_rate(hub: LastReports[Report], name: Literal["deliveries", "bytes"]) -> float:
+def _total_rate(hub: LastReport[Report], name: Literal["deliveries", "bytes"]) -> float:
     before = None if hub.before is None else hub.before.report["totals"][name]
     return hub.rate(hub.report["totals"][name], before)
 
@@ -293,7 +293,7 @@ def _upstream(
     category: Category,
     at: Known,
     leader: Leader | None,
-    workers: Iterable[LastReports[WorkerReport]],
+    workers: Iterable[LastReport[WorkerReport]],
 ) -> dict[str, Any]:
     """Return how a category is: by the newest word of its worker, in detail by its report."""
     workers = list(workers)
@@ -328,7 +328,7 @@ def _process(report: Report) -> dict[str, Any]:
     return {name: report[name] for name in (*names, "started_at")}  # type: ignore[literal-required]
 
 
-def _worker(worker: LastReports[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str, Any]:
+def _worker(worker: LastReport[WorkerReport], leaders: Mapping[str, Leader]) -> dict[str, Any]:
     report = worker.report
     parts = report["categories"].items()
     return {
@@ -339,10 +339,10 @@ def _worker(worker: LastReports[WorkerReport], leaders: Mapping[str, Leader]) ->
     }
 
 
-def _connections(hubs: Iterable[LastReports[Report]]) -> list[dict[str, Any]]:
+def _connections(hubs: Iterable[LastReport[Report]]) -> list[dict[str, Any]]:
     """Return the clients with the most unsent bytes, then those that have been here longest."""
     rows: list[tuple[str, ConnectionRow]] = [
-        (hub.report["process"], row) for hub in hubs for row in hub.last.rows.connections
+        (hub.report["process"], row) for hub in hubs for row in hub.rows.connections
     ]
     rows.sort(key=lambda row: (-row[1].unsent, row[1].since))
     return [

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from relay.lib import timing
-from relay.ops.last_reports import LastReports, Leader, TopicKey
+from relay.ops.last_reports import LastReport, Leader, TopicKey
 from relay.telemetry.reports import (
     TOPIC_STATES,
     Report,
@@ -79,19 +79,19 @@ class LiveTopic:
 
     __slots__ = ("_told", "_worker", "category", "topic")
 
-    def __init__(self, key: TopicKey, worker: LastReports[WorkerReport] | None) -> None:
+    def __init__(self, key: TopicKey, worker: LastReport[WorkerReport] | None) -> None:
         self.category, self.topic = key
         self._worker = worker
-        self._told: list[tuple[LastReports[Report], TopicRow, float]] = []
+        self._told: list[tuple[LastReport[Report], TopicRow, float]] = []
 
-    def add(self, hub: LastReports[Report], row: TopicRow, late: float) -> None:
+    def add(self, hub: LastReport[Report], row: TopicRow, late: float) -> None:
         """Add what one process says; `late` is how long its next word is overdue, in seconds."""
         self._told.append((hub, row, late))
 
     @property
     def _stream(self) -> StreamRow | None:
         worker = self._worker
-        return None if worker is None else worker.last.streams.get((self.category, self.topic))
+        return None if worker is None else worker.streams.get((self.category, self.topic))
 
     @property
     def state(self) -> str:
@@ -164,14 +164,14 @@ class TopicTable:
     """All topics that some web process has."""
 
     def __init__(
-        self, hubs: Iterable[LastReports[Report]], leaders: Mapping[str, Leader], now: float
+        self, hubs: Iterable[LastReport[Report]], leaders: Mapping[str, Leader], now: float
     ) -> None:
         """Put together what the web processes and the leading workers say."""
         workers = {category: worker for category, (worker, _, _) in leaders.items()}
         self._topics: dict[TopicKey, LiveTopic] = {}
         for hub in hubs:
             late = max(0.0, now - hub.received - timing.REPORT_INTERVAL)
-            for key, row in hub.last.topics.items():
+            for key, row in hub.topics.items():
                 topic = self._topics.get(key)
                 if topic is None:
                     topic = self._topics[key] = LiveTopic(key, workers.get(key[0]))

@@ -8,6 +8,7 @@ import pytest
 
 from relay.bybit.topics import Category
 from relay.lib import timing
+from relay.ops.last_reports import LastReport
 from relay.ops.overview import MOST_MISSING, Known, Overview
 from relay.ops.topic_table import COLUMNS, Page, read_page
 from relay.seam.envelopes import UpstreamState
@@ -238,3 +239,14 @@ def test_the_history_is_five_minutes() -> None:
     for second in range(400):
         picture.beat(float(second))
     assert {len(values) for values in picture.history().values()} == {300}
+
+
+def test_a_report_keeps_the_one_before_it_with_its_rows_and_none_before_that() -> None:
+    last: LastReport[Any] = LastReport(hub(0.0, topic("a")), 100.0)
+    rows = last.rows
+    for second in (1.0, 2.0):
+        last = LastReport(hub(second), 100.0 + second, last)
+        assert last.before is not None
+        assert last.before.before is None
+        if second == 1.0:
+            assert last.before.rows is rows
