@@ -1,4 +1,4 @@
-"""The relay's own short dialect: one object a request, `method` says what for.
+"""The relay's native dialect: one object a request, `method` says what for.
 
 -> {"method": "subscribe", "topic": "orderbook", "symbol": "BTCUSDT", "levels": 50, "id": 7}
 <- {"method": "subscribe", "success": true, "topic": "orderbook.50.BTCUSDT",
@@ -31,20 +31,20 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ShortId:
+class NativeId:
     """What makes an answer recognisable: the method and the id, as the client wrote them."""
 
     method: str | None = None
     id: msgspec.Raw | None = None
 
 
-def read_name(fields: Fields) -> ShortId:
+def read_name(fields: Fields) -> NativeId:
     """Return the method of a request, as far as it can be repeated."""
     method = decode_string(fields["method"]) if "method" in fields else None
-    return ShortId(None if method is None else truncate(method))
+    return NativeId(None if method is None else truncate(method))
 
 
-def read_id(fields: Fields) -> ShortId:
+def read_id(fields: Fields) -> NativeId:
     """Return the method and the id of a request.
 
     Raises:
@@ -57,7 +57,7 @@ def read_id(fields: Fields) -> ShortId:
     text = decode_string(raw)
     if (text is None and not is_number(raw)) or len(text or bytes(raw)) > MAX_ID:
         raise Refusal(Code.BAD_REQUEST, "id: expected a number or a string up to 64 characters")
-    return ShortId(known.method, raw.copy())
+    return NativeId(known.method, raw.copy())
 
 
 def read_method(fields: Fields) -> Method:
@@ -132,7 +132,7 @@ def _string(fields: Fields, key: str) -> str:
     return text
 
 
-def _encode(known: ShortId, **rest: object) -> bytes:
+def _encode(known: NativeId, **rest: object) -> bytes:
     body: dict[str, object] = {} if known.method is None else {"method": known.method}
     body |= rest
     if known.id is not None:
@@ -140,7 +140,7 @@ def _encode(known: ShortId, **rest: object) -> bytes:
     return msgspec.json.encode(body)
 
 
-def agreed(known: ShortId, topic: Topic, *, already: bool = False) -> bytes:
+def agreed(known: NativeId, topic: Topic, *, already: bool = False) -> bytes:
     """Return the ack of a subscribe or unsubscribe."""
     rest = {"topic": topic.text, "category": topic.category}
     if already:
@@ -148,7 +148,7 @@ def agreed(known: ShortId, topic: Topic, *, already: bool = False) -> bytes:
     return _encode(known, success=True, **rest)
 
 
-def refused(known: ShortId, refusal: Refusal) -> bytes:
+def refused(known: NativeId, refusal: Refusal) -> bytes:
     """Return a refusal, which names the fault."""
     body: dict[str, object] = {} if known.method is None else {"method": known.method}
     body["success"] = False
@@ -158,12 +158,12 @@ def refused(known: ShortId, refusal: Refusal) -> bytes:
     return msgspec.json.encode(body)
 
 
-def pong(known: ShortId) -> bytes:
+def pong(known: NativeId) -> bytes:
     """Return the answer to a ping."""
-    return _encode(ShortId("pong", known.id))
+    return _encode(NativeId("pong", known.id))
 
 
-def listing(known: ShortId, category: Category | None, topics: Iterable[Topic]) -> bytes:
+def listing(known: NativeId, category: Category | None, topics: Iterable[Topic]) -> bytes:
     """Return what the connection is subscribed to."""
     texts = [topic.text for topic in topics]
     return _encode(known, success=True, category=category or Category.LINEAR, topics=texts)

@@ -23,7 +23,7 @@ from relay.downstream.audience import Request
 from relay.downstream.close_codes import CloseCode, code_of_client
 from relay.downstream.hub import Hub
 from relay.downstream.intake import Intake, Message
-from relay.downstream.native_dialect import Method, ShortId
+from relay.downstream.native_dialect import Method, NativeId
 from relay.downstream.outbound import Outbound
 from relay.downstream.wire import Batch, text_frame
 from relay.seam.envelopes import UpstreamState
@@ -44,7 +44,7 @@ _numbers = count(1)
 class _Asked:
     """How a topic was asked for, so that a late refusal can be told in the same words."""
 
-    id: ShortId | BybitId
+    id: NativeId | BybitId
 
 
 class ClientSession:
@@ -79,7 +79,7 @@ class ClientSession:
         self.category: Category | None = None
         self.topics: dict[Topic, _Asked] = {}
         self.door = door
-        self.takes_notices = door is Door.SHORT
+        self.takes_notices = door is Door.NATIVE
         self.number = next(_numbers)
         self.since = time.time_ns() // 1_000_000
         self.address = address
@@ -96,7 +96,7 @@ class ClientSession:
         self.backlogged_in: set[ClientSession] | None = None
         self._max_topics = (
             settings.max_topics_per_connection
-            if door is Door.SHORT
+            if door is Door.NATIVE
             else conf.V5_MAX_TOPICS_PER_CONNECTION
         )
         self._intake = Intake(settings.requests_per_second, now)
@@ -175,7 +175,7 @@ class ClientSession:
         if "op" in fields or not self.takes_notices:
             self._bybit(fields, now)
         else:
-            self._short(fields, now, is_allowed=self._take_request(now))
+            self._native(fields, now, is_allowed=self._take_request(now))
 
     def _take_request(self, now: float, price: float = 1.0) -> bool:
         """Count a request; return False if it is to be refused, which no request on `/v5` is."""
@@ -185,13 +185,13 @@ class ClientSession:
     def _answer_unread(self, text: Message, refusal: Refusal) -> None:
         counters.refusals[refusal.code] += 1
         if self.takes_notices:
-            self._say(native_dialect.refused(ShortId(), refusal))
+            self._say(native_dialect.refused(NativeId(), refusal))
         else:
             self._say(self._dialect.not_json(text or b""))
 
-    # ---- the short dialect ----
+    # ---- the native dialect ----
 
-    def _short(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
+    def _native(self, fields: Fields, now: float, *, is_allowed: bool) -> None:
         known = native_dialect.read_name(fields)
         try:
             known = native_dialect.read_id(fields)
@@ -204,7 +204,7 @@ class ClientSession:
                     topics = [t for t in self.topics if not self._hub.is_waiting(self, t)]
                     self._say(native_dialect.listing(known, self.category, topics))
                 case Method.SUBSCRIBE:
-                    self._short_subscribe(known, fields, now)
+                    self._native_subscribe(known, fields, now)
                 case Method.UNSUBSCRIBE:
                     topic = native_dialect.read_topic(fields, self.category)
                     if topic not in self.topics:
@@ -215,7 +215,7 @@ class ClientSession:
             counters.refusals[refusal.code] += 1
             self._say(native_dialect.refused(known, refusal))
 
-    def _short_subscribe(self, known: ShortId, fields: Fields, now: float) -> None:
+    def _native_subscribe(self, known: NativeId, fields: Fields, now: float) -> None:
         topic = native_dialect.read_topic(fields, self.category)
         if topic in self.topics:
             self._say(native_dialect.agreed(known, topic, already=True))
@@ -271,7 +271,7 @@ class ClientSession:
 
     # ---- both ----
 
-    def _follow(self, topics: list[Topic], known: ShortId | BybitId) -> None:
+    def _follow(self, topics: list[Topic], known: NativeId | BybitId) -> None:
         if isinstance(known, BybitId) and len(known.req_id or "") > ID_KEPT:
             known = BybitId(known.op, None)
         self.topics |= dict.fromkeys(topics, _Asked(known))
@@ -356,7 +356,7 @@ class ClientSession:
                 self._say(self._dialect.agreed(known, args))
             else:
                 self._say(self._dialect.refused(known, in_words_of_bybit(refusal).message, args))
-        elif isinstance(known, ShortId):
+        elif isinstance(known, NativeId):
             if refusal is None:
                 self._say(native_dialect.agreed(known, next(iter(request.topics))))
             else:

@@ -18,7 +18,7 @@ from channels.consumer import AsyncConsumer
 
 from relay import conf
 from relay.bybit.errors import Refusal
-from relay.bybit.requests import BYBIT_DOOR_LIMIT, SHORT_DOOR_LIMIT, Door
+from relay.bybit.requests import BYBIT_DOOR_LIMIT, NATIVE_DOOR_LIMIT, Door
 from relay.bybit.topics import Category, parse_category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.handshake import chosen_subprotocol
@@ -39,8 +39,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
     """One client at `/ws`, where both dialects are spoken."""
 
     channel_layer_alias = None
-    door: ClassVar[Door] = Door.SHORT
-    message_limit: ClassVar[int] = SHORT_DOOR_LIMIT
+    door: ClassVar[Door] = Door.NATIVE
+    message_limit: ClassVar[int] = NATIVE_DOOR_LIMIT
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         process = web_process.current()

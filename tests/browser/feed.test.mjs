@@ -28,7 +28,7 @@ test("the address follows the page's scheme and names the category", () => {
   assert.equal(stage.socket.url, "wss://relay.test/ws?category=spot");
 });
 
-test("the first subscribe connects, and asks in the short dialect once open", () => {
+test("the first subscribe connects, and asks in the native dialect once open", () => {
   const stage = new Stage();
   const feed = new MarketFeed({ url: "ws://relay.test/ws", environment: stage.environment });
   assert.equal(feed.state, "closed");

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.e2e.client import short
+from tests.e2e.client import native
 
 TEXT, CLOSE, PING, CONTINUATION = 1, 8, 9, 0
 FINAL = 0x80
@@ -261,7 +261,9 @@ async def reading(line: Line) -> AsyncIterator[asyncio.Task[None]]:
 
 def request(door: str, op: str, topic: str) -> dict[str, object]:
     """Return a subscribe or unsubscribe in the words of a door."""
-    return {"op": op, "args": [topic]} if door.startswith("/v5") else {"method": op, **short(topic)}
+    return (
+        {"op": op, "args": [topic]} if door.startswith("/v5") else {"method": op, **native(topic)}
+    )
 
 
 async def subscribe_all(line: Line, category: str) -> None:

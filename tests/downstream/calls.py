@@ -81,7 +81,7 @@ class Call:
     """One client on the line, its hub and the worker behind it."""
 
     def __init__(
-        self, clock: Clock, door: Door = Door.SHORT, category: Category | None = None
+        self, clock: Clock, door: Door = Door.NATIVE, category: Category | None = None
     ) -> None:
         self.clock = clock
         self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700)

@@ -26,7 +26,7 @@ def reader() -> RecordingReader:
 def make_line() -> Iterator[Callable[..., Line]]:
     lines: list[Line] = []
 
-    def make(door: Door = Door.SHORT, **options: bool) -> Line:
+    def make(door: Door = Door.NATIVE, **options: bool) -> Line:
         lines.append(Line(door, **options))
         return lines[-1]
 

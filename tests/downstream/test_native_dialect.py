@@ -13,7 +13,7 @@ from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import decode_fields
 from relay.bybit.topics import Category, Topic
 from relay.downstream import native_dialect
-from relay.downstream.native_dialect import Method, ShortId
+from relay.downstream.native_dialect import Method, NativeId
 from tests.builders import body_of, compact, topic
 
 
@@ -120,7 +120,7 @@ def test_an_id_of_another_kind_is_refused(written: str) -> None:
     with pytest.raises(Refusal) as caught:
         native_dialect.read_id(fields)
     assert caught.value.code is Code.BAD_REQUEST
-    assert native_dialect.read_name(fields) == ShortId("ping")
+    assert native_dialect.read_name(fields) == NativeId("ping")
 
 
 @given(st.text(max_size=100))
@@ -141,7 +141,7 @@ def test_a_request_without_a_method_is_a_bad_one(fields: dict[str, Any]) -> None
     assert caught.value.code is Code.BAD_REQUEST
 
 
-KNOWN = ShortId("subscribe", msgspec.Raw(b"7"))
+KNOWN = NativeId("subscribe", msgspec.Raw(b"7"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ KNOWN = ShortId("subscribe", msgspec.Raw(b"7"))
              "category": "linear", "id": 7},
         ),
         (
-            native_dialect.agreed(ShortId("subscribe"), topic(), already=True),
+            native_dialect.agreed(NativeId("subscribe"), topic(), already=True),
             {"method": "subscribe", "success": True, "topic": "orderbook.50.BTCUSDT",
              "category": "linear", "already": True},
         ),
@@ -163,16 +163,16 @@ KNOWN = ShortId("subscribe", msgspec.Raw(b"7"))
              "error": {"code": "unknown_topic", "message": "unknown topic: candles"}},
         ),
         (
-            native_dialect.refused(ShortId(), Refusal(Code.BAD_JSON, "not JSON")),
+            native_dialect.refused(NativeId(), Refusal(Code.BAD_JSON, "not JSON")),
             {"success": False, "error": {"code": "bad_json", "message": "not JSON"}},
         ),
-        (native_dialect.pong(ShortId("ping")), {"method": "pong"}),
+        (native_dialect.pong(NativeId("ping")), {"method": "pong"}),
         (
-            native_dialect.listing(ShortId("list"), None, []),
+            native_dialect.listing(NativeId("list"), None, []),
             {"method": "list", "success": True, "category": "linear", "topics": []},
         ),
         (
-            native_dialect.listing(ShortId("list"), Category.SPOT, [topic()]),
+            native_dialect.listing(NativeId("list"), Category.SPOT, [topic()]),
             {"method": "list", "success": True, "category": "spot",
              "topics": ["orderbook.50.BTCUSDT"]},
         ),

@@ -48,7 +48,7 @@ def refused(code: str, message: str, **rest: Any) -> dict[str, Any]:
     return {"success": False, "error": {"code": code, "message": message}} | rest
 
 
-# ---- the short dialect, as interface.md has it ----
+# ---- the native dialect ----
 
 
 def test_the_example_of_the_interface(call: Call) -> None:
@@ -619,7 +619,7 @@ def test_ten_times_more_in_a_second_closes(clock: Clock, door: Door) -> None:
     call.say({"op": "ping"})
     assert call.outbound.closed == [CloseCode.TOO_MANY_REQUESTS]
     bye = {"type": "bye", "code": "too_many_requests", "message": "too many requests"}
-    assert call.heard() == ([bye] if door is Door.SHORT else [])
+    assert call.heard() == ([bye] if door is Door.NATIVE else [])
 
 
 def test_the_lowest_rate_that_can_be_set_still_allows_requests(clock: Clock, settings: Any) -> None:
@@ -728,7 +728,7 @@ def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> N
         call.receive(envelopes.Base(name.group, EPOCH, 5, []))
         call.hub.flush()
         call.receive(envelopes.Base(name.group, EPOCH, 17, []))
-        if door is Door.SHORT:
+        if door is Door.NATIVE:
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
         else:
@@ -813,8 +813,8 @@ MESSAGES = st.text() | st.binary() | st.none() | st.dictionaries(KEYS, VALUES).m
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(MESSAGES, max_size=12), st.sampled_from(Door))
 @example(['{"op":"subscribe","args":[]}', '{"op":"unsubscribe","args":[]}'], Door.BYBIT)
-@example(['{"op":"\ud800"}', b'{"op":"\xff","req_id":"\xff","args":["\xff"]}'], Door.SHORT)
-@example([b'{"method":"\xff","id":"\xff"}', b'{"method":"list","id":"\xff"}'], Door.SHORT)
+@example(['{"op":"\ud800"}', b'{"op":"\xff","req_id":"\xff","args":["\xff"]}'], Door.NATIVE)
+@example([b'{"method":"\xff","id":"\xff"}', b'{"method":"list","id":"\xff"}'], Door.NATIVE)
 def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
     clock: Clock, messages: list[Any], door: Door
 ) -> None:

@@ -74,7 +74,7 @@ class Client:
             if self.is_bybit:
                 await self.say({"req_id": name, "op": op, "args": list(part)})
             else:
-                await self.say({"method": op, "id": name, **short(part[0])})
+                await self.say({"method": op, "id": name, **native(part[0])})
         return ids
 
     async def say(self, body: object) -> None:
@@ -182,8 +182,8 @@ class Client:
         return f"{counts} {positions} replies {self.replies[-3:]} notices {self.notices[-3:]}"
 
 
-def short(topic: str) -> dict[str, Any]:
-    """Return the words of the short dialect for a topic in Bybit's."""
+def native(topic: str) -> dict[str, Any]:
+    """Return the words of the native dialect for a topic in Bybit's."""
     feed, rest = topic.split(".", 1)
     if feed == "orderbook":
         depth, symbol = rest.split(".", 1)

@@ -31,17 +31,17 @@ async def test_the_numbers_are_what_the_exchange_sent_and_the_clients_received(
     book = BookFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with (
-        following(relay, BOOK) as short,
+        following(relay, BOOK) as native,
         following(relay, BOOK, path="/v5/public/linear") as bybit,
     ):
-        for one in (short, bybit):
+        for one in (native, bybit):
             await assert_right(one, book)
         await moves(exchange, "linear", book, 20)
-        for one in (short, bybit):
+        for one in (native, bybit):
             await assert_right(one, book)
-        assert (await short.ask({"method": "dance"}))["success"] is False
+        assert (await native.ask({"method": "dance"}))["success"] is False
         found = await scrape(relay.host)
-        received = [len(one.followers[BOOK].texts) for one in (short, bybit)]
+        received = [len(one.followers[BOOK].texts) for one in (native, bybit)]
         assert value(found, "upstream_messages_total", category="linear") == 21
         assert value(found, "messages_total") == 21
         assert value(found, "deliveries_total") == sum(received)

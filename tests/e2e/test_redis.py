@@ -120,15 +120,15 @@ async def test_clients_outlive_a_killed_worker_and_get_fresh_snapshots_from_the_
     book, trades = BookFeed("BTCUSDT"), TradesFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with AsyncExitStack() as stack:
-        short = await stack.enter_async_context(client(house.webs[0].url()))
+        native = await stack.enter_async_context(client(house.webs[0].url()))
         bybit = await stack.enter_async_context(client(house.webs[1].url("/v5/public/linear")))
-        for one in (short, bybit):
+        for one in (native, bybit):
             await one.subscribe(book.topic, trades.topic)
             await assert_right(one, book)
         await moves(exchange, "linear", book, 3)
-        await assert_right(short, book)
+        await assert_right(native, book)
         house.worker.kill()
-        await short.until(lambda: statuses(short) == ["down"], "status down")
+        await native.until(lambda: statuses(native) == ["down"], "status down")
         late = await stack.enter_async_context(client(house.webs[0].url()))
         await late.subscribe(book.topic)
         await late.ask({"method": "ping"})
@@ -136,13 +136,13 @@ async def test_clients_outlive_a_killed_worker_and_get_fresh_snapshots_from_the_
         for _ in range(3):
             book.delta()
         programs.upstream(exchange.url, redis_url, **QUICK)
-        await short.until(lambda: statuses(short) == ["down", "live"], "status live")
+        await native.until(lambda: statuses(native) == ["down", "live"], "status live")
         await exchange.until_followed("linear", book.topic, trades.topic)
         await moves(exchange, "linear", book, 3)
         await exchange.say("linear", trades.topic, trades.trade())
-        for one in (short, bybit, late):
+        for one in (native, bybit, late):
             await assert_right(one, book)
-        for one in (short, bybit):
+        for one in (native, bybit):
             assert one.followers[book.topic].types.count("snapshot") == 2
             await one.until(lambda o=one: o.followers[trades.topic].texts, "a trade")
         assert late.followers[book.topic].types[0] == "snapshot"

@@ -140,19 +140,19 @@ async def test_trades_greet_with_the_last_fifty_on_ws_and_with_nothing_on_v5(
             await exchange.say("linear", trades.topic, trades.trade(rows=2))
         await first.until(lambda: first.followers[trades.topic].position == 80, "80 trades")
         bybit = await stack.enter_async_context(client(relay.url("/v5/public/linear")))
-        short = await stack.enter_async_context(client(relay.url("/ws")))
+        native = await stack.enter_async_context(client(relay.url("/ws")))
         await bybit.subscribe(trades.topic)
-        await short.subscribe(trades.topic)
-        await short.until(lambda: short.followers[trades.topic].texts, "the last trades")
+        await native.subscribe(trades.topic)
+        await native.until(lambda: native.followers[trades.topic].texts, "the last trades")
         await exchange.say("linear", trades.topic, trades.trade())
-        for one, count in ((first, 81), (bybit, 1), (short, 51)):
+        for one, count in ((first, 81), (bybit, 1), (native, 51)):
             follower = one.followers[trades.topic]
             await one.until(lambda f=follower, c=count: f.position == c, f"{count} trades")
         said = exchange.said["linear", trades.topic]
         assert first.followers[trades.topic].texts == said
         assert bybit.followers[trades.topic].texts == said[-1:]
-        assert short.followers[trades.topic].texts[1:] == said[-1:]
-        greeting = json.loads(short.followers[trades.topic].texts[0])
+        assert native.followers[trades.topic].texts[1:] == said[-1:]
+        greeting = json.loads(native.followers[trades.topic].texts[0])
         assert greeting["data"] == [row for text in said[15:40] for row in json.loads(text)["data"]]
 
 

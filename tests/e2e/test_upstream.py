@@ -28,20 +28,20 @@ async def test_a_cut_connection_costs_no_client_its_socket_and_each_gets_one_fre
     listed(exchange, "linear", book, ticker)
     topics = [book.topic, ticker.topic, trades.topic]
     async with (
-        following(relay, *topics) as short,
+        following(relay, *topics) as native,
         following(relay, *topics, path="/v5/public/linear") as bybit,
         following(relay, *topics, path="/v5/public/linear") as late,
     ):
-        clients = [short, bybit, late]
+        clients = [native, bybit, late]
         await moves(exchange, "linear", book, 10)
         for one in clients:
             await assert_right(one, book)
         before = time.time()
         exchange.of("linear")[0].cut()
-        await short.until(lambda: statuses(short) == ["down"], "status down")
+        await native.until(lambda: statuses(native) == ["down"], "status down")
         for _ in range(5):
             book.delta()  # while nobody listens
-        await short.until(lambda: statuses(short) == ["down", "live"], "status live")
+        await native.until(lambda: statuses(native) == ["down", "live"], "status live")
         await exchange.until_followed("linear", *topics)
         await moves(exchange, "linear", book, 3)
         await moves(exchange, "linear", ticker, 3)
@@ -53,7 +53,7 @@ async def test_a_cut_connection_costs_no_client_its_socket_and_each_gets_one_fre
             assert one.followers[book.topic].types.count("snapshot") == 2
             assert one.followers[ticker.topic].types.count("snapshot") == 2
         assert bybit.notices == late.notices == []
-        for notice in short.notices:
+        for notice in native.notices:
             assert set(notice) == {"type", "category", "upstream", "since"}
             assert notice["category"] == "linear"
             assert before * 1000 - 1 <= notice["since"] <= time.time() * 1000
@@ -230,18 +230,18 @@ async def test_a_faulty_topic_alone_is_subscribed_anew_and_its_readers_start_ove
     book, other = BookFeed("BTCUSDT"), BookFeed("ETHUSDT")
     listed(exchange, "linear", book, other)
     async with (
-        following(relay, book.topic, other.topic) as short,
+        following(relay, book.topic, other.topic) as native,
         following(relay, book.topic, other.topic, path="/v5/public/linear") as bybit,
     ):
         await moves(exchange, "linear", book, 5)
         await moves(exchange, "linear", other, 5)
-        for one in (short, bybit):
+        for one in (native, bybit):
             await assert_right(one, book)
         await faulty(exchange, book, fault)
         await exchange.until(lambda: exchange.asked("subscribe", book.topic) == 2, "a resync")
         await moves(exchange, "linear", book, 5)
         await moves(exchange, "linear", other, 5)
-        for one in (short, bybit):
+        for one in (native, bybit):
             await assert_right(one, book)
             await assert_right(one, other)
             assert one.followers[book.topic].types.count("snapshot") == 2
@@ -421,11 +421,11 @@ async def test_a_refused_topic_is_answered_with_the_requests_id_and_not_asked_fo
     exchange.refused["linear", bad] = words
     request = {"method": "subscribe", "topic": "orderbook", "symbol": "NOPEUSDT"}
     async with (
-        client(relay.url("/ws")) as short,
+        client(relay.url("/ws")) as native,
         client(relay.url("/v5/public/linear")) as bybit,
     ):
         for name in (7, "eight"):
-            assert await short.ask({**request, "id": name}) == {
+            assert await native.ask({**request, "id": name}) == {
                 "method": "subscribe",
                 "success": False,
                 "error": {"code": "refused_by_exchange", "message": words},
@@ -453,10 +453,10 @@ async def test_an_exchange_that_refuses_live_topics_for_a_moment_takes_them_from
     listed(exchange, "linear", *books)
     topics = [book.topic for book in books]
     async with (
-        following(relay, *topics) as short,
+        following(relay, *topics) as native,
         following(relay, *topics, path="/v5/public/linear") as bybit,
     ):
-        for one in (short, bybit):
+        for one in (native, bybit):
             for book in books:
                 await assert_right(one, book)
         for topic in topics:
@@ -464,7 +464,7 @@ async def test_an_exchange_that_refuses_live_topics_for_a_moment_takes_them_from
         before = len(exchange.heard)
         exchange.of("linear")[0].cut()
         await exchange.until(lambda: len(exchange.heard) >= before + 3, "three refusals")
-        late = await short.ask(
+        late = await native.ask(
             {"method": "subscribe", "topic": "orderbook", "symbol": "A0USDT", "id": "again"}
         )
         assert late["already"]
@@ -472,10 +472,10 @@ async def test_an_exchange_that_refuses_live_topics_for_a_moment_takes_them_from
         await exchange.until_followed("linear", *topics)
         for book in books:
             await moves(exchange, "linear", book, 1)
-            for one in (short, bybit):
+            for one in (native, bybit):
                 await assert_right(one, book)
-        assert all(reply["success"] for one in (short, bybit) for reply in one.replies)
-        assert statuses(short) == ["down", "live"]
+        assert all(reply["success"] for one in (native, bybit) for reply in one.replies)
+        assert statuses(native) == ["down", "live"]
 
 
 async def test_topics_that_nobody_reads_any_more_shut_no_stranger_out(
@@ -507,12 +507,12 @@ async def test_option_acks_without_ids_are_matched_by_their_topics(
     good, bad = "orderbook.25.BTC-25JUN27-80000-C", "tickers.BTC-1JAN20-1-C"
     exchange.refused["option", bad] = ""
     async with (
-        client(relay.url("/ws?category=option")) as short,
+        client(relay.url("/ws?category=option")) as native,
         client(relay.url("/v5/public/option")) as bybit,
     ):
         await bybit.subscribe(good)
         symbol = bad.partition(".")[2]
-        reply = await short.ask({"method": "subscribe", "topic": "tickers", "symbol": symbol})
+        reply = await native.ask({"method": "subscribe", "topic": "tickers", "symbol": symbol})
         assert reply["error"]["code"] == "refused_by_exchange"
         reply = await bybit.ask({"op": "subscribe", "args": [bad]})
         assert reply.pop("conn_id")

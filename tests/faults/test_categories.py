@@ -49,15 +49,15 @@ async def test_two_workers_serve_two_categories_each_and_fall_alone(
                     assert leaders[category] == house.name(worker)
         opened_before = exchange.opened["linear"]
         spot.program.kill()
-        short = [one for one in followers if not one.is_bybit]
-        for one in short:
+        native = [one for one in followers if not one.is_bybit]
+        for one in native:
             if followers[one] == "spot":
                 await one.until(lambda o=one: statuses(o) == ["down"], "status down")
         for _ in range(3):
             await moves(exchange, "linear", books["linear"], 1)
         await until(lambda: is_down(house), PATIENCE, "spot alone is down")
         await house.restart()
-        for one in short:
+        for one in native:
             if followers[one] == "spot":
                 await one.until(lambda o=one: statuses(o) == ["down", "live"], "status live")
         await exchange.until_followed("spot", books["spot"].topic)

@@ -47,10 +47,10 @@ async def test_a_signal_ends_the_relay_and_its_clients_are_asked_to_come_back(
     book = BookFeed("BTCUSDT")
     listed(exchange, "linear", book)
     async with AsyncExitStack() as stack:
-        short = await stack.enter_async_context(client(relay.url("/ws")))
+        native = await stack.enter_async_context(client(relay.url("/ws")))
         bybit = await stack.enter_async_context(client(relay.url("/v5/public/linear")))
         idle = await stack.enter_async_context(client(relay.url("/ws")))
-        for one in (short, bybit):
+        for one in (native, bybit):
             await one.subscribe(book.topic)
             await moves(exchange, "linear", book, 3)
             await assert_right(one, book)
@@ -58,10 +58,10 @@ async def test_a_signal_ends_the_relay_and_its_clients_are_asked_to_come_back(
         status = (0,) if server == "daphne" else (0, -number)
         await assert_ends(relay.program, number, status=status)
         if server == "daphne":  # uvicorn closes its sockets itself, before it tells the relay
-            for one in (short, bybit, idle):
+            for one in (native, bybit, idle):
                 assert await one.until_closed() == 4200
-            assert [notice["type"] for notice in short.notices] == ["bye"]
-            assert short.notices[0]["code"] == "shutting_down"
+            assert [notice["type"] for notice in native.notices] == ["bye"]
+            assert native.notices[0]["code"] == "shutting_down"
         assert bybit.notices == []
         await exchange.until(lambda: not exchange.lines, "no connection is left")
 

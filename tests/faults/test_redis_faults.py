@@ -30,8 +30,8 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
         await house.until_cut_off(web)
         await scene.refused(web)
     await scene.late(fresh=False)
-    short = [one for one in scene.early if not one.is_bybit]
-    for one in short:
+    native = [one for one in scene.early if not one.is_bybit]
+    for one in native:
         await one.until(lambda o=one: o.notices, "told that upstream is out of reach")
     print(f"{way}: known and told after {time.monotonic() - gone:.2f} s")
     if way == "kill":  # and longer than any lease of demand
@@ -44,7 +44,7 @@ async def test_while_redis_is_away_clients_are_served_and_all_is_right_when_it_i
         await asyncio.to_thread(house.redis.start)
     with house.stopwatch() as watch:
         await house.until_ready()
-        for one in short:
+        for one in native:
             await one.until(lambda o=one: o.notices[-1]["upstream"] == "live", "status live")
         took = watch.seconds
     print(f"{way}: back within {took:.2f} s")

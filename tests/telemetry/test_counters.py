@@ -90,14 +90,14 @@ def test_a_hole_in_the_positions_is_counted() -> None:
 
 
 def test_refusals_are_counted_by_code_in_both_dialects(clock: Clock) -> None:
-    short, bybit = Call(clock), Call(clock, Door.BYBIT, Category.LINEAR)
-    short.ask({"method": "dance"})
-    short.ask("no json")
+    native, bybit = Call(clock), Call(clock, Door.BYBIT, Category.LINEAR)
+    native.ask({"method": "dance"})
+    native.ask("no json")
     bybit.ask({"op": "dance"})
     bybit.ask({"op": "subscribe", "args": ["nothing.BTCUSDT"]})
     bybit.ask({"op": "subscribe", "args": 5})
-    short.say({"method": "subscribe", "topic": "tickers", "symbol": "BTCUSDT"})
-    short.settle(topic("tickers.BTCUSDT"), refusal="no such symbol")
+    native.say({"method": "subscribe", "topic": "tickers", "symbol": "BTCUSDT"})
+    native.settle(topic("tickers.BTCUSDT"), refusal="no such symbol")
     assert counters.refusals == {
         Code.UNKNOWN_METHOD: 2,
         Code.BAD_JSON: 1,

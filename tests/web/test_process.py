@@ -42,7 +42,7 @@ class Cyclic(RecordingOutbound):
 
 
 def _come(process: WebProcess, count: int) -> list[ClientSession]:
-    clients = [ClientSession(process.runner.hub, Door.SHORT) for _ in range(count)]
+    clients = [ClientSession(process.runner.hub, Door.NATIVE) for _ in range(count)]
     for client in clients:
         client.attach(Cyclic(client))
         process.add(client)
