@@ -23,12 +23,13 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
 	tests/downstream/test_session.py tests/upstream/test_supply.py
 
-.PHONY: help run demo test soak check coverage bench format secret migrated chromium
+.PHONY: help run demo test quick soak check coverage bench format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
 	@echo "make demo   the same, fed by the bundled simulator: needs no internet (ARGS='-v 2' to see each request)"
 	@echo "make test   run every test (ARGS= for pytest)"
+	@echo "make quick  run the tests that start no process (a minute on two cores)"
 	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
 	@echo "make check  format, lint, types, layers, migrations, deployment, coverage of the pure rooms"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
@@ -43,7 +44,10 @@ demo: migrated
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE) $(ARGS)
 
 test: $(TESTS_INSTALLED) chromium
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
+
+quick: $(TESTS_INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 -m "not process" --durations=10 $(ARGS)
 
 # Only on Debian and only as root or with sudo that asks nothing; elsewhere these tests are skipped.
 chromium:

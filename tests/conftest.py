@@ -18,6 +18,21 @@ settings.register_profile("marketfeed", deadline=None, print_blob=True)
 settings.load_profile("marketfeed")
 
 
+# What starts a process, by the names under which test modules and their fixtures know it.
+STARTERS = frozenset(
+    {"subprocess", "run", "House", "opened", "Programs", "RedisServer", "Chromium", "Terminal"}
+)
+STARTING_FIXTURES = frozenset({"programs", "redis_url", "redis_server", "chromium", "relay"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that may start a process; `make quick` leaves them out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if STARTERS & vars(item.module).keys() or STARTING_FIXTURES & set(item.fixturenames):
+            item.add_marker("process")
+
+
 @pytest.fixture(autouse=True)
 def _counters_from_zero() -> None:
     counters.__init__()  # type: ignore[misc]  # in place: who counts holds on to the object

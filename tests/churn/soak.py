@@ -129,9 +129,9 @@ async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) 
 
 async def _rooms(house: House, totals: Totals) -> None:
     grown = await rooms.growth(house, _say)
-    _say(f"rooms: {grown:+.1f} MB after the first {rooms.WARM_UP * rooms.ROOM} clients")
+    _say(f"rooms: {grown:+.1%} of memory after the first {rooms.WARM_UP * rooms.ROOM} clients")
     if grown > rooms.MOST_GROWTH:
-        totals.complaints["rooms"] = f"{grown:.1f} MB more, {rooms.MOST_GROWTH:g} allowed"
+        totals.complaints["rooms"] = f"{grown:.1%} more, {rooms.MOST_GROWTH:.0%} allowed"
 
 
 def _round(totals: Totals, found: Round) -> str:
