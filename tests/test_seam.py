@@ -24,6 +24,7 @@ from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
 from relay.lib import timing
 from relay.seam import envelopes
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.supply import CategoryUpstream
 
 LINGER = 10.0
@@ -382,6 +383,7 @@ class World:
     def _new_supply(self) -> CategoryUpstream:
         return CategoryUpstream(
             Category.LINEAR,
+            telemetry=Telemetry.fresh(),
             epoch=self.epoch,
             worker="w",
             linger=LINGER,

@@ -20,8 +20,6 @@ from relay.layers.inbox import Inbox, channel_in
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Hello, Left, ToWorker, UpstreamState
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
 from relay.telemetry.reports import (
     CategoryReport,
     StreamRow,
@@ -29,6 +27,7 @@ from relay.telemetry.reports import (
     encode,
     pack,
 )
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.supply import CategoryUpstream
 
 REST = 0.02  # seconds between two words on how many topics are carried
@@ -39,6 +38,7 @@ class Reporting:
 
     def __init__(
         self,
+        telemetry: Telemetry,
         name: str,
         categories: Iterable[Category],
         supplies: Mapping[Category, CategoryUpstream],
@@ -46,9 +46,12 @@ class Reporting:
         """Prepare; `listen` and `tell` are to be run.
 
         Args:
+            telemetry: What this process records.
+            name: Of the worker, for operators.
             categories: Those the worker competes for.
             supplies: Those it leads now.
         """
+        self._telemetry = telemetry
         self._name = name
         self._categories = tuple(categories)
         self._supplies = supplies
@@ -109,7 +112,7 @@ class Reporting:
 
     @property
     def _process(self) -> str:
-        return f"worker-{log.origin}"
+        return f"worker-{self._telemetry.events.origin}"
 
     async def tell(self) -> None:
         """Tell how many topics are carried when that changes, and everything once a second."""
@@ -146,13 +149,16 @@ class Reporting:
         await post.group_send(self._layer, WORKERS_GROUP, envelope)
 
     async def _make(self, now: float) -> WorkerReport:
-        events = log.since(self._told)
+        events = self._telemetry.events.since(self._told)
         categories: dict[str, CategoryReport] = {}
         rows: list[StreamRow] = []
         for category in self._categories:
             supply = self._supplies.get(category)
-            categories[category.value] = standby(category) if supply is None else supply.report()
-            if supply is not None:
+            if supply is None:
+                counted = self._telemetry.counters.upstream[category]
+                categories[category.value] = standby(counted.messages)
+            else:
+                categories[category.value] = supply.report()
                 rows += supply.rows()
         packed = await asyncio.to_thread(pack, rows)
         return {
@@ -161,13 +167,17 @@ class Reporting:
             "at": now,
             "categories": categories,
             "packed": packed,
-            "origin": log.origin,
+            "origin": self._telemetry.events.origin,
             "events": events,
         }
 
 
-def standby(category: Category) -> CategoryReport:
-    """Return what a worker knows of a category that another one leads."""
+def standby(messages: int) -> CategoryReport:
+    """Return what a worker knows of a category that another one leads.
+
+    Args:
+        messages: Those that it has counted when it led.
+    """
     return {
         "role": "standby",
         "epoch": 0,
@@ -176,6 +186,6 @@ def standby(category: Category) -> CategoryReport:
         "topics": 0,
         "wanted": 0,
         "confirmed": 0,
-        "messages": counters.upstream[category].messages,
+        "messages": messages,
         "connections": [],
     }

@@ -37,9 +37,8 @@ from relay.seam.envelopes import (
 )
 from relay.seam.receiver import Position
 from relay.seam.sender import Outcome, StreamSender
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
 from relay.telemetry.reports import CategoryReport, LineReport, StreamRow
+from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +90,7 @@ class CategoryUpstream:
         self,
         category: Category,
         *,
+        telemetry: Telemetry,
         epoch: int,
         worker: str,
         linger: float,
@@ -102,6 +102,7 @@ class CategoryUpstream:
         """Start with nothing wanted.
 
         Args:
+            telemetry: What this process records.
             epoch: Of this worker; higher than any before it.
             worker: Name of this worker, for operators.
             linger: Seconds a topic stays subscribed after its last reader left.
@@ -116,7 +117,8 @@ class CategoryUpstream:
         self.since = wall_ms()
         self.streams: dict[str, StreamSender] = {}
         self.lines: list[Line] = []
-        self.counted = counters.upstream[category]
+        self.counted = telemetry.counters.upstream[category]
+        self._events = telemetry.events
         self._worker = worker
         self._linger = linger
         self._max_topics = max_topics
@@ -226,7 +228,7 @@ class CategoryUpstream:
     def _turn_away(self, topic: Topic) -> None:
         """Tell the hubs that there is no room for a topic."""
         words = "the relay carries as many topics as it may"
-        log.record("too_many_topics", words, category=self.category, topic=topic.text)
+        self._events.record("too_many_topics", words, category=self.category, topic=topic.text)
         self._put(Refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
 
     def _settle_asker(self, text: str) -> None:
@@ -288,7 +290,9 @@ class CategoryUpstream:
             self._refused.clear()  # what was refused just before may have been the exchange's fault
         line.has_failed = False
         line.since = self._wall_ms()
-        log.record("connection", f"connection {line.number} opened", category=self.category)
+        self._events.record(
+            "connection", f"connection {line.number} opened", category=self.category
+        )
         self._refresh_state()
         return line.subscriptions
 
@@ -297,7 +301,7 @@ class CategoryUpstream:
         if line.subscriptions is not None or not line.has_failed:
             line.since = self._wall_ms()
             words = f"connection {line.number} broke: {line.error}"
-            log.record("connection", words, category=self.category)
+            self._events.record("connection", words, category=self.category)
         line.subscriptions = None
         line.has_failed = True
         self.counted.breaks += 1
@@ -368,7 +372,7 @@ class CategoryUpstream:
         """Tell that a topic needs a new snapshot."""
         self.counted.gaps += 1
         logger.warning("%s needs a new snapshot: %s", stream.topic, truncate(stream.fault))
-        log.record("gap", stream.fault, category=self.category, topic=stream.topic.text)
+        self._events.record("gap", stream.fault, category=self.category, topic=stream.topic.text)
         if was_live:
             self._put_stale(stream)
 
@@ -414,7 +418,7 @@ class CategoryUpstream:
                 text,
                 truncate(words),
             )
-            log.record(
+            self._events.record(
                 "refused", f"for now: {words[:WORDS_KEPT]}", category=self.category, topic=text
             )
         for verdict in verdicts:
@@ -437,7 +441,7 @@ class CategoryUpstream:
         words = words[:WORDS_KEPT]
         self.counted.refusals += 1
         logger.warning("the exchange refused %s:%s: %r", self.category, text, truncate(words))
-        log.record("refused", words, category=self.category, topic=text)
+        self._events.record("refused", words, category=self.category, topic=text)
         stream = self.streams.get(text)
         was_confirmed = text in self._left_at if stream is None else stream.was_confirmed
         if says_no_such_topic(words) and not was_confirmed:
@@ -507,7 +511,9 @@ class CategoryUpstream:
             return
         was_live = stream.is_live
         if stream.ask_anew(now):
-            log.record("resync", "asked for by an operator", category=self.category, topic=text)
+            self._events.record(
+                "resync", "asked for by an operator", category=self.category, topic=text
+            )
             if was_live:
                 self._put_stale(stream)
 

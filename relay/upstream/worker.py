@@ -28,7 +28,7 @@ from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
 from relay.seam import envelopes
 from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
-from relay.telemetry.events import log
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream import leadership
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
@@ -70,7 +70,7 @@ class _Term:
                 words = await self._leadership.keep()
                 logger.warning("%s: stands by, for %s", self.supply.category, words)
                 words = f"{self._worker.name} stands by, for {words}"
-                log.record("leader", words, category=self.supply.category)
+                self._worker.telemetry.events.record("leader", words, category=self.supply.category)
             finally:
                 await cancel_all(tasks)  # first: they are what makes connections
                 await cancel_all([task for _, task in self._connections.values()])
@@ -178,19 +178,23 @@ class UpstreamWorker:
     """Competes for categories and serves those it leads, until it is cancelled.
 
     Attributes:
+        telemetry: What this process records.
         name: Host and process, for operators.
         categories: Those it competes for.
         supplies: The categories it leads.
         connects: Allows its connects to the exchange, over all categories and workers.
     """
 
-    def __init__(self, categories: Iterable[Category] = tuple(Category)) -> None:
+    def __init__(
+        self, telemetry: Telemetry, categories: Iterable[Category] = tuple(Category)
+    ) -> None:
+        self.telemetry = telemetry
         self.layer = get_channel_layer()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.categories = tuple(categories)
         self.supplies: dict[Category, CategoryUpstream] = {}
         self.connects = Connects(conf.current().upstream_url)
-        self._reporting = Reporting(self.name, self.categories, self.supplies)
+        self._reporting = Reporting(telemetry, self.name, self.categories, self.supplies)
 
     def topics_left(self) -> int:
         """Return how many further topics may be subscribed, over all categories and workers."""
@@ -239,9 +243,11 @@ class UpstreamWorker:
         stands by again has no use for them.
         """
         logger.info("%s: leads, epoch %d", category, epoch)
-        log.record("leader", f"{self.name} leads, epoch {epoch}", category=category)
+        words = f"{self.name} leads, epoch {epoch}"
+        self.telemetry.events.record("leader", words, category=category)
         supply = self.supplies[category] = CategoryUpstream(
             category,
+            telemetry=self.telemetry,
             epoch=epoch,
             worker=self.name,
             linger=conf.current().linger,

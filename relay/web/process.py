@@ -67,7 +67,7 @@ class WebProcess:
         self.telemetry = Telemetry(counters, log)
         self.clients: dict[ClientSession, None] = {}  # in the order in which they came
         self.runner = HubRunner()
-        self.worker = None if conf.current().redis_urls else UpstreamWorker()
+        self.worker = None if conf.current().redis_urls else UpstreamWorker(self.telemetry)
         self.is_stopping = False
         self._backlogged: set[ClientSession] = set()
         self.ways: Counter[tuple[str, str]] = Counter()

@@ -101,7 +101,7 @@ class Processes:
     def __init__(self) -> None:
         self.runner = HubRunner()
         self.live = LiveService(Telemetry.fresh(), self.runner, [], [])
-        self.serving = asyncio.create_task(UpstreamWorker().run())
+        self.serving = asyncio.create_task(UpstreamWorker(Telemetry.fresh()).run())
         self.runner.start()
         self.live.start()
 

@@ -8,6 +8,7 @@ from typing import Any
 from relay.bybit.topics import Category
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.supply import CategoryUpstream, Line
 from tests.builders import ack, topic
 
@@ -27,6 +28,7 @@ class Market:
         self.room = room
         self.supply = CategoryUpstream(
             category,
+            telemetry=Telemetry.fresh(),
             epoch=EPOCH,
             worker="w",
             linger=linger,

@@ -16,6 +16,7 @@ from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.seam import envelopes
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
 from relay.upstream.supply import CategoryUpstream
@@ -44,6 +45,7 @@ class Upstream:
     def __init__(self, url: str) -> None:
         self.supply = CategoryUpstream(
             Category.LINEAR,
+            telemetry=Telemetry.fresh(),
             epoch=1,
             worker="w",
             linger=10,

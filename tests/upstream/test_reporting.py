@@ -16,6 +16,7 @@ from relay.lib import timing
 from relay.lib.tasks import cancel_all
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Demand, Hello, Left, as_message
 from relay.telemetry.reports import WorkerReport, decode
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream.reporting import Reporting
 from relay.upstream.supply import CategoryUpstream
 from tests.processes import PATIENCE, until
@@ -30,14 +31,16 @@ class Worker:
     """What a worker's reporting is told of, and what it says."""
 
     def __init__(self, *leads: Category) -> None:
+        self.telemetry = Telemetry.fresh()
         self.supplies: dict[Category, CategoryUpstream] = {}
-        self.reporting = Reporting("w", Category, self.supplies)
+        self.reporting = Reporting(self.telemetry, "w", Category, self.supplies)
         for category in leads:
             self.lead(category)
 
     def lead(self, category: Category) -> CategoryUpstream:
         supply = self.supplies[category] = CategoryUpstream(
             category,
+            telemetry=self.telemetry,
             epoch=1,
             worker="w",
             linger=0,

@@ -16,6 +16,7 @@ from relay.layers.local import LocalChannelLayer
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP
+from relay.telemetry.telemetry import Telemetry
 from relay.upstream import worker
 from relay.upstream.worker import UpstreamWorker
 from tests.processes import PATIENCE, until
@@ -52,7 +53,7 @@ def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
 
 
 async def test_a_term_says_nothing_before_it_hears_what_is_answered(layer: SlowLayer) -> None:
-    serving = asyncio.create_task(UpstreamWorker([Category.LINEAR]).run())
+    serving = asyncio.create_task(UpstreamWorker(Telemetry.fresh(), [Category.LINEAR]).run())
     await asyncio.sleep(timing.BEAT / 4)
     assert not layer.sent.is_set()
     layer.may_join.set()
@@ -65,7 +66,7 @@ async def test_a_term_says_nothing_before_it_hears_what_is_answered(layer: SlowL
 
 async def test_a_term_ends_though_a_cancel_is_swallowed(layer: SlowLayer) -> None:
     layer.may_join.set()
-    serving = asyncio.create_task(UpstreamWorker([Category.LINEAR]).run())
+    serving = asyncio.create_task(UpstreamWorker(Telemetry.fresh(), [Category.LINEAR]).run())
     async with asyncio.timeout(PATIENCE):
         await layer.sent.wait()
         serving.cancel()
@@ -100,7 +101,7 @@ class LostLead:
 async def test_a_worker_that_stands_by_again_keeps_nothing_of_its_term(layer: SlowLayer) -> None:
     layer.may_join.set()
     layer.may_send.set()
-    upstream, lead = UpstreamWorker([Category.LINEAR]), LostLead()
+    upstream, lead = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR]), LostLead()
     competing = asyncio.create_task(upstream._compete(Category.LINEAR, lead))
     async with asyncio.timeout(PATIENCE):
         await layer.sent.wait()
@@ -136,7 +137,7 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
     monkeypatch.setattr(worker, "time", clock)
     layer.may_join.set()
     layer.may_send.set()
-    upstream = UpstreamWorker([Category.LINEAR])
+    upstream = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
     serving = asyncio.create_task(upstream.run())
 
     async def ticks() -> None:
@@ -166,7 +167,7 @@ async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
     layer: Any = get_channel_layer()
     channel = await layer.new_channel()
     await layer.group_add(WORKERS_GROUP, channel)
-    upstream = UpstreamWorker([Category.LINEAR])
+    upstream = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
     serving = asyncio.create_task(upstream.run())
 
     async def carried() -> int:

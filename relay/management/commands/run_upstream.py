@@ -49,7 +49,7 @@ class Command(RelayCommand):
             )
         categories = [Category(name) for name in options["category"] or list(Category)]
         telemetry = Telemetry(counters, log)
-        worker = UpstreamWorker(categories)
+        worker = UpstreamWorker(telemetry, categories)
         try:
             metric_registry.serve(telemetry.counters, worker)
         except OSError as fault:
