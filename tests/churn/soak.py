@@ -121,6 +121,8 @@ async def soak(mode: Mode, seconds: float, random: Random, *, with_rooms: bool) 
                     totals.end = house.memory()
                     totals.warm = totals.warm or totals.end
                     _say(_round(totals, found))
+                    for name, words in itertools.islice(found.complaints().items(), SHOWN):
+                        _say(f"  not back: {name}: {words}")
             await until_empty(house)
     totals.judge_memory()
     totals.judge_times()
