@@ -13,6 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTS_INSTALLED := .venv/.installed-tests
 BENCH_INSTALLED := .venv/.installed-bench
+DOCS_INSTALLED := .venv/.installed-docs
 
 # What a deployment sets; an empty variable hides the one in .env.
 PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRUSTED_ORIGINS= \
@@ -23,7 +24,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
 	tests/downstream/test_session.py tests/upstream/test_supply.py
 
-.PHONY: help run demo test quick soak check coverage bench format secret migrated chromium
+.PHONY: help run demo test quick soak check coverage bench docs format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
@@ -33,6 +34,7 @@ help:
 	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
 	@echo "make check  format, lint, types, layers, migrations, deployment, coverage of the pure rooms"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
+	@echo "make docs   build the documents as a site in docs/.build/html"
 	@echo "make format repair what make check says about format"
 
 # `exec`, so that make's signals reach the server and not a shell before it.
@@ -77,6 +79,12 @@ soak: $(TESTS_INSTALLED)
 bench: $(BENCH_INSTALLED)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+# Nothing is kept from an earlier build: a page that has gone must not stay.
+docs: $(DOCS_INSTALLED)
+	@rm -rf docs/.build
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/.build/html
+	@echo "docs/.build/html/index.html"
+
 format: $(TESTS_INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -105,4 +113,8 @@ $(TESTS_INSTALLED): tests/requirements.txt $(INSTALLED)
 
 $(BENCH_INSTALLED): benchmarks/requirements.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+$(DOCS_INSTALLED): docs/requirements.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	@touch $@
