@@ -45,7 +45,7 @@ run: migrated
 demo: migrated
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE) $(ARGS)
 
-test: $(TESTS_INSTALLED) chromium
+test: $(TESTS_INSTALLED) $(DOCS_INSTALLED) chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
 
 quick: $(TESTS_INSTALLED)
