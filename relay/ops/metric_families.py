@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -12,9 +12,46 @@ from prometheus_client.core import (
     Metric,
 )
 
-from relay.telemetry.counters import Histogram
+from relay.telemetry.counters import Counters, Histogram, UpstreamCounters, named_counters
 
 PREFIX: Final = "marketfeed_"
+
+
+def counted(
+    owners: Sequence[tuple[list[str], Counters | UpstreamCounters]],
+    labels: tuple[str, ...] = (),
+    *,
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+    shown: Mapping[str, Iterable[Any]] = {},
+) -> Iterator[Metric]:
+    """Yield a family for each counter, named as `relay.telemetry.counters` says.
+
+    Args:
+        owners: What counted, each with its values of `labels`.
+        only: The attributes that are shown; all where this is empty.
+        without: The attributes that are not.
+        shown: Values of a counter's own label that are shown before the first of a kind, so that
+            the first is an increase.
+    """
+    for attribute, named in named_counters(owners[0][1]):
+        if attribute in without or (only and attribute not in only):
+            continue
+        values = [(of, getattr(owner, attribute)) for of, owner in owners]
+        if isinstance(values[0][1], Histogram):
+            yield histograms(named.name, named.help, labels, values)
+            continue
+        if named.label:
+            values = [
+                ([*of, str(kind)], by[kind])
+                for of, by in values
+                for kind in sorted({*shown.get(attribute, ()), *list(by)})
+            ]
+        own = (named.label,) if named.label else ()
+        family = CounterMetricFamily(PREFIX + named.name, named.help, labels=(*labels, *own))
+        for of, value in values:
+            family.add_metric(of, value)
+        yield family
 
 
 def count(name: str, words: str, value: float) -> Metric:
@@ -25,16 +62,6 @@ def count(name: str, words: str, value: float) -> Metric:
 def gauge(name: str, words: str, value: float) -> Metric:
     """Return a value that comes and goes."""
     return GaugeMetricFamily(PREFIX + name, words, value=value)
-
-
-def counts(
-    name: str, words: str, label: str, values: Iterable[tuple[object, float]]
-) -> CounterMetricFamily:
-    """Return a count for each value of a label."""
-    family = CounterMetricFamily(PREFIX + name, words, labels=[label])
-    for of, value in values:
-        family.add_metric([str(of)], value)
-    return family
 
 
 def gauges(

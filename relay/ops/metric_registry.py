@@ -1,7 +1,7 @@
 """What a process shows to Prometheus: its upstream worker, its event loop, the process itself.
 
-Counts are plain ints (`relay.telemetry.counters`) that are read when somebody asks. No label names
-a client or a topic. `relay.web.metrics` adds what web processes have.
+Counts are plain ints that are read when Prometheus asks; `relay.telemetry.counters` names them. No
+label names a client or a topic. `relay.web.metrics` adds what web processes have.
 
 Latencies are samples, so that they cost nothing: of messages that leave together the first is
 measured.
@@ -18,9 +18,12 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from relay import conf
-from relay.ops.metric_families import counts, gauges, histograms
-from relay.telemetry.counters import Counters, UpstreamCounters
+from relay.ops.metric_families import counted, gauges
+from relay.telemetry.counters import Counters
 from relay.upstream.worker import UpstreamWorker
+
+LOOP: Final = ("loop_lag",)
+"""What a process of any kind counts: attributes of `Counters`."""
 
 
 class LoopCollector(Collector):
@@ -32,8 +35,7 @@ class LoopCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield what was measured."""
-        words = "How much later than due the event loop came, looked at 4 times a second."
-        yield histograms("loop_lag_seconds", words, (), [([], self._counters().loop_lag)])
+        yield from counted([([], self._counters())], only=LOOP)
 
 
 class WorkerCollector(Collector):
@@ -52,56 +54,9 @@ class WorkerCollector(Collector):
         if worker is None:
             return
         upstream = self._counters().upstream
-        served = [(category.value, upstream[category]) for category in worker.categories]
-        for name, words, read in _UPSTREAM_COUNTS:
-            values = [(category, read(counted)) for category, counted in served]
-            yield counts(f"upstream_{name}", words, "category", values)
-        yield histograms(
-            "exchange_to_received_seconds",
-            "From the exchange's own time of a message (cts, or ts) until it was received.",
-            ("category",),
-            [([category], counted.received) for category, counted in served],
-        )
-        yield histograms(
-            "received_to_published_seconds",
-            "From a message's arrival until it was handed to the channel layer.",
-            ("category",),
-            [([category], counted.published) for category, counted in served],
-        )
+        served = [([category.value], upstream[category]) for category in worker.categories]
+        yield from counted(served, ("category",))
         yield from _led(worker)
-
-
-_UPSTREAM_COUNTS: Final[tuple[tuple[str, str, Callable[[UpstreamCounters], int]], ...]] = (
-    ("messages", "Market messages of subscribed topics.", lambda counted: counted.messages),
-    ("bytes", "Bytes of those messages.", lambda counted: counted.bytes),
-    (
-        "not_understood",
-        "Frames of the exchange that were ignored.",
-        lambda counted: counted.not_understood,
-    ),
-    (
-        "gaps",
-        "Breaks of a topic, withheld until its next snapshot.",
-        lambda counted: counted.gaps,
-    ),
-    ("resyncs", "Snapshots asked for again.", lambda counted: counted.resyncs),
-    (
-        "connection_failures",
-        "Connections to the exchange that broke or could not be made.",
-        lambda counted: counted.breaks,
-    ),
-    (
-        "reconnects",
-        "Connections opened in place of those.",
-        lambda counted: counted.reconnects,
-    ),
-    ("refused_topics", "Topics that the exchange refused.", lambda counted: counted.refusals),
-    (
-        "dropped_envelopes",
-        "Envelopes dropped because the channel layer was too slow.",
-        lambda counted: counted.dropped,
-    ),
-)
 
 
 def _led(worker: UpstreamWorker) -> Iterator[Metric]:

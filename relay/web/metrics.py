@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from channels.layers import get_channel_layer
 from prometheus_client.core import Metric
@@ -16,8 +16,8 @@ from relay.bybit.requests import Door
 from relay.downstream.close_codes import LIVE_PAGE_CODES, CloseCode
 from relay.downstream.hub import Hub
 from relay.downstream.outbound import WAYS
-from relay.ops.metric_families import count, counts, gauge, gauges, histograms
-from relay.ops.metric_registry import as_text, make_registry
+from relay.ops.metric_families import count, counted, gauge, gauges
+from relay.ops.metric_registry import LOOP, as_text, make_registry
 from relay.ops.rows import state_of
 from relay.seam.envelopes import UpstreamState
 from relay.telemetry.counters import Counters
@@ -27,7 +27,11 @@ from relay.web import process as web_process
 from relay.web import readiness
 from relay.web.process import WebProcess
 
-CLOSE_CODES = {1000, 1001, 1005, 1006, *CloseCode} - LIVE_PAGE_CODES
+SHOWN: Final[dict[str, Iterable[Any]]] = {
+    "connections": Door,
+    "refusals": Code,
+    "closes": {1000, 1001, 1005, 1006, *CloseCode} - LIVE_PAGE_CODES,
+}
 """Shown from the start, so that the first of a kind is an increase; others when they come."""
 
 
@@ -36,59 +40,12 @@ class WebCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield its counts and how it is now. Safe from any thread."""
-        yield from _counted(_counters())
+        yield from counted([([], _counters())], without=LOOP, shown=SHOWN)
         process = web_process.existing()
         if process is not None:
             yield from _clients(process)
             yield from _topics(process.runner.hub)
             yield from _upstream(process)
-
-
-def _counted(known: Counters) -> Iterator[Metric]:
-    yield counts(
-        "connections",
-        "Clients let in, by door.",
-        "door",
-        [(door, known.connections[door]) for door in Door],
-    )
-    yield counts(
-        "closes",
-        "Client connections that ended, by close code; 0: a code that clients made up.",
-        "code",
-        [(code, known.closes[code]) for code in sorted({*CLOSE_CODES, *list(known.closes)})],
-    )
-    yield counts(
-        "refusals",
-        "Requests refused, by code.",
-        "code",
-        [(code, known.refusals[code]) for code in Code],
-    )
-    yield count("messages", "Messages that reached the hub, once each.", known.messages_in)
-    yield count("deliveries", "Messages handed to clients, for each client.", known.deliveries)
-    yield count(
-        "sent_bytes",
-        "Bytes of WebSocket frames handed to clients, as compressed as Daphne sends them.",
-        known.bytes_out,
-    )
-    yield count("snapshots", "Snapshots handed to clients.", known.snapshots)
-    yield count(
-        "conflated",
-        "Updates that clients without room were not sent; a snapshot stands for them.",
-        known.conflated,
-    )
-    yield count("lagging", "Times a client began to lag.", known.lagging)
-    yield count("trade_gaps", "Times a client was told of trades it was not sent.", known.gaps)
-    yield count("trades_dropped", "Trades in those gaps.", known.trades_dropped)
-    yield count(
-        "layer_holes", "Times messages were lost in the channel layer and asked for.", known.holes
-    )
-    yield histograms(
-        "published_to_written_seconds",
-        "From the hand-over to the channel layer until all clients were written to. Of each flush "
-        "the oldest message is measured; between machines by their two clocks.",
-        (),
-        [([], known.written)],
-    )
 
 
 def _clients(process: WebProcess) -> Iterator[Metric]:
