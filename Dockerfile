@@ -6,9 +6,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 
 # All dependencies come as wheels, so no compiler, and one stage. psycopg: a DATABASE_URL of Postgres.
-COPY requirements.txt /tmp/
+# The lock names the versions, so that an image built later holds the same.
+COPY requirements.txt deploy/requirements.lock /tmp/
 RUN python -m venv /opt/venv \
-    && pip install --no-cache-dir -r /tmp/requirements.txt "psycopg[binary]>=3.2,<4" \
+    && pip install --no-cache-dir -r /tmp/requirements.txt "psycopg[binary]" \
+       -c /tmp/requirements.lock \
     && useradd --system --uid 10001 --create-home --home-dir /data marketfeed
 
 WORKDIR /opt/marketfeed

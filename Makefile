@@ -24,7 +24,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
 	tests/downstream/test_session.py tests/upstream/test_supply.py
 
-.PHONY: help run demo test quick soak check coverage bench docs format secret migrated chromium
+.PHONY: help run demo test quick lock soak check coverage bench docs format secret migrated chromium
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
@@ -35,6 +35,7 @@ help:
 	@echo "make check  format, lint, types, layers, migrations, deployment, coverage of the pure rooms"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
 	@echo "make docs   build the documents as a site in docs/.build/html"
+	@echo "make lock   write deploy/requirements.lock anew, with the newest versions in bounds"
 	@echo "make format repair what make check says about format"
 
 # `exec`, so that make's signals reach the server and not a shell before it.
@@ -84,6 +85,12 @@ docs: $(DOCS_INSTALLED)
 	@rm -rf docs/.build
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/.build/html
 	@echo "docs/.build/html/index.html"
+
+lock:
+	$(PYTHON) -m venv --clear .venv/lock
+	.venv/lock/bin/pip install --quiet --disable-pip-version-check -r requirements.txt "psycopg[binary]>=3.2,<4"
+	echo "# What the image holds, version by version; made by \`make lock\` on Python 3.11." > deploy/requirements.lock
+	.venv/lock/bin/pip freeze --disable-pip-version-check >> deploy/requirements.lock
 
 format: $(TESTS_INSTALLED)
 	$(BIN)/ruff format .

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from relay import conf
 from tests.deploy.names import serving
@@ -379,3 +381,13 @@ def test_the_image_runs_as_nobody_special_what_compose_runs() -> None:
     assert "ports" not in web
     assert said["VOLUME"] in web["volumes"][0]
     assert os.path.commonpath(["/data", said["VOLUME"]]) == "/data"
+
+
+def test_the_lock_of_the_image_holds_every_requirement_within_its_bounds() -> None:
+    lines = (ROOT / "deploy" / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    held = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
+    wanted = (ROOT / "requirements.txt").read_text().splitlines()
+    for line in (line.partition("  #")[0] for line in wanted if not line.startswith("#")):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(held[canonicalize_name(requirement.name)]), line
