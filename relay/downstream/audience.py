@@ -18,7 +18,7 @@ from relay.bybit.topics import Category, Kind, Topic
 from relay.downstream.wire import Batch
 from relay.seam.envelopes import UpstreamState
 from relay.seam.receiver import StreamReceiver
-from relay.telemetry.counters import counters
+from relay.telemetry.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ class Audience:
         peak: The most readers there were at once.
     """
 
-    def __init__(self, topic: Topic, number: int) -> None:
+    def __init__(self, counters: Counters, topic: Topic, number: int) -> None:
+        self._counters = counters
         self.topic = topic
         self.number = number
         self.receiver = StreamReceiver(topic)
@@ -204,7 +205,7 @@ class Audience:
                 self._log_failure()
                 refused.append(reader)
         if self.crowded:
-            counters.conflated += min(self.crowded, len(self.owed)) * len(texts)
+            self._counters.conflated += min(self.crowded, len(self.owed)) * len(texts)
         self._count(batch, len(self.current) - len(refused))
         if refused:
             self._withhold(refused, texts)
@@ -217,13 +218,14 @@ class Audience:
         """Count what so many readers were sent."""
         deliveries = readers * len(batch.texts)
         self.deliveries += deliveries
+        counters = self._counters
         counters.deliveries += deliveries
         counters.bytes_out += batch.size_for(readers)
 
     def _withhold(self, readers: list[Reader], texts: list[bytes]) -> None:
         """Readers had no room: a snapshot will be owed to them; of trades, a count."""
         if not self.topic.is_events:
-            counters.conflated += len(readers) * len(texts)
+            self._counters.conflated += len(readers) * len(texts)
             for reader in readers:
                 del self.current[reader]
                 self._owe(reader)
@@ -292,7 +294,7 @@ class Audience:
         self.crowded = len(self.owed)
         if batch is not None:
             self._count(batch, before - self.crowded)
-            counters.snapshots += before - self.crowded
+            self._counters.snapshots += before - self.crowded
 
     def _late_batches(self, greeting: bytes | None) -> dict[int, Batch]:
         """Return what readers that were behind are sent: what closed meanwhile, then the greeting.

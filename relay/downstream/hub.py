@@ -34,8 +34,7 @@ from relay.seam.envelopes import (
     UpstreamState,
 )
 from relay.seam.receiver import Position, Step
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
+from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +74,7 @@ class Hub:
 
     def __init__(
         self,
+        telemetry: Telemetry,
         *,
         on_work: Callable[[], None],
         on_demand: Callable[[], None],
@@ -83,6 +83,7 @@ class Hub:
         """Start with no topic.
 
         Args:
+            telemetry: What this process records.
             on_work: Called when `flush` or `tick` have something to do; `due_at` says when.
             on_demand: Called when `take_demand` has something to tell.
             wall_ms: The time of day, Unix ms.
@@ -92,6 +93,8 @@ class Hub:
         self.corked: list[Corked] = []
         self.is_reachable = True
         self.oldest = 0.0
+        self._counters = telemetry.counters
+        self._events = telemetry.events
         self._on_work = on_work
         self._on_demand = on_demand
         self._wall_ms = wall_ms
@@ -148,7 +151,7 @@ class Hub:
             raise Refusal(Code.UPSTREAM_UNAVAILABLE, "the relay cannot reach its upstream worker")
         missing = len(self.audiences) + len(topics) - conf.current().max_topics
         if missing > 0 and not self._displace(reader, missing, now):
-            log.record(
+            self._events.record(
                 "too_many_topics", TOO_MANY, category=topics[0].category, topic=topics[0].text
             )
             raise Refusal(Code.TOO_MANY_TOPICS, TOO_MANY)
@@ -174,7 +177,8 @@ class Hub:
         return True
 
     def _open(self, topic: Topic, now: float) -> Audience:
-        audience = self.audiences[topic.group] = Audience(topic, next(self._number))
+        audience = Audience(self._counters, topic, next(self._number))
+        self.audiences[topic.group] = audience
         self._ask(audience)
         known = self.categories[topic.category]
         known.heard = known.heard or now  # from here on its silence counts
@@ -350,7 +354,7 @@ class Hub:
             case Publication():
                 messages = len(envelope.texts)
                 audience.messages += messages
-                counters.messages_in += messages
+                self._counters.messages_in += messages
                 self.oldest = self.oldest or envelope.at
                 audience.updated = now
                 closings = receiver.closings
@@ -393,7 +397,7 @@ class Hub:
 
     def _apply(self, audience: Audience, step: Step) -> None:
         if step.ask:
-            counters.holes += 1
+            self._counters.holes += 1
             self._ask(audience)
         if step.lost:
             audience.flush()

@@ -23,7 +23,7 @@ from relay.lib.clock import wall_ms
 from relay.lib.tasks import cancel_all, run_forever
 from relay.seam.envelopes import UPSTREAM_GROUP, Demand, Joined, demand_group
 from relay.seam.receiver import Position
-from relay.telemetry.counters import counters
+from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,12 @@ class HubRunner:
         unreachable_since: When the channel layer was last reached, if it cannot be now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
+        """Make a hub that `start` serves; `telemetry` is what this process records."""
         self.process = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.hub = Hub(on_work=self._work, on_demand=self._demand, wall_ms=wall_ms)
+        self.hub = Hub(telemetry, on_work=self._work, on_demand=self._demand, wall_ms=wall_ms)
+        self._written = telemetry.counters.written
         self._loop = asyncio.get_running_loop()
         self._layer = get_channel_layer()
         self._channel = ""
@@ -249,7 +251,7 @@ class HubRunner:
             self.hub.flush()
         finally:  # the event loop logs what is raised here; the rest goes on
             if oldest:
-                counters.written.observe(time.time() - oldest)
+                self._written.observe(time.time() - oldest)
             self._flushed_at = self._loop.time()
             self._flush_took = self._flushed_at - started
             self._work()

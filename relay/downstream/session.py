@@ -27,8 +27,7 @@ from relay.downstream.native_dialect import Method, NativeId
 from relay.downstream.outbound import Outbound
 from relay.downstream.wire import Batch, text_frame
 from relay.seam.envelopes import UpstreamState
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
+from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ class ClientSession:
 
     def __init__(
         self,
+        telemetry: Telemetry,
         hub: Hub,
         door: Door,
         *,
@@ -71,6 +71,9 @@ class ClientSession:
         """Make a client that `attach` gives a way out.
 
         Args:
+            telemetry: What this process records.
+            hub: Whose topics it follows.
+            door: By which it came in.
             address: As the server reports it; None if it reports none.
             user_agent: As the client names itself.
         """
@@ -86,6 +89,8 @@ class ClientSession:
         self.user_agent = user_agent
         self.idle_since: float | None = now
         self.is_closing = False
+        self._counters = telemetry.counters
+        self._events = telemetry.events
         self._hub = hub
         self.outbound: Outbound
         self._buffer_limit = settings.client_buffer
@@ -183,7 +188,7 @@ class ClientSession:
         return self._intake.take(now, price) or self.door is Door.BYBIT
 
     def _answer_unread(self, text: Message, refusal: Refusal) -> None:
-        counters.refusals[refusal.code] += 1
+        self._counters.refusals[refusal.code] += 1
         if self.takes_notices:
             self._say(native_dialect.refused(NativeId(), refusal))
         else:
@@ -212,7 +217,7 @@ class ClientSession:
                     self._unsubscribe(topic, now)
                     self._say(native_dialect.agreed(known, topic))
         except Refusal as refusal:
-            counters.refusals[refusal.code] += 1
+            self._counters.refusals[refusal.code] += 1
             self._say(native_dialect.refused(known, refusal))
 
     def _native_subscribe(self, known: NativeId, fields: Fields, now: float) -> None:
@@ -248,7 +253,7 @@ class ClientSession:
             else:
                 self._bybit_unsubscribe(known, args, now)
         except Refusal as refusal:
-            counters.refusals[refusal.code] += 1
+            self._counters.refusals[refusal.code] += 1
             self._say(self._dialect.refused(known, refusal.message, args))
 
     def _bybit_subscribe(self, known: BybitId, args: list[str], now: float) -> None:
@@ -305,7 +310,7 @@ class ClientSession:
         unsent = self.outbound.unsent() + size
         if unsent > self._buffer_limit // 2 and not self.is_lagging:
             self.is_lagging = True
-            counters.lagging += 1
+            self._counters.lagging += 1
             if self.takes_notices:
                 self._tell(native_dialect.lagging(unsent - size))
         if unsent > self._buffer_limit:
@@ -347,7 +352,7 @@ class ClientSession:
     def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         known = request.id
         if refusal is not None:
-            counters.refusals[refusal.code] += 1
+            self._counters.refusals[refusal.code] += 1
             for topic in request.topics:
                 self._forget(topic)
         if isinstance(known, BybitId):
@@ -369,7 +374,7 @@ class ClientSession:
         if asked is None:
             return
         self._forget(topic)
-        counters.refusals[refusal.code] += 1
+        self._counters.refusals[refusal.code] += 1
         if isinstance(asked.id, BybitId):
             words = in_words_of_bybit(refusal).message
             self._say(self._dialect.refused(asked.id, words, [topic.text]))
@@ -377,8 +382,8 @@ class ClientSession:
             self._say(native_dialect.refused(asked.id, refusal))
 
     def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
-        counters.gaps += 1
-        counters.trades_dropped += dropped
+        self._counters.gaps += 1
+        self._counters.trades_dropped += dropped
         if self.takes_notices:
             self._tell(native_dialect.gap(topic, dropped))
         else:  # Bybit's dialect has no word for it, and trades must not be lost in silence
@@ -419,9 +424,9 @@ class ClientSession:
         message = message or code.meaning
         self.is_closing = True
         self._intake.clear()
-        counters.closes[code] += 1
+        self._counters.closes[code] += 1
         if code in (CloseCode.SLOW, CloseCode.TOO_MANY_REQUESTS):
-            log.record("closed", f"{self.address or 'a client'}: {message}")
+            self._events.record("closed", f"{self.address or 'a client'}: {message}")
         if self.takes_notices:
             self.outbound.write(Batch([native_dialect.bye(word or code.word, message)]))
         self.outbound.close(code.value, message)
@@ -445,7 +450,7 @@ class ClientSession:
         """Leave the hub: the client has sent a close frame, though its connection may linger."""
         if not self.is_closing:
             self.is_closing = True
-            counters.closes[code_of_client(code)] += 1
+            self._counters.closes[code_of_client(code)] += 1
         self._intake.clear()
         self._leave()
 
@@ -476,7 +481,7 @@ class ClientSession:
         if not self.is_closing:
             batch = Batch([text])
             self.outbound.write(batch)
-            counters.bytes_out += batch.size_for(1)
+            self._counters.bytes_out += batch.size_for(1)
 
 
 def _rate_limited() -> Refusal:

@@ -49,7 +49,11 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         address = client_address(scope, headers)
         user_agent = sys.intern(headers.get(b"user-agent", b"")[:USER_AGENT_KEPT].decode("latin1"))
         client = ClientSession(
-            process.runner.hub, self.door, address=address, user_agent=user_agent
+            process.telemetry,
+            process.runner.hub,
+            self.door,
+            address=address,
+            user_agent=user_agent,
         )
         outbound = make_outbound(
             send,

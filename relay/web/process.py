@@ -66,7 +66,7 @@ class WebProcess:
     def __init__(self) -> None:
         self.telemetry = Telemetry(counters, log)
         self.clients: dict[ClientSession, None] = {}  # in the order in which they came
-        self.runner = HubRunner()
+        self.runner = HubRunner(self.telemetry)
         self.worker = None if conf.current().redis_urls else UpstreamWorker(self.telemetry)
         self.is_stopping = False
         self._backlogged: set[ClientSession] = set()

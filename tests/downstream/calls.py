@@ -14,6 +14,7 @@ from relay.downstream.session import ClientSession
 from relay.downstream.wire import Batch
 from relay.lib import timing
 from relay.seam import envelopes
+from relay.telemetry.telemetry import Telemetry
 from tests.builders import compact
 
 EPOCH = 100
@@ -84,8 +85,12 @@ class Call:
         self, clock: Clock, door: Door = Door.NATIVE, category: Category | None = None
     ) -> None:
         self.clock = clock
-        self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700)
-        self.client = ClientSession(self.hub, door)
+        self.telemetry = Telemetry.fresh()
+        self.counters = self.telemetry.counters
+        self.hub = Hub(
+            self.telemetry, on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700
+        )
+        self.client = ClientSession(self.telemetry, self.hub, door)
         self.client.category = category
         self.outbound = RecordingOutbound()
         self.client.attach(self.outbound)

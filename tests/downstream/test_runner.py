@@ -18,6 +18,7 @@ from relay.layers.local import LocalChannelLayer
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState, as_message, demand_group
+from relay.telemetry.telemetry import Telemetry
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader
 from tests.processes import PATIENCE, until
@@ -53,7 +54,7 @@ def layer(monkeypatch: pytest.MonkeyPatch) -> Layer:
 
 @asynccontextmanager
 async def running() -> AsyncIterator[HubRunner]:
-    runner = HubRunner()
+    runner = HubRunner(Telemetry.fresh())
     runner.start()
     try:
         yield runner

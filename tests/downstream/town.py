@@ -9,6 +9,7 @@ from relay.downstream.hub import Hub
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import UpstreamState
+from relay.telemetry.telemetry import Telemetry
 from tests.builders import topic
 from tests.downstream.readers import RecordingReader
 
@@ -24,7 +25,10 @@ class Town:
     def __init__(self) -> None:
         self.now = 1_000.0
         self.calls: list[str] = []
+        self.telemetry = Telemetry.fresh()
+        self.counters = self.telemetry.counters
         self.hub = Hub(
+            self.telemetry,
             on_work=lambda: self.calls.append("work"),
             on_demand=lambda: self.calls.append("demand"),
             wall_ms=lambda: int(self.now * 1_000),

@@ -99,8 +99,9 @@ class Processes:
     """A web process's tasks and a worker's, in one loop and over one layer."""
 
     def __init__(self) -> None:
-        self.runner = HubRunner()
-        self.live = LiveService(Telemetry.fresh(), self.runner, [], [])
+        telemetry = Telemetry.fresh()
+        self.runner = HubRunner(telemetry)
+        self.live = LiveService(telemetry, self.runner, [], [])
         self.serving = asyncio.create_task(UpstreamWorker(Telemetry.fresh()).run())
         self.runner.start()
         self.live.start()
@@ -273,7 +274,7 @@ async def test_a_hub_goes_on_whatever_it_is_sent(
 ) -> None:
     layer = LocalChannelLayer()
     monkeypatch.setattr(runner_module, "get_channel_layer", lambda: layer)
-    runner = HubRunner()
+    runner = HubRunner(Telemetry.fresh())
     runner.start()
     reader = RecordingReader()
     try:

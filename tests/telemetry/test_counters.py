@@ -12,7 +12,7 @@ from relay.bybit.topics import Category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.wire import Batch
 from relay.lib import timing
-from relay.telemetry.counters import Histogram, counters
+from relay.telemetry.counters import Histogram
 from tests.builders import delta, snapshot, topic
 from tests.downstream.calls import Call, Clock
 from tests.downstream.readers import RecordingReader
@@ -44,12 +44,12 @@ def test_deliveries_and_bytes_are_counted_once_for_each_reader() -> None:
     town, readers = Town(), [RecordingReader() for _ in range(3)]
     for reader in readers:
         town.follow(reader, BOOK, (10, snapshot(5_000)))
-    assert (counters.deliveries, counters.snapshots) == (3, 3)
-    before = counters.bytes_out
+    assert (town.counters.deliveries, town.counters.snapshots) == (3, 3)
+    before = town.counters.bytes_out
     town.publish(BOOK, 10, delta(5_001), delta(5_002))
     town.hub.flush()
-    assert (counters.messages_in, counters.deliveries) == (2, 9)
-    assert counters.bytes_out - before == 3 * len(Batch([delta(5_001), delta(5_002)]).plain)
+    assert (town.counters.messages_in, town.counters.deliveries) == (2, 9)
+    assert town.counters.bytes_out - before == 3 * len(Batch([delta(5_001), delta(5_002)]).plain)
 
 
 def test_updates_of_a_reader_without_room_are_conflated_until_its_snapshot() -> None:
@@ -60,15 +60,15 @@ def test_updates_of_a_reader_without_room_are_conflated_until_its_snapshot() -> 
     for after in range(10, 14):
         town.publish(BOOK, after, delta(4_991 + after))
         town.hub.flush()
-    assert counters.conflated == 4
+    assert town.counters.conflated == 4
     slow.is_full = False
     town.hub.retry_slow()
     town.hub.flush()
-    assert (counters.snapshots, counters.conflated) == (3, 4)
+    assert (town.counters.snapshots, town.counters.conflated) == (3, 4)
     town.publish(BOOK, 14, delta(5_005))
     town.hub.flush()
-    assert counters.conflated == 4
-    assert counters.deliveries == len(slow.heard) + len(other.heard) - 2  # without the acks
+    assert town.counters.conflated == 4
+    assert town.counters.deliveries == len(slow.heard) + len(other.heard) - 2  # without the acks
 
 
 def test_a_reader_that_waits_for_its_first_snapshot_is_not_conflated() -> None:
@@ -78,7 +78,7 @@ def test_a_reader_that_waits_for_its_first_snapshot_is_not_conflated() -> None:
     town.pass_time(timing.MIN_ACK_DELAY)
     town.publish(BOOK, 10, delta(5_001))
     town.hub.flush()
-    assert (counters.conflated, counters.snapshots) == (0, 2)
+    assert (town.counters.conflated, town.counters.snapshots) == (0, 2)
 
 
 def test_a_hole_in_the_positions_is_counted() -> None:
@@ -86,7 +86,7 @@ def test_a_hole_in_the_positions_is_counted() -> None:
     town.follow(reader, BOOK, (10, snapshot(5_000)))
     town.publish(BOOK, 12, delta(5_003))
     town.publish(BOOK, 13, delta(5_004))
-    assert counters.holes == 1
+    assert town.counters.holes == 1
 
 
 def test_refusals_are_counted_by_code_in_both_dialects(clock: Clock) -> None:
@@ -98,7 +98,7 @@ def test_refusals_are_counted_by_code_in_both_dialects(clock: Clock) -> None:
     bybit.ask({"op": "subscribe", "args": 5})
     native.say({"method": "subscribe", "topic": "tickers", "symbol": "BTCUSDT"})
     native.settle(topic("tickers.BTCUSDT"), refusal="no such symbol")
-    assert counters.refusals == {
+    assert native.counters.refusals + bybit.counters.refusals == {
         Code.UNKNOWN_METHOD: 2,
         Code.BAD_JSON: 1,
         Code.UNKNOWN_TOPIC: 1,
@@ -111,14 +111,14 @@ def test_answers_count_as_bytes_and_a_close_by_its_code() -> None:
     call = Call(Clock())
     call.say({"method": "ping"})
     [pong] = call.raw()
-    assert counters.bytes_out == len(Batch([pong]).plain)
+    assert call.counters.bytes_out == len(Batch([pong]).plain)
     call.client.close(CloseCode.SHUTTING_DOWN)
     call.client.close(CloseCode.IDLE)
-    assert counters.closes == Counter({4200: 1})
+    assert call.counters.closes == Counter({4200: 1})
 
 
 def test_trades_that_a_client_missed_are_a_gap() -> None:
     call = Call(Clock())
     call.client.on_rows_lost(TRADES, 12, is_slow=True)
     call.client.on_rows_lost(TRADES, 1, is_slow=False)
-    assert (counters.gaps, counters.trades_dropped) == (2, 13)
+    assert (call.counters.gaps, call.counters.trades_dropped) == (2, 13)

@@ -42,7 +42,9 @@ class Cyclic(RecordingOutbound):
 
 
 def _come(process: WebProcess, count: int) -> list[ClientSession]:
-    clients = [ClientSession(process.runner.hub, Door.NATIVE) for _ in range(count)]
+    clients = [
+        ClientSession(process.telemetry, process.runner.hub, Door.NATIVE) for _ in range(count)
+    ]
     for client in clients:
         client.attach(Cyclic(client))
         process.add(client)

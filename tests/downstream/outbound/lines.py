@@ -13,6 +13,7 @@ from relay.bybit.requests import Door
 from relay.downstream.hub import Hub
 from relay.downstream.outbound.daphne import DaphneOutbound
 from relay.downstream.session import ClientSession
+from relay.telemetry.telemetry import Telemetry
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -32,8 +33,11 @@ class Line:
         self.protocol.onConnect = self.protocol.onOpen = self.protocol.onClose = lambda *_: None
         self.transport: Any = unix.Server(ours, self.protocol, None, None, 0, reactor)
         self.protocol.makeConnection(self.transport)
-        self.hub = Hub(on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1)
-        self.client = ClientSession(self.hub, door)
+        self.telemetry = Telemetry.fresh()
+        self.hub = Hub(
+            self.telemetry, on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1
+        )
+        self.client = ClientSession(self.telemetry, self.hub, door)
         self.client.backlogged_in = set()
         self.outbound = DaphneOutbound(
             None,
