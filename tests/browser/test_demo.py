@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, Request, WebSocket, WebSocketRoute, expect
+from playwright.async_api import Page, Request, Route, WebSocket, WebSocketRoute, expect
 
 from tests.browser.chromium import LOOKS, Complaints, Look, faults_of, overflow, screenshot
 from tests.browser.conftest import Relay
@@ -78,6 +78,38 @@ async def test_nothing_is_wider_than_a_phone(relay: Relay, page: Page, category:
     assert await overflow(page) <= 0
     await page.locator("#tab-examples").click()
     assert await overflow(page) <= 0
+
+
+@pytest.mark.parametrize("look", [NARROW, Look()], indirect=True, ids=str)
+@pytest.mark.parametrize("category", ["linear", "spot", "inverse", "option"])
+async def test_nothing_moves_while_the_page_fills(
+    relay: Relay, page: Page, category: str, look: Look
+) -> None:
+    await page.add_init_script(
+        """globalThis.shifts = [];
+        new PerformanceObserver((list) => shifts.push(...list.getEntries()))
+          .observe({ type: "layout-shift", buffered: true });
+        globalThis.painted = new Promise((painted) => {
+          new PerformanceObserver(painted).observe({ type: "paint", buffered: true });
+        });"""
+    )
+
+    async def after_the_first_paint(route: Route) -> None:
+        await page.evaluate("painted.then(() => true)")
+        await route.continue_()
+
+    await page.route("**/demo/page.js", after_the_first_paint)
+    await page.goto(f"{relay.url}?category={category}", wait_until="commit")
+    await expect(page.locator("#state")).to_have_text("Live")
+    for part in ("#bids .row", "#tape .row"):
+        await expect(page.locator(part).first).to_contain_text(".")
+    await expect(page.locator("#strip .facts")).to_contain_text("24h volume")
+    await expect(page.locator("#strip dd").first).not_to_have_text("–")
+    moved = await page.evaluate(
+        """() => shifts.filter(({ hadRecentInput }) => !hadRecentInput)
+          .reduce((sum, { value }) => sum + value, 0)"""
+    )
+    assert moved < 0.1  # what web.dev calls good
 
 
 @pytest.mark.parametrize("look", [Look(), Look(motion="reduce")], indirect=True, ids=["", "still"])

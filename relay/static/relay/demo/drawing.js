@@ -56,6 +56,7 @@ export function fit(changed) {
 /** Draw what changes only with the market: the picker, the strip's fields, the headings. */
 export function drawMarket({ market, markets }) {
   const { category, symbol, depth } = market;
+  mark(document.documentElement, "category", category);
   for (const radio of page.picker.elements.namedItem("category")) {
     radio.checked = radio.value === category;
   }
@@ -247,19 +248,19 @@ function isSaid(name, state) {
 }
 
 function makeStrip(market, units) {
-  const last = part("strong", "last");
+  const last = part("strong", "last", NOTHING);
   const title = part("span", "name", market.symbol || NOTHING);
   const kind = part("span", "kind", kindOf(market));
   const head = part("div", "headline");
   const names = part("div", "names");
   names.append(title, kind);
-  const change = part("span", "change");
+  const change = part("span", "change", NOTHING);
   const quote = part("div", "quote");
   quote.append(last, change);
   head.append(names, quote);
   const list = part("dl", "facts");
   const cells = FIELDS[market.category].map(({ label, write, of }) => {
-    const element = part("dd");
+    const element = part("dd", "", NOTHING);
     const name = part("dt", "", label);
     name.append(part("span", "unit", heading("", units[of])));
     const pair = part("div");
