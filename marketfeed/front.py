@@ -1,10 +1,10 @@
 """What HTTP meets before Django.
 
 Django works in a thread, which takes the interpreter away from the event loop for milliseconds at
-a time: beside 200 anonymous requests a second the sockets' p99 rose from 4 ms to more than 100 ms.
+a time: with 200 anonymous requests a second the sockets' p99 rose from 4 ms to more than 100 ms.
 So what anyone may ask is answered in the loop: probes, static files, paths that do not exist, and
-pages that are the same for everybody, of which one rendering is kept for seconds. The admin alone
-reaches Django.
+pages that are the same for every client, of which one rendering is kept for seconds. The admin
+alone reaches Django.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pages that are the same for everybody: one rendering of Django's is kept for seconds."""
+"""Pages that are the same for every client: one rendering of Django's is kept for seconds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The log, as `RELAY_LOG_FORMAT` asks: with `json` whatever a process says is one object a line.
 
 Loggers are configured as usual. What would go past them, to standard error or output, is led
-into them: Daphne's access lines, warnings, and exceptions that nobody catches.
+into them: Daphne's access lines, warnings, and exceptions that nothing catches.
 
 With `text` an entry is one line, and below it only what Python itself writes in a traceback
 begins at the margin. So the words that are logged, be they of a client, a proxy or the exchange,
@@ -71,7 +71,7 @@ _TYPE = re.compile(r"[A-Za-z_][\w.<>]*(:|$)| ")  # of an exception; or a line th
 
 
 class NoHints(logging.Filter):
-    """Leaves out what Daphne says of itself at each start and nobody can act on."""
+    """Leaves out what Daphne says of itself at each start, which operators cannot act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is worth a line."""

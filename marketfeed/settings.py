@@ -1,6 +1,6 @@
 """Django's settings, from the environment and from `.env` in the project folder.
 
-Nothing here raises for a value somebody typed: what cannot be used is kept in
+Nothing here raises for a wrong value: what cannot be used is kept in
 `ENVIRONMENT_FAULTS` and a safe value takes its place, so that `manage.py check`, the commands and
 `daphne marketfeed.asgi:application` can each say it in their own way (`relay.conf.faults`).
 """
@@ -24,7 +24,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 _variables, _project, ENVIRONMENT_FAULTS = environment.read(BASE_DIR / ".env")
 
 DEBUG = _project.debug
-# Without one, a key nobody knows keeps `migrate` and `collectstatic` working; whatever serves
+# Without one, a random key keeps `migrate` and `collectstatic` working; whatever serves
 # refuses.
 SECRET_KEY = _project.secret_key or (
     "django-insecure-for-development-only" if DEBUG else get_random_secret_key()

@@ -122,7 +122,7 @@ class LiveTopicAdmin(_LiveTopics):
 
         A page comes without the last minutes of the totals, unless the query has `history`.
 
-        Whoever may not see it gets 403 with a JSON error and never the login page: a script
+        A user who may not see it gets 403 with a JSON error and never the login page: a script
         that follows a redirect would take the form for an answer.
         """
         if not (self.admin_site.has_permission(request) and self.has_view_permission(request)):
@@ -133,21 +133,21 @@ class LiveTopicAdmin(_LiveTopics):
         except ValueError as fault:
             error = {"code": "bad_request", "message": str(fault)}
             return JsonResponse({"error": error}, status=400)
-        shown = query.picture(page)
+        shown = query.overview(page)
         if page is None or "history" in request.GET:
             shown["history"] = query.history()
         return JsonResponse(shown)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds one: topics follow their readers."""
+        """No user adds one: topics follow their readers."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: LiveTopic | None = None) -> bool:
-        """Nobody changes one."""
+        """No user changes one."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: LiveTopic | None = None) -> bool:
-        """Nobody deletes one."""
+        """No user deletes one."""
         return False
 
 
@@ -206,7 +206,7 @@ class PinnedTopicAdmin(_PinnedTopics):
         ]
 
     def has_change_permission(self, request: HttpRequest, obj: PinnedTopic | None = None) -> bool:
-        """Nobody changes one."""
+        """No user changes one."""
         return False
 
 
@@ -223,17 +223,17 @@ class OperatorActionAdmin(_OperatorActions):
     show_full_result_count = False  # the log grows for as long as the relay is operated
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds one: acting does."""
+        """No user adds one: acting does."""
         return False
 
     def has_change_permission(
         self, request: HttpRequest, obj: OperatorAction | None = None
     ) -> bool:
-        """Nobody changes one."""
+        """No user changes one."""
         return False
 
     def has_delete_permission(
         self, request: HttpRequest, obj: OperatorAction | None = None
     ) -> bool:
-        """Nobody deletes one."""
+        """No user deletes one."""
         return False

@@ -18,7 +18,7 @@ With `--deploy` also, in `relay.ops.deploy_checks`:
 | relay.W003 | Redis may evict the keys that say which worker leads |
 | relay.W004 | too few open files for RELAY_MAX_CONNECTIONS |
 | relay.W005 | the channel layer is not one that the relay was made for |
-| relay.W006 | ALLOWED_HOSTS names nobody, or everybody |
+| relay.W006 | ALLOWED_HOSTS names no host, or every host |
 | relay.W007 | Redis refuses the user or the password of REDIS_URL |
 | relay.W008 | autobahn does not bound what compressed messages inflate to |
 | relay.I001 | Redis cannot be reached, its settings are unchecked |

@@ -275,7 +275,7 @@ def read(source: Mapping[str, Any]) -> tuple[RelaySettings, list[Fault]]:
 
 
 def nearest(name: str) -> str:
-    """Return the variable somebody who wrote `name` most likely meant, or nothing."""
+    """Return the variable that `name` most likely stands for, or nothing."""
     # Without the prefix, which would make every name resemble every other.
     bare = {variable.removeprefix("RELAY_"): variable for variable in VARIABLES.values()}
     close = difflib.get_close_matches(name.removeprefix("RELAY_"), bare, n=1)

@@ -88,7 +88,7 @@ def pin_sentence(pinned: PinnedTopic, action_flag: int) -> str:
 
 
 class PinnedTopic(models.Model):
-    """A topic that is kept subscribed, whether anybody reads it or not."""
+    """A topic that is kept subscribed, whether a client reads it or not."""
 
     category = models.CharField(max_length=10, choices=[(c.value, c.value) for c in Category])
     topic = models.CharField(max_length=100, help_text="Such as orderbook.50.BTCUSDT")

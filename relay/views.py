@@ -1,4 +1,4 @@
-"""The pages for everybody: the demo and what it asks for."""
+"""The pages for every visitor: the demo and what it asks for."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def symbols(request: HttpRequest) -> HttpResponse:
     """Answer the symbols that are being read through this relay, by category.
 
     Such as `{"spot": ["BTCUSDT"], ...}`: the 200 most read ones of each, those whose topics are
-    live now. It is no list of what the exchange has.
+    live now. It is not a list of what the exchange has.
     """
     readers: dict[str, Counter[str]] = {category.value: Counter() for category in Category}
     for (category, topic), count in query.live_readers().items():

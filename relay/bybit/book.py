@@ -188,7 +188,7 @@ class OrderBook:
         return max(len(self._bids), len(self._asks))
 
     def is_crossed(self) -> bool:
-        """Whether somebody bids at least what somebody else asks.
+        """Whether the best bid is at least the best ask.
 
         Raises:
             BadFrame: a price is not a decimal number.

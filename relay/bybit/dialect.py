@@ -124,7 +124,7 @@ class BybitDialect:
         return self._reply(known, "pong", success=True)
 
     def not_json(self, text: str | bytes) -> bytes:
-        """Return the answer to something that is no JSON object."""
+        """Return the answer to something that is not a JSON object."""
         found = truncate(text if isinstance(text, str) else text[:80].decode(errors="replace"))[:1]
         words = "Failed to decode incoming data:readObjectStart: expect { or n, but found "
         return self._reply(BybitId("", None), words + (found or "nothing"), success=False)

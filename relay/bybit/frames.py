@@ -1,6 +1,6 @@
 """What Bybit's frames say, and how requests to Bybit are written.
 
-A frame is decoded in two steps: the envelope first, its `data` only by whoever needs it.
+A frame is decoded in two steps: the envelope first, its `data` only by the code that needs it.
 Source of every shape: Bybit v5 docs, WebSocket, Connect and Public; real frames of 2023 to 2026.
 """
 
@@ -90,7 +90,7 @@ class _Address(msgspec.Struct, frozen=True):
 
 
 ROW_BYTES = 4096
-"""Of one row: images keep rows, so their number alone is no bound. Bybit's have some 300."""
+"""Of one row: images keep rows, so their number does not bound the bytes. Bybit's have some 300."""
 
 _address = msgspec.json.Decoder(_Address)
 _frame = msgspec.json.Decoder(Frame)

@@ -322,7 +322,7 @@ class LastMessageImage(Image):
             decode_book(frame)
         else:
             decode_fields(frame)
-        # Before March 2025 depth 1 had deltas too: forwarded, but nobody can start from one.
+        # Before March 2025 depth 1 had deltas too: forwarded, but no reader can start from one.
         self.is_live = frame.type == "snapshot"
         self._greeting = None
         self._text = text

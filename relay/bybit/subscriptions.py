@@ -66,11 +66,11 @@ class State(Enum):
     DUE = auto()  # to be subscribed
     APART = auto()  # to be subscribed apart from those it was refused with, or after a pause
     REQUESTED = auto()  # its subscribe was sent
-    CANCELLED = auto()  # its subscribe was sent, and nobody wants it any more
+    CANCELLED = auto()  # its subscribe was sent, and no client wants it any more
     SUBSCRIBED = auto()  # the exchange has agreed, by ack or by data
-    SURPLUS = auto()  # the exchange has agreed, and nobody wants it: to be unsubscribed
+    SURPLUS = auto()  # the exchange has agreed, and no client wants it: to be unsubscribed
     RENEWING = auto()  # to be unsubscribed and subscribed again, for a new snapshot
-    DROPPED = auto()  # was renewing, and nobody wants it any more: to be unsubscribed
+    DROPPED = auto()  # was renewing, and no client wants it any more: to be unsubscribed
     RETURNING = auto()  # its unsubscribe was sent; to be subscribed again
     LEAVING = auto()  # its unsubscribe was sent
 

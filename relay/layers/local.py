@@ -4,7 +4,7 @@ The stock in-memory layer drops without a word at 100 messages, copies each mess
 channel and walks every group on each send. This one hands the same message to each channel
 in constant time; a channel that is full drops it and counts it, and the positions in the
 envelopes show the receiver that something is missing. Messages must not be changed by
-whoever receives them.
+the consumer that receives them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """Put a message on a channel.
 
         Raises:
-            ChannelFull: it holds `capacity` messages that nobody has received.
+            ChannelFull: it holds `capacity` messages that no consumer has received.
         """
         queue = self._queues.setdefault(channel, Queue())
         if not queue.put(message, self.capacity):
@@ -105,7 +105,7 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
 
 class Queue:
-    """Messages of one channel and whoever waits for them."""
+    """Messages of one channel and the consumers that wait for them."""
 
     def __len__(self) -> int:
         return len(self._messages)

@@ -3,7 +3,7 @@
 Groups, channels, shards and the wire format are channels_redis'; a process with the stock layer
 may take part. What differs: many messages travel in one round trip, what arrives is read without
 a task switch a message, what waits for a slow receiver is bounded and counted, and a Redis that
-does not answer is noticed within 2.5 s. A lost connection is made anew and has all its
+does not answer is noticed within 2.5 s. A lost connection is made again and has all its
 subscriptions again by one command; what was sent meanwhile is lost, and the positions in the
 envelopes show it.
 """
@@ -90,7 +90,7 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
             waiting = self.channels.get(member)
             if waiting is not None and not waiting.put(message, self.capacity):
                 if not self.dropped % self.capacity:
-                    logger.error("nobody receives from a channel in time: messages are dropped")
+                    logger.error("channel full: consumer too slow, dropping messages")
                 self.dropped += 1
 
     async def _subscribe_to_channel(self, channel: str) -> None:
@@ -274,7 +274,7 @@ class _Shard:
         return self._attempt
 
     async def _keep(self, attempt: asyncio.Future[RedisLink]) -> None:
-        """Have a connection for ever."""
+        """Keep a connection, until cancelled."""
         backoff = Backoff(timing.LAYER_FIRST_RETRY, timing.LAYER_RETRY_CEILING)
         while True:
             try:
@@ -307,4 +307,4 @@ class _Shard:
 
 def _fail(attempt: asyncio.Future[RedisLink], error: Exception) -> None:
     attempt.set_exception(error)
-    attempt.exception()  # looked at here, whether or not anybody waits
+    attempt.exception()  # looked at here, whether or not a caller waits

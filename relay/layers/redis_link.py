@@ -67,7 +67,7 @@ class RedisLink(asyncio.Protocol):
             on_message: Is called with the channel and the bytes of each message.
 
         Raises:
-            OSError, RedisError: nobody is there, or not one who lets us in.
+            OSError, RedisError: nothing answers there, or it does not let us in.
             hiredis.HiredisError: it cannot speak RESP3, which came with Redis 6.
         """
         connection = create_pool({"protocol": 2, **host}).make_connection()
@@ -87,7 +87,7 @@ class RedisLink(asyncio.Protocol):
         """Write commands that have one answer each; return when all have been answered.
 
         Raises:
-            ConnectionError: the connection is lost; nobody knows which commands arrived.
+            ConnectionError: the connection is lost; it is unknown which commands arrived.
             hiredis.ReplyError: Redis refused one, the others not.
         """
         packed = [_pack(command) for command in commands]
@@ -157,7 +157,7 @@ class RedisLink(asyncio.Protocol):
                 else:
                     self._answered(reply if isinstance(reply, hiredis.ReplyError) else None)
         except hiredis.ProtocolError as error:
-            self._fail(ConnectionError(f"Redis said what is no RESP: {error}"))
+            self._fail(ConnectionError(f"Redis sent what is not RESP: {error}"))
             self._transport.abort()
 
     def _answered(self, fault: Exception | None) -> None:
@@ -170,7 +170,7 @@ class RedisLink(asyncio.Protocol):
         if not command.answers:
             self._commands.popleft()
             if command.done.done():
-                return  # whoever waited was cancelled
+                return  # the caller that waited was cancelled
             if command.fault is None:
                 command.done.set_result(None)
             else:
@@ -189,7 +189,7 @@ class RedisLink(asyncio.Protocol):
             self.lost.set_result(None)
         else:
             self.lost.set_exception(error)
-            self.lost.exception()  # looked at here, whoever else looks
+            self.lost.exception()  # looked at here, whether or not a caller looks
         for command in self._commands:
             if not command.done.done():
                 command.done.set_exception(ConnectionError("the connection to Redis is lost"))

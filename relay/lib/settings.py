@@ -6,8 +6,8 @@
     parse(Relay, {"linger": "soon"}, "relay.E006")
     # (Relay(linger=10.0), [Fault("LINGER", "a number of seconds", "'soon'", "relay.E006", ...)])
 
-A value that cannot be used is no exception: it becomes a `Fault`, and the default takes its place,
-so that all of them can be reported at once.
+A value that cannot be used raises no exception: it becomes a `Fault`, and the default takes its
+place, so that all of them can be reported at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 
 @dataclass(frozen=True)
 class Rule:
-    """What the type of a setting cannot say; it stands beside msgspec's `Meta`.
+    """What the type of a setting cannot say; it stands next to msgspec's `Meta`.
 
     Attributes:
         refine: Takes a value of the right type and returns the one to use; raises `ValueError` for

@@ -1,4 +1,4 @@
-"""Work that goes on for ever, whatever happens to the channel layer."""
+"""Work that goes on until it is cancelled, whatever happens to the channel layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.lib.pacing import Backoff
 
 logger = logging.getLogger(__name__)
 
-STEADY = 10.0  # seconds after which a step that fails is told of anew
+STEADY = 10.0  # seconds after which a step that fails is logged again
 LAYER_FAULTS = (RedisError, OSError, TimeoutError)
 
 

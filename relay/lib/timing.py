@@ -140,7 +140,7 @@ given up."""
 
 CROSSED_PATIENCE = 0.2
 """A crossed book may heal for so long before it counts as broken: several of its updates, and too
-short for anybody to miss."""
+short for a client to miss."""
 
 SNAPSHOT_PATIENCE = 5.0
 """From an ack to the first snapshot: half of `RIGHT_AGAIN`, so that a topic that lost its snapshot
@@ -158,8 +158,8 @@ RESYNC_CEILING = 60.0
 is spared."""
 
 HEALTHY_AFTER = 10.0
-"""A topic that was right so long begins its backoff anew: longer than `BROKEN_CEILING`, so that one
-which breaks after each resync keeps its pauses."""
+"""A topic that was right so long begins its backoff from the start: longer than `BROKEN_CEILING`,
+so that one which breaks after each resync keeps its pauses."""
 
 RESYNC_ORDER_PAUSE = 5.0
 """An operator's second order to resync a topic within this time is the same as the first: as long
@@ -177,16 +177,17 @@ LATE = 0.5
 """A hub's look that is so late has read less than was sent, as an overloaded hub has: ten looks."""
 
 SUSPENDED_AFTER = 1.0
-"""A tick that is so late means that the process was suspended (SIGSTOP, a paused machine) and heard
-nothing meanwhile, so no lease has run out. Longer than `LATE`, which load alone explains; shorter
-than every lease and than `SILENCE`, so that a pause that could end one is always noticed."""
+"""A tick that is so late means that the process was suspended (SIGSTOP, a paused machine) and
+received nothing meanwhile, so no lease has run out. Longer than `LATE`, which load alone explains;
+shorter than every lease and than `SILENCE`, so that a pause that could end one is always
+noticed."""
 
 REPORT_INTERVAL = 1.0
-"""Between reports of a process for the live picture."""
+"""Between reports of a process for the overview."""
 
 REPORT_LEASE = 6.0
 """Without a report a process leaves the sums: six reports were lost. As long as a demand lease, so
-that the picture and the workers forget a process together."""
+that the overview and the workers forget a process together."""
 
 # ---- clients ----
 
@@ -224,7 +225,7 @@ FAREWELL_LIMIT = 1.0
 a fraction of `STOP_LIMIT`."""
 
 HANDOVER = 1.0
-"""From the last newcomer of a web process to its first goodbye, so that a successor may start."""
+"""From the last new client of a web process to its first goodbye, so that a successor may start."""
 
 GOODBYE = 1.5
 """Over which a web process closes its clients, so that they do not come back as one."""

@@ -36,7 +36,7 @@ class CannotStart(Exception):
 
 
 class CannotContinue(Exception):
-    """Nobody's argument: what ran cannot go on, said in one sentence."""
+    """The command ran and cannot go on, said in one sentence."""
 
 
 class RelayCommand(BaseCommand):

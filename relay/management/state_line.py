@@ -38,9 +38,9 @@ def screen_console() -> Console:
 async def report(
     state: Callable[[], str], logger: logging.Logger, log_interval: float = LOG_INTERVAL
 ) -> None:
-    """Say for ever what `state` returns; in a log, what is news."""
+    """Display `state()` until cancelled; in a log, only when it changes."""
     if is_terminal():
-        # A terminal that is gone is no reason to stop: a log may remain.
+        # A terminal that is gone must not stop the command: a log may remain.
         with contextlib.suppress(OSError), _live() as live:
             while True:
                 live.update(Text(state(), no_wrap=True, overflow="ellipsis"), refresh=True)

@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` looks at beside values: Redis, the layer, file limits, hosts.
+"""What `manage.py check --deploy` looks at besides values: Redis, the layer, file limits, hosts.
 
 Redis is asked for the settings that lose messages or leadership under load. Managed ones often
 refuse to tell; that, and a Redis that is away just now, is worth a note and no more, because
@@ -29,7 +29,7 @@ from relay.layers.local import LocalChannelLayer
 
 PATIENCE = 2.0  # seconds for Redis to answer
 BASE_SIZE = 22_000  # bytes: the state of a book of 500 levels a side, the usual largest
-SPARE_FILES = 200  # beside clients: libraries, the database, Redis, Python's own
+SPARE_FILES = 200  # for other things than clients: libraries, the database, Redis, Python's own
 ADVISED_BUFFER = "client-output-buffer-limit pubsub 256mb 64mb 60"
 
 
@@ -48,7 +48,9 @@ def _check_one(url: str) -> list[CheckMessage]:
         found = _ask(url)
     except redis.AuthenticationError as error:
         hint = "Put the user and the password into REDIS_URL: redis://user:password@host:6379/0."
-        return [Warning(f"Redis at {name} lets nobody in: {error}.", hint=hint, id="relay.W007")]
+        return [
+            Warning(f"Redis at {name} refuses connections: {error}.", hint=hint, id="relay.W007")
+        ]
     except redis.ResponseError as error:
         hint = f"Ask its provider for: {ADVISED_BUFFER}; maxmemory-policy noeviction."
         words = f"Redis at {name} does not tell its settings: {error}."
@@ -158,7 +160,7 @@ def check_layer(**kwargs: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def check_hosts(**kwargs: Any) -> list[CheckMessage]:
-    """Look whether anybody but this machine can ask, and only by names of the relay's own."""
+    """Look whether other machines can ask, and only by names of the relay's own."""
     hosts = set(settings.ALLOWED_HOSTS)
     if "*" in hosts:
         words = "ALLOWED_HOSTS takes every name: foreign pages can pass for the relay's own."

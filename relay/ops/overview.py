@@ -1,4 +1,4 @@
-"""The live picture: what all web processes and workers say of themselves, as one.
+"""The overview: what all web processes and workers report, as one.
 
 Every web process keeps the reports of all, so whichever answers knows the sums. A process that
 stops reporting is forgotten like a lease that runs out.
@@ -83,7 +83,7 @@ class Overview:
 
         Args:
             could_hear: Whether this process could receive reports lately; else a process that is
-                not heard is forgotten, and is called missing only if it does not return.
+                not received from is forgotten, and is called missing only if it does not return.
         """
         silent = [
             *_expire(self._hubs, self._web_roll, now),
@@ -111,12 +111,12 @@ class Overview:
         """Return the web processes that are known."""
         return list(self._hubs)
 
-    # ---- the picture ----
+    # ---- the overview ----
 
     def show(
         self, known: Mapping[Category, Known], page: Page | None, now: float
     ) -> dict[str, Any]:
-        """Return the live picture, with a page of the topics, or all where that is None.
+        """Return the overview, with a page of the topics, or all where that is None.
 
         Args:
             known: What this process knows of the upstream side.
@@ -131,7 +131,7 @@ class Overview:
         now: float,
         layer_down_since: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the live picture once for each page; only the topics differ.
+        """Return the overview once for each page; only the topics differ.
 
         Args:
             known: What this process knows of the upstream side.
@@ -175,7 +175,7 @@ class Overview:
     def live_readers(self, now: float) -> dict[TopicKey, int]:
         """Return how many clients read each topic, over the web processes in which it is live.
 
-        Without the rest of the picture: with 5,000 topics that takes ten times as long.
+        Without the rest of the overview: with 5,000 topics that takes ten times as long.
         """
         readers: Counter[TopicKey] = Counter()
         for hub in self._alive(self._hubs, now):
@@ -200,7 +200,7 @@ class Overview:
         hubs, workers = self._alive(self._hubs, now), self._alive(self._workers, now)
         leaders = leaders_of(workers)
         delays = [d for hub in hubs if (d := hub.report["redis_delay_ms"]) is not None]
-        # Distinct topics over all: what the workers hear, or what one process has by itself.
+        # Distinct topics over all: what the workers receive, or what one process has by itself.
         wanted = sum(part["wanted"] for _, part, _ in leaders.values())
         counts = [hub.report["topics"] for hub in hubs]
         return {
@@ -252,7 +252,7 @@ class _Roll:
         self._silent[process] = (name, heard)
 
     def judge(self) -> None:
-        """Call missing who fell silent and has no successor: this process hears all others."""
+        """Call missing what fell silent and has no successor; call it while reports arrive."""
         for process, (name, heard) in self._silent.items():
             while self._arrivals and self._arrivals[0] <= heard:
                 self._arrivals.popleft()

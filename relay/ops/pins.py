@@ -14,11 +14,11 @@ MAX_PINS = 1_000
 
 
 def read() -> list[Topic]:
-    """Return what is pinned; what is no topic (any more) is left out."""
+    """Return what is pinned; what is not a topic (any more) is left out."""
     found = []
     for category, text in PinnedTopic.objects.values_list("category", "topic")[:MAX_PINS]:
         try:
             found.append(Topic.parse(Category(category), text))
         except (Refusal, ValueError) as fault:
-            logger.warning("%s:%s is pinned and is no topic: %s", category, text, fault)
+            logger.warning("%s:%s is pinned and is not a topic: %s", category, text, fault)
     return found

@@ -1,6 +1,6 @@
-"""What this process does for operators: it reports, keeps the picture of all, and takes orders.
+"""What this process does for operators: it reports, keeps the overview, and takes orders.
 
-Everything here happens once a second or because somebody asked, on a channel of its own, so that
+Everything here happens once a second or because an operator asked, on a channel of its own, so that
 it is never in the way of market data.
 """
 
@@ -62,11 +62,11 @@ from relay.telemetry.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 MAX_WATCHERS = 100  # live pages open at once, in one process
-PINS_READ = 30.0  # seconds between looks at the pins, in case nobody tells of a change
+PINS_READ = 30.0  # seconds between looks at the pins, in case the message about a change is lost
 
 
 class Watcher(Protocol):
-    """Somebody who looks at the live picture. Nothing here waits or raises."""
+    """A live page that looks at the overview. Nothing here waits or raises."""
 
     @property
     def page(self) -> Page:
@@ -84,18 +84,18 @@ class Watcher(Protocol):
         """Close one that has read nothing for too long."""
 
     def push(self, batch: Batch, *, with_history: bool) -> None:
-        """Send the picture."""
+        """Send the overview."""
 
     def close(self, code: CloseCode, message: str = "") -> None:
         """Close its connection; without a message the code's own words say why."""
 
 
 class LiveService:
-    """Reports of this process, the picture of all, and what operators ask for.
+    """Reports of this process, the overview, and what operators ask for.
 
     Attributes:
-        picture: What all processes say.
-        watchers: Who is sent the picture each second.
+        overview: What all processes report.
+        watchers: Those that are sent the overview each second.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class LiveService:
             clients: All of this process, in the order in which they came.
             backlogged: Those whose socket has not accepted everything.
         """
-        self.picture = Overview()
+        self.overview = Overview()
         self.watchers: set[Watcher] = set()
         self._telemetry = telemetry
         self._runner = runner
@@ -122,7 +122,7 @@ class LiveService:
         self._layer: Any = get_channel_layer()
         self._started_at = wall_ms()
         self._told = 0  # the last event that the others were told
-        self._due: set[Watcher] = set()  # to be sent the picture now
+        self._due: set[Watcher] = set()  # to be sent the overview now
         self._has_due = asyncio.Event()
         self._pins_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,7 +158,7 @@ class LiveService:
             logger.warning("could not say that this process stops", exc_info=True)
 
     def show(self, page: Page | None = None) -> dict[str, Any]:
-        """Return the live picture. Safe from any thread."""
+        """Return the overview. Safe from any thread."""
         [shown] = self._show_each([page])
         return shown
 
@@ -170,7 +170,7 @@ class LiveService:
         now = time.monotonic()
         since = self._runner.unreachable_since
         cut_off = None if since is None else wall_ms() - round((now - since) * 1000)
-        return self.picture.show_each(known, pages, now, layer_down_since=cut_off)
+        return self.overview.show_each(known, pages, now, layer_down_since=cut_off)
 
     # ---- what others say ----
 
@@ -188,11 +188,11 @@ class LiveService:
         match envelope:
             case envelopes.Report():
                 if not is_own:
-                    self.picture.take(decode(envelope.body, Report), now)
+                    self.overview.take(decode(envelope.body, Report), now)
             case envelopes.WorkerReport():
-                self.picture.take_worker(decode(envelope.body, WorkerReport), now)
+                self.overview.take_worker(decode(envelope.body, WorkerReport), now)
             case Left():
-                self.picture.forget(envelope.process)
+                self.overview.forget(envelope.process)
             case Hello():
                 if not is_own:
                     self._told = 0
@@ -224,7 +224,7 @@ class LiveService:
             now = time.monotonic()
             told = self._told
             report = await self._make(now)
-            self.picture.take(report, now)
+            self.overview.take(report, now)
             try:
                 envelope = envelopes.Report(self._runner.process, encode(report))
                 await post.group_send(self._layer, REPORTS_GROUP, envelope)
@@ -232,7 +232,7 @@ class LiveService:
                 self._runner.note_layer("report", is_failing=True)
                 raise
             self._runner.note_layer("report", is_failing=False)
-            if self._told == told:  # else somebody new wants to be told everything
+            if self._told == told:  # else a new process wants everything
                 self._told = max((event["number"] for event in report["events"]), default=told)
 
     async def _beat(self) -> None:
@@ -246,9 +246,9 @@ class LiveService:
             if self._runner.unreachable_since is not None:
                 cut_off = now
             could_hear = now - cut_off > timing.REPORT_LEASE
-            silent = self.picture.beat(now, could_hear=could_hear)
-            is_first = self._runner.process == min(self.picture.processes(), default="")
-            # Whom this process could not hear is not silent.
+            silent = self.overview.beat(now, could_hear=could_hear)
+            is_first = self._runner.process == min(self.overview.processes(), default="")
+            # A process whose reports could not arrive is not silent.
             for name in silent if is_first and could_hear else ():
                 self._telemetry.events.record("silent", f"no report any more of {name}")
             if could_hear and not has_worker_inside:
@@ -259,7 +259,7 @@ class LiveService:
 
     def _look_after_workers(self, watch: WorkerWatch, now: float) -> None:
         """Log when no upstream worker serves this process, and what to do."""
-        workers, led = self.picture.workers(now)
+        workers, led = self.overview.workers(now)
         wanted = {audience.topic.category for audience in self._runner.hub.audiences.values()}
         for is_fault, words in watch.look(workers, led, wanted, now):
             logger.log(logging.ERROR if is_fault else logging.INFO, "%s", words)
@@ -295,12 +295,12 @@ class LiveService:
     # ---- who looks ----
 
     def wish(self, watcher: Watcher) -> None:
-        """Have the picture sent to a watcher now."""
+        """Have the overview sent to a watcher now."""
         self._due.add(watcher)
         self._has_due.set()
 
     async def _push(self) -> None:
-        """Send the picture to those who are due; those who look at the same are sent the same."""
+        """Send the overview to the watchers that are due, encoded once for each page."""
         while True:
             await self._has_due.wait()
             self._has_due.clear()
@@ -319,12 +319,12 @@ class LiveService:
                     watcher.push(batches[wish], with_history=wish[1])
 
     def _draw(self, wishes: Iterable[tuple[Page, bool]]) -> dict[tuple[Page, bool], Batch]:
-        """Return the encoded picture for each page, with or without the history."""
+        """Return the encoded overview for each page, with or without the history."""
         wished = list(wishes)
-        pictures = self._show_each([page for page, _ in wished])
+        overviews = self._show_each([page for page, _ in wished])
         drawn = {}
-        for (page, with_history), shown in zip(wished, pictures, strict=True):
-            history = {"history": self.picture.history()} if with_history else {}
+        for (page, with_history), shown in zip(wished, overviews, strict=True):
+            history = {"history": self.overview.history()} if with_history else {}
             drawn[page, with_history] = Batch([msgspec.json.encode(shown | history)])
         return drawn
 
@@ -359,7 +359,7 @@ class LiveService:
             logger.warning("could not tell that the pins have changed: %s", fault)
 
     def order(self, group: str, envelope: Envelope) -> None:
-        """Send an order to whoever can carry it out. For other threads than the event loop's.
+        """Send an order to the processes that can carry it out. Safe from any other thread.
 
         Raises:
             Exception: the channel layer is away.

@@ -1,7 +1,7 @@
 """Every topic over all web processes and the worker that leads it, of which people see a page.
 
 Thousands of topics are looked at each second to show a hundred: a number is worked out when
-somebody orders by it or sees it, and not before.
+an operator orders by it or sees it, and not before.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COLUMNS: tuple[str, ...] = get_args(Column)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which topics somebody looks at: those that match, in order, from `offset` on.
+    """Which topics an operator looks at: those that match, in order, from `offset` on.
 
     Attributes:
         search: Words that must all be in the topic, its category or its state.
@@ -62,7 +62,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_page(asked: object) -> Page:
-    """Return the page that somebody asks for, in JSON or as the query of an address.
+    """Return the page that is asked for, in JSON or as the query of an address.
 
     Raises:
         ValueError: with words on what is wrong.

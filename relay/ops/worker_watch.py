@@ -21,7 +21,7 @@ class WorkerWatch:
 
     def __init__(self, now: float) -> None:
         self.is_missing = False
-        self._served_at = now  # when a worker was heard last
+        self._served_at = now  # when a worker reported last
         self._led_at: dict[Category, float] = {}  # the same for categories that are wanted
         self._leaderless: set[Category] = set()  # what was said to be
 

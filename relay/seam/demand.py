@@ -14,14 +14,14 @@ from relay.lib import timing
 class DemandLeases:
     """The topics of one category that are wanted, by text.
 
-    A topic lingers for `linger` seconds after somebody last said to want it; a reader who
+    A topic lingers for `linger` seconds after a process last said to want it; a reader who
     comes back within that time costs the exchange nothing.
     """
 
     def __init__(self) -> None:
         self._wants: dict[str, set[str]] = {}  # process -> topics
         self._renewed: dict[str, float] = {}  # process -> time
-        self._wanted_at: dict[str, float] = {}  # topic -> when somebody last said so
+        self._wanted_at: dict[str, float] = {}  # topic -> when a process last said so
         self._holders: dict[str, int] = {}  # topic -> processes that want it
         self._lingering: dict[str, None] = {}  # topics that no process wants, longest first
 
@@ -54,11 +54,11 @@ class DemandLeases:
                 self._release(topic)
 
     def extend_leases(self, now: float) -> None:
-        """Begin every lease anew: what processes say could not be heard until now."""
+        """Begin every lease again: what processes say could not be received until now."""
         self._renewed = dict.fromkeys(self._renewed, now)
 
     def expire(self, now: float, linger: float) -> list[str]:
-        """Forget processes whose lease ran out; return the topics that nobody wants any more."""
+        """Forget processes whose lease ran out; return the topics that are wanted no more."""
         for process, renewed in list(self._renewed.items()):
             if now - renewed > timing.DEMAND_LEASE:
                 self._forget(process)
@@ -68,7 +68,7 @@ class DemandLeases:
         return gone
 
     def longest_lingering(self) -> tuple[float, str] | None:
-        """Return the topic that has lingered longest, and when somebody last wanted it."""
+        """Return the topic that has lingered longest, and when a process last wanted it."""
         topic = next(iter(self._lingering), None)
         return None if topic is None else (self._wanted_at[topic], topic)
 

@@ -7,7 +7,7 @@ which, so a type checker finds a kind that a receiver has forgotten.
 | kind | from, to | says |
 |---|---|---|
 | demand | hub to workers of a category | topics wanted or dropped, and the hub's positions |
-| resync | web process to workers of a category | an operator asks for a topic's snapshot anew |
+| resync | web process to workers of a category | an operator asks for a new snapshot of a topic |
 | publication | worker to hubs of a topic | messages of the exchange, in order |
 | base | worker to hubs of a topic | the state at a position, for hubs that miss something |
 | stale | worker to hubs of a topic | messages of the exchange were missed |
@@ -26,7 +26,7 @@ which, so a type checker finds a kind that a receiver has forgotten.
 On the channel layer an envelope travels as a dict, as Channels asks: `type` is its kind, `v` the
 version of what it says, and `body` the envelope itself, as MessagePack or, within one process,
 as it is (see `as_message`). A receiver ignores another version and an unknown kind (see
-`relay.layers.inbox`). Marketfeed before version 2 put the fields of an envelope beside its `type`:
+`relay.layers.inbox`). Marketfeed before version 2 put the fields of an envelope next to its `type`:
 such a process finds none of them here, so it cannot misread an envelope of this version.
 """
 
@@ -51,7 +51,7 @@ WORKERS_GROUP = "marketfeed.workers"
 class UpstreamState(StrEnum):
     """How a category's connection to the exchange is."""
 
-    IDLE = "idle"  # nobody wants anything
+    IDLE = "idle"  # no client wants anything
     CONNECTING = "connecting"  # the first try
     LIVE = "live"
     PARTIAL = "partial"  # one of several connections is down: its topics are stale, others live
@@ -93,7 +93,7 @@ class Demand(msgspec.Struct, frozen=True, tag="demand"):
 
 
 class Resync(msgspec.Struct, frozen=True, tag="resync"):
-    """An operator asks for a topic's snapshot anew."""
+    """An operator asks for a new snapshot of a topic."""
 
     topic: str
 
@@ -226,7 +226,7 @@ ToWeb = ToWorker | Report | PinsChanged | Disconnect
 Envelope = ToHub | ToLeader | ToWeb
 
 # Each raises msgspec.ValidationError for what is none of these envelopes, msgspec.DecodeError for
-# what is no MessagePack.
+# what is not MessagePack.
 decode_to_hub: Callable[[bytes], ToHub] = msgspec.msgpack.Decoder(ToHub).decode
 decode_to_leader: Callable[[bytes], ToLeader] = msgspec.msgpack.Decoder(ToLeader).decode
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode

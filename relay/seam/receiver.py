@@ -26,7 +26,7 @@ class Step:
         forward: Messages for those who are up to date, in order.
         restart: Those who are up to date have missed something: a snapshot is owed to them.
         ask: The worker must be asked for a base.
-        lost: Trades that nobody can bring back.
+        lost: Trades that cannot be had again.
     """
 
     forward: list[bytes] = field(default_factory=list)

@@ -4,7 +4,7 @@ The worker gives every message a place in its topic's stream. What would break a
 book is not published: after a gap nothing goes out until the next snapshot.
 
 A book may be locked or crossed for a moment, because matching engines publish its two sides apart.
-That is no fault: the messages are held until one has healed the book, and are then published as
+That is not a fault: the messages are held until one has healed the book, and are then published as
 they came. A book that stays crossed has missed something; what was held of it is never published.
 """
 
@@ -87,7 +87,7 @@ class StreamSender:
 
     @property
     def is_crossed(self) -> bool:
-        """Whether the best bid is not below the best ask; nobody may be greeted then."""
+        """Whether the best bid is not below the best ask; no reader may start from it then."""
         return self._crossed_since is not None
 
     def confirm(self, now: float) -> None:
@@ -203,7 +203,7 @@ class StreamSender:
             self.offset += 1
 
     def take_resync(self, now: float) -> bool:
-        """Take the resync that is due, if one is; return whether to subscribe anew now."""
+        """Take the resync that is due, if one is; return whether to subscribe again now."""
         if self._resync_at is None or now < self._resync_at:
             return False
         self._resync_at = None

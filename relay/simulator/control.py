@@ -242,7 +242,7 @@ class Controls:
         topic = self._topic(command)
         stream = self._venue.exchange.followed.get(topic)
         if stream is None:
-            raise ControlError(f"nobody follows {topic}")
+            raise ControlError(f"no reader follows {topic}")
         return stream
 
     def _view(self, topic: Topic) -> View:

@@ -1,6 +1,6 @@
 """How the exchange answers requests, which differs by category.
 
-Source: Bybit v5 docs, WebSocket, Connect, and recorded replies. Where nobody ever quoted a
+Source: Bybit v5 docs, WebSocket, Connect, and recorded replies. Where no source quotes a
 reply (the limit of 21,000 characters, an empty `args`, a refusal on option) the shape of the
 nearest known one is used.
 """

@@ -1,7 +1,7 @@
 """The markets of the simulated exchange and who follows which topic of them.
 
-A market lives while somebody follows it, and moves from where it stood. Messages are framed
-once, whoever reads them. Faults of a single topic happen here, on the way out: the market
+A market lives while a reader follows it, and moves from where it stood. Messages are framed
+once for all readers. Faults of a single topic happen here, on the way out: the market
 itself is always right.
 """
 
@@ -19,7 +19,7 @@ from relay.simulator.wire import text_frame
 
 
 class Reader(Protocol):
-    """Whoever is sent frames."""
+    """A reader that is sent frames."""
 
     def push(self, frame: bytes) -> None: ...
 
@@ -87,7 +87,7 @@ class Stream:
 
 @dataclass(eq=False, slots=True)
 class Listing:
-    """A symbol with its market, once somebody asked for it, and the topics followed of it."""
+    """A symbol with its market, once a reader asked for it, and the topics followed of it."""
 
     instrument: Instrument
     market: SymbolMarket
@@ -101,7 +101,7 @@ class Exchange:
 
     Attributes:
         followed: The streams that have readers.
-        woken: Listings that somebody began to follow; the owner of the clock empties it.
+        woken: Listings that a reader began to follow; the owner of the clock empties it.
     """
 
     def __init__(self, seed: int, rate: float, symbols: int | None = None) -> None:
@@ -122,7 +122,7 @@ class Exchange:
         return self._sent_before + sum(stream.sent for stream in self.followed.values())
 
     def refuse(self, category: Category, symbol: str) -> None:
-        """Do not know this symbol from now on; whoever follows it already keeps it."""
+        """Do not know this symbol from now on; readers that follow it already keep it."""
         self._refused.add((category, symbol))
 
     def topic(self, category: Category, text: str) -> Topic | None:

@@ -128,7 +128,7 @@ class SymbolMarket:
         now: The moment of the last step; `earlier`, of the one before.
         trades: What the last step traded, all of them with the sequence of that step.
         origins: By depth, the update id that depth would have had at step 0.
-        minutes: The last bars of a minute each, without a hole; the last one is open.
+        minutes: The last bars of a minute each, without a gap; the last one is open.
         best_changed: When the best bid or ask last changed; `best_u` counts those changes.
     """
 

@@ -9,7 +9,7 @@ subscribed, at the first frame of that request's topics. A topic always plays fr
 first frame, so nothing is ever missing: what a later subscriber has already missed comes in
 one burst, then it goes on at the recorded pace. Subscribing again plays the topic again.
 
-When all of a socket's topics have been played it is told so by a pong that nobody asked for, the
+When all of a socket's topics have been played it is told so by an unsolicited pong, the
 one message that every client of Bybit takes without harm.
 """
 
@@ -180,7 +180,7 @@ class ReplaySource:
     """A recording in the place of the exchange.
 
     Attributes:
-        players: One for each reader; whoever owns the clock asks them for what is due.
+        players: One for each reader; the owner of the clock asks them for what is due.
         sent: Frames so far, over all readers.
     """
 

@@ -217,7 +217,7 @@ class Simulator(Venue):
                 pass
 
     def _wake(self) -> None:
-        """Give a time to every market that somebody began to follow.
+        """Give a time to every market that a reader began to follow.
 
         The moments of different markets are spread over the interval, always the same way.
         """

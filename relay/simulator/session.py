@@ -44,7 +44,7 @@ class Session:
         reader: Reader,
         acknowledge: Callable[[bytes], None],
     ) -> None:
-        """Greet nobody yet.
+        """Greet no client yet.
 
         Args:
             reader: Gets the frames of market data and of pongs.

@@ -1,6 +1,6 @@
 """WebSocket frames as a server writes them: unmasked, so that one serves every reader.
 
-Written here because the library frames a message anew for each connection, and because
+Written here because the library frames a message again for each connection, and because
 some faults need frames that no library would write.
 """
 
@@ -11,7 +11,7 @@ _FINAL_BINARY = 0x82
 
 
 def text_frame(payload: bytes) -> bytes:
-    """Return one whole text frame; nobody checks that the payload is UTF-8."""
+    """Return one whole text frame; it is not checked that the payload is UTF-8."""
     return _header(_FINAL_TEXT, len(payload)) + payload
 
 

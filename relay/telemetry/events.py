@@ -106,7 +106,7 @@ class SharedLog:
             del self._seen[next(iter(self._seen))]  # silent for longest
 
     def newest_first(self) -> list[dict[str, object]]:
-        """Return the events for the live picture."""
+        """Return the events for the overview."""
         return [
             {
                 "at": event["at"],

@@ -1,8 +1,8 @@
-"""What web processes and workers tell of themselves, once a second, for the live picture.
+"""What web processes and workers report, once a second, for the overview.
 
 A report has a few sums, and its many rows packed as one value of bytes: every process keeps the
-bytes of all others, and reads them only when somebody looks at the picture. Counts only grow;
-whoever reads two reports knows the rate, also when one in between was lost.
+bytes of all others, and reads them only when an operator looks at the overview. Counts only grow;
+a reader of two reports knows the rate, also when one in between was lost.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class _Error(msgspec.Struct):
 
 
 class _Word(msgspec.Struct):
-    """What a relay says that is no market data: an answer or a notice."""
+    """What a relay says that is not market data: an answer or a notice."""
 
     method: str | None = None
     success: bool | None = None
@@ -93,7 +93,7 @@ class Pauses:
         self._is_first = True
 
     def reset(self) -> None:
-        """Begin anew: a connection has held for long enough."""
+        """Begin from the start: a connection has held for long enough."""
         self._growing.reset()
         self._crowded.reset()
         self._is_first = True
@@ -153,7 +153,7 @@ class TopicFeed:
         self._heard_at = 0.0
         self._stale_at = 0.0
         self._had_exchange = False  # whether anything of it has come through this relay
-        self._is_held = False  # by whoever takes the messages
+        self._is_held = False  # by the consumer of the messages
         self._last_id = 0
         self._requests: dict[str, Followed] = {}
         self._asked: asyncio.Queue[Followed] = asyncio.Queue()
@@ -219,7 +219,7 @@ class TopicFeed:
         except InvalidStatus as fault:
             status = fault.response.status_code
             if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
-                raise Unwelcome(f"{self._url} is no relay: it answers HTTP {status}.") from None
+                raise Unwelcome(f"{self._url} is not a relay: it answers HTTP {status}.") from None
             return 0, f"HTTP {status}"
         except TimeoutError:
             return 0, "no answer"

@@ -34,7 +34,7 @@ TICKER_WORDS = {
 
 
 class ReaderGone(Exception):
-    """Whoever read the lines reads no more (`| head`)."""
+    """The program that read the lines reads no more (`| head`)."""
 
 
 def lines(followed: Followed, frame: Frame, trades: list[Trade]) -> list[str]:
@@ -102,7 +102,7 @@ class Output:
         """Write all of the text, as fast as it is read.
 
         Raises:
-            ReaderGone: nobody reads any more.
+            ReaderGone: the reader has closed its end.
         """
         left = text.encode(errors="replace")
         try:

@@ -1,7 +1,8 @@
 """Topics on a screen: a panel each, as many as there is room for.
 
-A picture is made anew each time, from what is known, for the size the terminal has; nothing moves
-that has not changed: prices and sizes have fixed places and as many digits as ever seen.
+A screen is drawn from scratch each time, from what is known, for the size the terminal has;
+nothing moves that has not changed: prices and sizes have fixed places and as many digits as ever
+seen.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Screen:
         self._shapes: dict[Followed, _Shape] = {}
 
     def draw(self, columns: int, rows: int, now: float, wall_ms: int) -> RenderableType:
-        """Return the picture for a terminal of that size.
+        """Return the screen for a terminal of that size.
 
         Args:
             now: The monotonic clock.
@@ -95,15 +96,15 @@ class Screen:
         down = max(1, min(-(-len(self._panels) // across), (rows - 1) // PANEL_HEIGHT))
         shown = self._panels[: across * down]
         width, height = columns // across, (rows - 1) // down
-        picture = Layout()
-        picture.split_column(
+        screen = Layout()
+        screen.split_column(
             Layout(self._headline(now, len(self._panels) - len(shown)), size=1),
             *(
                 self._row(shown[start : start + across], (width, height), now, wall_ms)
                 for start in range(0, len(shown), across)
             ),
         )
-        return picture
+        return screen
 
     def _row(
         self,
@@ -235,7 +236,7 @@ class Screen:
             is_buy = trade.side == "Buy"
             if 12 + 6 + price_width + 2 + size_width <= width:
                 body.append(f"{clock(trade.time)}  ", FAINT)
-            # The word as well as the colour, which not everybody sees.
+            # The word as well as the colour, which not every user sees.
             words = f"{'buy ' if is_buy else 'sell'}  {printable(price).rjust(price_width)}"
             body.append(words, UP if is_buy else DOWN)
             body.append(f"  {printable(size).rjust(size_width)}\n")

@@ -1,7 +1,7 @@
 """What operators may do on the live page, each with a permission, a question and a log entry.
 
-An action only sends an order; whoever can carry it out is told through the channel layer, so it
-does not matter which web process is asked.
+An action only sends an order, through the channel layer, to the processes that can carry it out,
+so it does not matter which web process is asked.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _read_topic(given: QueryDict) -> Target:
 
 def _read_client(given: QueryDict) -> Target:
     process, client = given.get("process", ""), given.get("client", "")
-    found = _live().picture.find_client(process, client)
+    found = _live().overview.find_client(process, client)
     if found is None:
         raise ActionFault(404, "no_such_client", "no such client, or it is not listed")
     name, address = found
@@ -131,7 +131,7 @@ def _order(group: str, envelope: Envelope) -> None:
 def _resync(user: User, target: Target) -> str:
     topic = target.topic
     assert topic is not None
-    if not _live().picture.carries(topic.category, topic.text):
+    if not _live().overview.carries(topic.category, topic.text):
         raise ActionFault(404, "not_carried", f"{target.words} is not carried now")
     _order(demand_group(topic.category), Resync(topic.text))
     return f"Asked the exchange for {target.words} anew."
@@ -172,7 +172,7 @@ ACTIONS = {
             "pin",
             "relay.pin_livetopic",
             "Pin a topic",
-            "It stays subscribed at the exchange, whether anybody reads it or not, until it is "
+            "It stays subscribed at the exchange, whether a client reads it or not, until it is "
             "unpinned.",
             _read_topic,
             _pin,
@@ -181,7 +181,7 @@ ACTIONS = {
             "unpin",
             "relay.pin_livetopic",
             "Unpin a topic",
-            "It is unsubscribed at the exchange when nobody reads it any more.",
+            "It is unsubscribed at the exchange when no client reads it any more.",
             _read_topic,
             _unpin,
         ),

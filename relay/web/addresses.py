@@ -5,7 +5,7 @@ that proxy: with a port, in brackets, as IPv4 inside IPv6. All spellings of one 
 
 A proxy on this machine whose `X-Forwarded-For` the server was not told to believe (Daphne's
 `--proxy-headers`) gives all clients its own address: counted under it, the limit of one address
-would shut everybody out.
+would shut every client out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
-"""Clients whose proxy names them by something that is no address count as one."""
+"""Clients whose proxy names them by something that is not an address count as one."""
 
 HOST_BITS = 64  # of an IPv6 address: a network of 64 bits belongs to one customer
 _told = False

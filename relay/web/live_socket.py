@@ -1,6 +1,6 @@
 """The live page's own socket: for staff alone, whose session is looked at again and again.
 
-The picture is pushed each second, and at once when the page looks at other topics. Somebody who
+The overview is pushed each second, and at once when the page looks at other topics. A page that
 does not read is sent nothing until all before has left, and is closed in the end.
 """
 
@@ -38,7 +38,7 @@ PERMISSION = "relay.view_livetopic"
 LOOK_AGAIN = 5.0  # seconds between looks whether the user may still see this
 UNCHECKED_LIMIT = 30.0  # seconds a page stays open while the database does not answer that
 MESSAGE_LIMIT = 4_096  # bytes
-MESSAGES_PER_SECOND = 10.0  # from a page: somebody types into the search field
+MESSAGES_PER_SECOND = 10.0  # from a page: an operator types into the search field
 
 
 class _Asked(msgspec.Struct):
@@ -113,7 +113,7 @@ class LiveSocket:
         return not self.is_closing and not self.outbound.unsent()
 
     def push(self, batch: Batch, *, with_history: bool) -> None:
-        """Send the picture."""
+        """Send the overview."""
         if not self.is_closing:
             self.has_history = self.has_history or with_history
             self.outbound.write(batch)

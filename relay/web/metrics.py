@@ -98,7 +98,7 @@ def _upstream(process: WebProcess) -> Iterator[Metric]:
     )
     yield gauges(
         "upstream_epoch",
-        "Number of the term of the worker that leads, once one was heard.",
+        "Number of the term of the worker that leads, once known.",
         ("category",),
         [
             ((category.value,), known.epoch)

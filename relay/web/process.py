@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 # collection each 700 of them took 9 % of the processor; 10,000 objects take some 5 ms.
 # A client is 100 objects that live for hours, and collecting the old generation goes through all
 # of them: 0.4 s with 3,000 clients. When it leaves, reference counting frees it. So after each
-# 250 newcomers what is garbage is collected, in some 30 ms, and all that is left is frozen, which
+# 250 new clients what is garbage is collected, in some 30 ms, and all that is left is frozen, which
 # means that no later collection visits it.
 GC_THRESHOLDS = (10_000, 10, 10)
 FREEZE_AFTER = 250  # clients
@@ -60,7 +60,7 @@ class WebProcess:
         live: What is done for operators.
         worker: The upstream worker, if it runs in this process.
         ways: How many clients there are, by door and by the way their messages leave.
-        is_stopping: Whether newcomers are to be refused.
+        is_stopping: Whether new clients are to be refused.
     """
 
     def __init__(self) -> None:
@@ -180,8 +180,8 @@ class WebProcess:
         """Close the clients, a few at a time; until then they are served.
 
         The sockets that this process listened on are closed by now (see `relay.web.reactor`).
-        pybit gives up after ten refused connections, which take 0.1 s: nobody is told to come back
-        before the next process had time to listen on the port.
+        pybit gives up after ten refused connections, which take 0.1 s: no client is told to come
+        back before the next process had time to listen on the port.
         """
         if not self.clients:
             return

@@ -1,4 +1,4 @@
-"""The live picture as any web process can show it, from any thread."""
+"""The overview as any web process can show it, from any thread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from relay.ops.topic_table import Page
 from relay.web import process as web_process
 
 
-def picture(page: Page | None = None) -> dict[str, Any]:
-    """Return the live picture, as `live.json` shows it. Safe from any thread.
+def overview(page: Page | None = None) -> dict[str, Any]:
+    """Return the overview, as `live.json` shows it. Safe from any thread.
 
     Args:
         page: Which topics to show; None for all.
@@ -26,10 +26,10 @@ def picture(page: Page | None = None) -> dict[str, Any]:
 def live_readers() -> dict[TopicKey, int]:
     """Return how many clients of all web processes read each live topic. Safe from any thread."""
     process = web_process.existing()
-    return {} if process is None else process.live.picture.live_readers(time.monotonic())
+    return {} if process is None else process.live.overview.live_readers(time.monotonic())
 
 
 def history() -> dict[str, list[float]]:
     """Return the totals of the last minutes (see `Overview.history`). Safe from any thread."""
     process = web_process.existing()
-    return {} if process is None else process.live.picture.history()
+    return {} if process is None else process.live.overview.history()

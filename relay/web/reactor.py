@@ -199,7 +199,7 @@ def call_before_shutdown(
         try:
             await asyncio.gather(*_stop_listening(reactor, loop))
         except Exception:  # Twisted's own, whose parts have no promised names; the goodbye matters
-            logger.exception("cannot stop listening; newcomers are told to come back")
+            logger.exception("cannot stop listening; new clients are told to come back")
         await then()
 
     def trigger() -> defer.Deferred[None]:
@@ -235,7 +235,7 @@ def _backlog_of(listener: socket.socket) -> int | None:
 
 
 def _stop_listening(reactor: Any, loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any]]:
-    """Close the listening sockets and what could bring a newcomer: idle HTTP connections.
+    """Close the listening sockets and what could bring a new client: idle HTTP connections.
 
     Returns:
         What is done when the sockets are closed.

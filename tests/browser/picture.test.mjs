@@ -63,10 +63,10 @@ const wordsOf = (faults) => faults.map(({ words }) => words);
 
 test("where nothing is wrong there is no fault, and the words say what runs", () => {
   assert.deepEqual(faultsIn(picture()), []);
-  assert.equal(allIsWell(picture()), "All is well: linear live, 3 topics, 2 clients, nobody lags.");
+  assert.equal(allIsWell(picture()), "All is well: linear live, 3 topics, 2 clients, none lags.");
   assert.equal(
     allIsWell(picture({ linear: { state: "idle" } })),
-    "All is well: nobody follows a topic now.",
+    "All is well: no client follows a topic now.",
   );
 });
 
@@ -122,7 +122,7 @@ test("a process that is cut off and has no reader does not say that nothing is f
   const [fault] = faultsIn(cutOff);
   assert.match(fault.detail, /^this process has no reader, and cannot see how many topics of the others stand still/);
   assert.match(noneOf("topics", cutOff), /cannot see/);
-  assert.equal(noneOf("topics", picture()), "Nobody follows a topic now.");
+  assert.equal(noneOf("topics", picture()), "No client follows a topic now.");
   assert.match(noneOf("upstream", cutOff), /cannot see/);
   assert.match(noneOf("workers", cutOff), /cannot see/);
   assert.deepEqual(categoryFacts(cutOff.upstream.linear, cutOff).map(([, words]) => words), Array(4).fill("not known"));

@@ -442,7 +442,7 @@ async def test_a_pinned_topic_needs_no_reader_and_survives_a_restart(
     await expect(row(page, feed.topic).locator(".field-state")).to_have_text("live")
     await act(page, feed.topic, "Unpin")
     await exchange.until(lambda: not exchange.topics("linear"), "unsubscribed")
-    await expect(page.locator("#result_list")).to_contain_text("Nobody follows a topic now.")
+    await expect(page.locator("#result_list")).to_contain_text("No client follows a topic now.")
 
 
 async def test_disconnect_closes_that_client_alone(operated: Operated, page: Page) -> None:

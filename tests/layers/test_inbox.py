@@ -311,7 +311,7 @@ async def test_processes_that_hear_what_they_cannot_read_hear_it_once_and_go_on(
             odd = {"type": "carries", "v": VERSION, "body": carries}
             for envelope in [*novelties(), odd]:
                 await redis.publish(group, used.serialize(envelope))
-    known = started.live.picture
+    known = started.live.overview
     await until(lambda: bool(known.processes()), PATIENCE, "reports go on")
     at = known._hubs[started.runner.process].report["at"]
     await until(

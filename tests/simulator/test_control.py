@@ -363,7 +363,7 @@ async def test_a_paused_market_stands_until_it_is_resumed() -> None:
         ({"do": "silence", "category": "spot", "seconds": True}, "seconds must be"),
         ({"do": "silence", "category": "spot", "seconds": -1}, "seconds must be"),
         ({"do": "garbage", "category": "spot", "kind": "rude"}, "kind must be"),
-        ({"do": "gap", "category": "linear", "topic": BOOK}, "nobody follows"),
+        ({"do": "gap", "category": "linear", "topic": BOOK}, "no reader follows"),
         ({"do": "gap", "category": "linear", "topic": "order"}, "unknown topic"),
         ({"do": "step", "category": "linear", "symbol": "NOPE"}, "unknown symbol"),
         ({"do": "step", "category": "linear", "symbol": "BTCUSDT", "count": 1.5}, "count must"),

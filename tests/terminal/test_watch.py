@@ -451,7 +451,7 @@ async def test_an_address_that_is_no_relay_ends_it_and_a_dead_one_is_tried_again
     address = f"ws://127.0.0.1:{await programs.simulator()}/ws"  # answers 404
     result = await asyncio.to_thread(run, *MANAGE, "watch", "tickers.X", "--url", address)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"{address} is no relay: it answers HTTP 404.\n"
+    assert result.stderr == f"{address} is not a relay: it answers HTTP 404.\n"
     dead = f"ws://127.0.0.1:{free_port()}/ws"
     program = programs.start("watch", *MANAGE, "watch", "tickers.X", "--url", dead)
     await until(lambda: program.output.count("linear is reconnecting") >= 2, PATIENCE, "two tries")

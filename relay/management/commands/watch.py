@@ -30,7 +30,7 @@ from relay.terminal.lines import Output, ReaderGone, lines
 from relay.terminal.screen import Screen
 
 DEFAULT_URL = "ws://127.0.0.1:8000/ws"
-REDRAW = 0.1  # seconds between two pictures at least
+REDRAW = 0.1  # seconds between two drawings at least
 REDRAW_SHARE = 4  # and so many times what drawing one took: a quarter of a core at most
 QUIET_REDRAW = 1.0  # seconds at most: ages and countdowns go on
 
@@ -137,8 +137,8 @@ async def _redraw(live: Live, screen: Screen, is_changed: asyncio.Event) -> None
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         columns, rows = columns or 80, rows or 24  # what a serial line says of itself
         live.console.size = (columns, rows)
-        picture = screen.draw(columns, rows, began, wall_ms())
-        live.update(picture, refresh=True)
+        drawn = screen.draw(columns, rows, began, wall_ms())
+        live.update(drawn, refresh=True)
         took = time.monotonic() - began
         await asyncio.sleep(max(REDRAW - took, (REDRAW_SHARE - 1) * took))
         try:

@@ -162,8 +162,8 @@ class DepthView(_BookView):
     def crossed(self) -> bytes:
         """Return a delta that puts a bid above all asks; the true book stays as it is.
 
-        Just above the best ask the market would soon rise over it, and nobody could tell any more
-        that the bid is none of the book's.
+        Just above the best ask the market would soon rise over it, and no reader could tell any
+        more that the bid is none of the book's.
         """
         self.market.origins[self._depth] += 1
         self.u += 1

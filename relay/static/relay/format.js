@@ -15,7 +15,7 @@ const UNITS = [
 ];
 
 /**
- * Group the thousands: "80682.00" gives "80,682.00". Text that is no decimal comes back as it is.
+ * Group the thousands: "80682.00" gives "80,682.00". Text that is not a decimal comes back as it is.
  *
  * @param {string} text
  * @param {number} [digits] at least so many behind the point, so that a column is straight

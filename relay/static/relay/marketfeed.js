@@ -44,7 +44,7 @@
  * | `waiting` | nothing has come yet |
  * | `live` | the image is the exchange's |
  * | `stale` | the connection or the sequence is broken; the image is the last one known |
- * | `refused` | `subscription.error` has the relay's `{code, message}`; not asked for again until you `close()` it and subscribe anew |
+ * | `refused` | `subscription.error` has the relay's `{code, message}`; not asked for again until you `close()` it and subscribe again |
  * | `closed` | by you |
  *
  * Events: `state`; `notice` (detail: the relay's status, lagging, gap or bye message); `sent` and
@@ -118,7 +118,7 @@ export class MarketFeed extends EventTarget {
     /** Round trip to the relay in ms, from the last ping; null before the first. */
     this.roundTrip = null;
     /**
-     * What this client counted: messages of topics; gaps, holes in a sequence whoever noticed
+     * What this client counted: messages of topics; gaps, breaks of a sequence, no matter which side noticed
      * them; resyncs, snapshots that replaced a running book or were asked for after a gap;
      * connections made; messages that could not be read.
      */
@@ -176,7 +176,7 @@ export class MarketFeed extends EventTarget {
   }
 
   /**
-   * Close the connection and keep the subscriptions, such as while nobody looks; `connect()` goes
+   * Close the connection and keep the subscriptions, such as while the page is hidden; `connect()` goes
    * on. Until then everything is stale, and `reason` says these words.
    */
   disconnect(words = "paused") {
@@ -316,7 +316,7 @@ export class MarketFeed extends EventTarget {
     });
   }
 
-  /** A crossed book is stale, and asked for anew unless a message heals it in a moment. */
+  /** A crossed book is stale, and asked for again unless a message heals it in a moment. */
   #lookAgain(followed) {
     if (followed.state === TopicState.STALE) return; // it is being looked after
     followed.become(TopicState.STALE);

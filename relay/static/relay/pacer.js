@@ -1,4 +1,4 @@
-/** Keeps requests below the relay's limit (20 a second, 100 at once, where nobody changed it). */
+/** Keeps requests below the relay's limit (20 a second, 100 at once, unless the operator changed it). */
 
 const BURST = 60; // requests at once, below the relay's 100
 const REFILL = 100; // ms per further request, half of what the relay allows

@@ -121,7 +121,7 @@ export class Followed {
       try {
         subscription.tell(message);
       } catch (error) {
-        // A listener's fault is its own: the others still hear, and the console shows it.
+        // A listener's fault is its own: the others are still called, and the console shows it.
         queueMicrotask(() => {
           throw error;
         });

@@ -2,12 +2,12 @@
  * The latest trades of one `publicTrade` topic, newest first, and where some are missing.
  *
  * Trades are events: nothing repeats them, except the relay's greeting of the last 50. So they
- * are told apart by their id, and a hole is a row of the tape, never silence.
+ * are told apart by their id, and a gap is a row of the tape, never silence.
  */
 
 import { Outcome } from "./book.js";
 
-/** Rows are Bybit's trade objects, or holes: `{missing: count}`, null where nobody can count. */
+/** Rows are Bybit's trade objects, or gaps: `{missing: count}`, null where the count is unknown. */
 export class Tape {
   #isInterrupted = false;
   #rows = [];
@@ -41,7 +41,7 @@ export class Tape {
     return Outcome.APPLIED;
   }
 
-  /** Note that trades were lost here: `count` of them, or null where nobody can count. */
+  /** Note that trades were lost here: `count` of them, or null where the count is unknown. */
   miss(count) {
     const [top] = this.#rows;
     if (top !== undefined && "missing" in top) {
@@ -52,7 +52,7 @@ export class Tape {
     }
   }
 
-  /** The stream broke: what comes next may follow a hole. */
+  /** The stream broke: what comes next may follow a gap. */
   interrupt() {
     this.isLive = false;
     this.#isInterrupted = true;

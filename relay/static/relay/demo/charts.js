@@ -33,7 +33,7 @@ class Chart {
     return this.#size.width;
   }
 
-  /** Make the chart anew, in the colours that hold now. */
+  /** Make the chart again, in the colours that hold now. */
   rebuild() {
     this.#plot?.destroy();
     this.#plot = null;

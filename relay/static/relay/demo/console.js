@@ -1,4 +1,4 @@
-/** The drawer that shows the protocol: what was said and heard, word for word, and how to say it. */
+/** The drawer that shows the protocol: what was sent and received, word for word, and how to say it. */
 
 import { timeOfDay } from "../format.js";
 import { byId, mark, part, put } from "./dom.js";

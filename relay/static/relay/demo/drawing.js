@@ -11,9 +11,9 @@ import { kindOf, unitsOf } from "./market.js";
 import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
 
-const LONG_FACT = 12; // characters: three longer ones do not fit beside each other on a phone
+const LONG_FACT = 12; // characters: three longer ones do not fit next to each other on a phone
 const ARROW = 2; // characters, behind the price of a trade
-const CHARTS_EVERY = 250; // ms: canvases are dear, and nobody sees more
+const CHARTS_EVERY = 250; // ms: canvases are dear, and more cannot be seen
 
 const page = {
   picker: byId("picker"),
@@ -226,7 +226,7 @@ function drawCharts(state) {
   return null;
 }
 
-/** What a panel says about itself: its fault if it has one, else `words`. A chart stands beside a list of the same topic. */
+/** What a panel says about itself: its fault if it has one, else `words`. A chart stands next to a list of the same topic. */
 function notice({ topics, freshness, heardAt, market }, name, words = "", { isChart = false } = {}) {
   if (!market.symbol) return market.category === "option" ? "Waiting for a contract to trade" : "Choose a symbol";
   switch (freshness[name]) {

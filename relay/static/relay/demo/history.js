@@ -6,7 +6,7 @@ const IDS_KEPT = 200; // a greeting repeats the last 50 trades
 
 /**
  * The seconds of one symbol, from its trades. Numbers are floats: they are drawn, not read.
- * What is read stands beside them in `texts`: the prices as the exchange wrote them.
+ * What is read stands next to them in `texts`: the prices as the exchange wrote them.
  */
 export class PriceHistory {
   #seconds = []; // {at, open, high, low, close, texts, buys, sells}, oldest first
@@ -36,7 +36,7 @@ export class PriceHistory {
     if (this.#seconds.length > KEPT) this.#seconds.splice(0, this.#seconds.length - KEPT);
   }
 
-  /** The stream broke: what comes next may follow a hole. */
+  /** The stream broke: what comes next may follow a gap. */
   interrupt() {
     this.#isInterrupted = true;
   }

@@ -110,7 +110,7 @@ export class Ladder {
     }
   }
 
-  /** Note which sizes differ from those drawn last; a price that comes into view is no change. */
+  /** Note which sizes differ from those drawn last; a price that comes into view is not a change. */
   #light({ name, shown }, now) {
     const lit = this.#lit[name];
     const before = this.#known[name];

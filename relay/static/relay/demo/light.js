@@ -44,7 +44,7 @@ function lightOf({ feed, freshness }) {
   return all.includes("live") ? "live" : "waiting";
 }
 
-/** Draw the light, what is measured beside it, and the same in full below it. */
+/** Draw the light, what is measured next to it, and the same in full below it. */
 export function drawLight(state) {
   const { feed, messagesPerSecond, latency, now } = state;
   const light = lightOf(state);

@@ -11,7 +11,7 @@ import { PriceHistory } from "./history.js";
 import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, resolved, toAddress } from "./market.js";
 
 const MARKETS = JSON.parse(document.body.dataset.markets);
-const FRAME = 40; // ms: more pictures a second cost more than anybody sees
+const FRAME = 40; // ms: more drawings a second cost more than can be seen
 const TICK = 1_000; // ms: countdowns and rates move so often without any message
 const SLEPT = 5_000; // ms between two ticks: a laptop was closed in between
 const HIDDEN_PATIENCE = 5_000; // ms: a tab that stays in the background so long lets its feed go
@@ -21,7 +21,7 @@ const state = {
   markets: MARKETS,
   market: fromAddress(new URLSearchParams(location.search), MARKETS),
   feed: null,
-  isPaused: false, // nobody looks, so nothing is followed
+  isPaused: false, // the page is hidden, so nothing is followed
   topics: { ...NO_TOPICS }, // Subscriptions
   heardAt: { book: null, ticker: null, trades: null }, // Unix ms: of the last message
   freshness: { book: "waiting", ticker: "waiting", trades: "waiting" },
@@ -221,7 +221,7 @@ async function learnSymbols() {
 const picker = byId("picker");
 const symbolField = byId("symbol");
 
-/** Show another category or depth; the symbol is what it was: half a symbol is no choice. */
+/** Show another category or depth; the symbol is what it was: half a symbol is not a choice. */
 function choose() {
   const category = new FormData(picker).get("category");
   const { symbol } = state.market;
@@ -243,7 +243,7 @@ function enter() {
   symbolField.select();
 }
 
-/** What is half typed is no choice: the field says again what is shown. */
+/** What is half typed is not a choice: the field says again what is shown. */
 function restore() {
   symbolField.placeholder = "Symbol";
   symbolField.value = state.market.symbol;
@@ -257,7 +257,7 @@ function offerAll() {
 }
 
 picker.addEventListener("change", ({ target }) => {
-  if (target !== symbolField) choose(); // leaving the field is no choice either
+  if (target !== symbolField) choose(); // leaving the field is not a choice either
 });
 picker.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -310,7 +310,7 @@ addEventListener("online", () => {
 });
 addEventListener("popstate", () => show(fromAddress(new URLSearchParams(location.search), MARKETS)));
 
-// Nobody looks: no timers, no drawing, and after a while no messages either.
+// The page is hidden: no timers, no drawing, and after a while no messages either.
 
 let ticking = null;
 let tickedAt = Date.now();
@@ -339,7 +339,7 @@ function look() {
 }
 
 function tick() {
-  if (Date.now() - tickedAt > SLEPT) state.feed.probe(); // the machine slept: is anybody there?
+  if (Date.now() - tickedAt > SLEPT) state.feed.probe(); // the machine slept: does the relay answer?
   tickedAt = Date.now();
   state.messagesPerSecond = state.rate.look(state.feed.counts.messages, Date.now());
   drawTitle(state);

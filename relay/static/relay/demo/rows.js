@@ -3,8 +3,8 @@
 const FEWEST = 1;
 const MOST = 60;
 const LONG = 12; // characters of a price: a longer one takes room from the other columns
-const ROOM = 12; // characters of a size beside a price of the usual length
-const NARROW_ROOM = 9; // and beside a long one
+const ROOM = 12; // characters of a size next to a price of the usual length
+const NARROW_ROOM = 9; // and next to a long one
 const LONGEST_UNIT = 7; // characters that a heading has room for
 
 /** Rows inside one element that has `role="table"`. */

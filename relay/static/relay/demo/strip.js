@@ -55,7 +55,7 @@ const DERIVATIVE = [
   { label: "Open interest", write: quantity("openInterest"), of: "size" },
 ];
 
-/** The change of a day; it stands beside the last price. */
+/** The change of a day; it stands next to the last price. */
 export const CHANGE = Object.freeze({
   spot: share("price24hPcnt"),
   linear: share("price24hPcnt"),

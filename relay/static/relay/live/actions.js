@@ -9,12 +9,12 @@ const ACTIONS = Object.freeze({
   },
   pin: {
     title: ({ topic, category }) => `Pin ${topic} (${category})?`,
-    words: "It stays subscribed at the exchange, whether anybody reads it or not, also after a restart, until it is unpinned.",
+    words: "It stays subscribed at the exchange, whether a client reads it or not, also after a restart, until it is unpinned.",
     yes: "Yes, pin",
   },
   unpin: {
     title: ({ topic, category }) => `Unpin ${topic} (${category})?`,
-    words: "It is unsubscribed at the exchange when nobody reads it any more.",
+    words: "It is unsubscribed at the exchange when no client reads it any more.",
     yes: "Yes, unpin",
   },
   disconnect: {
@@ -75,7 +75,7 @@ export class Actions {
         method: "POST",
         headers: { Accept: "application/json", "X-CSRFToken": token },
         body: new URLSearchParams(fields),
-        redirect: "error", // to the login page: that is no answer
+        redirect: "error", // to the login page: that is not an answer
         signal: AbortSignal.timeout(10_000),
       });
       const body = await answer.json().catch(() => ({}));

@@ -1,5 +1,5 @@
 /**
- * Brings the admin's live page its picture each second: over a socket, else by asking.
+ * Brings the admin's live page the overview each second: over a socket, else by asking.
  *
  *     const feed = new LiveFeed({ socketUrl, jsonUrl });
  *     feed.addEventListener("picture", () => draw(feed.picture));
@@ -31,7 +31,7 @@ const REFUSED = Object.freeze({
   4003: "the server does not accept this page's origin",
 });
 
-/** The picture as the server knows it, renewed each second. */
+/** The overview as the server knows it, renewed each second. */
 export class LiveFeed extends EventTarget {
   #environment;
   #socketUrl;
@@ -48,7 +48,7 @@ export class LiveFeed extends EventTarget {
    * @param {object} options
    * @param {string|URL} options.socketUrl of the live socket
    * @param {string|URL} options.jsonUrl of `live.json`
-   * @param {() => boolean} [options.isHidden] whether nobody looks: then nothing is asked for
+   * @param {() => boolean} [options.isHidden] whether the page is hidden: then nothing is asked for
    * @param {object} [options.environment] what tests put in place of the browser: any of
    *   `WebSocket`, `fetch`, `now`, `random`, `setTimeout`, `clearTimeout`
    */
@@ -67,7 +67,7 @@ export class LiveFeed extends EventTarget {
       isHidden,
     };
     this.#timers = new Timers(this.#environment);
-    /** The last picture, null before the first. */
+    /** The last overview, null before the first. */
     this.picture = null;
     /** When it came, and when its `generated_at` last moved, in Unix ms. */
     this.receivedAt = null;
@@ -116,7 +116,7 @@ export class LiveFeed extends EventTarget {
     else if (this.receivedAt !== null) this.#poll();
   }
 
-  /** Somebody looks again, or the network is back: wait no longer. */
+  /** The page is visible again, or the network is back: wait no longer. */
   look() {
     this.connect();
     if (this.by !== "socket") this.#poll();
@@ -212,7 +212,7 @@ export class LiveFeed extends EventTarget {
       return;
     }
     this.#take(picture, "polling");
-    // Refused for good, and now welcome again: somebody has signed in.
+    // Refused for good, and now welcome again: the user has signed in.
     if (this.#socket === null && this.retryAt === null && this.reason === REFUSED[4001]) this.connect();
   }
 

@@ -77,7 +77,7 @@ feed.addEventListener("picture", () => {
   state.picture = feed.picture;
   state.history.take(feed.picture);
   state.faults = state.watch.look(faultsIn(feed.picture), Date.parse(feed.picture.generated_at));
-  sayInTitle(); // also where nobody looks, which is when it matters
+  sayInTitle(); // also on a hidden page, which is when it matters
   schedule();
 });
 feed.addEventListener("state", schedule);
@@ -153,7 +153,7 @@ const events = new LiveTable(byId("live-events"), {
   dress: (cell, { kind }) => (cell.parentElement.dataset.kind = kind),
 });
 
-let isHeld = false; // whether the table that is shown keeps its order for somebody's hand
+let isHeld = false; // whether the table that is shown keeps its order for the operator's hand
 
 const draws = {
   topics: (picture, now) => {
@@ -253,7 +253,7 @@ function announce(age) {
   put(byId("live-told"), told.length > 0 ? `${told.join(". ")}.` : "All is well.");
 }
 
-// The last events, where there is room for them beside everything else.
+// The last events, where there is room for them next to everything else.
 
 const lately = [];
 
@@ -521,7 +521,7 @@ function addCategory(category) {
   filter.add(new Option(category, category, false, category === state.view.category));
 }
 
-/** Show in the controls what the view says, where nobody is typing. */
+/** Show in the controls what the view says, where the operator is not typing. */
 function drawControls() {
   const { view } = state;
   if (document.activeElement !== search) search.value = view.search;
@@ -598,5 +598,5 @@ document.addEventListener("visibilitychange", () => {
 });
 setInterval(() => {
   const isOverdue = Date.now() - (feed.receivedAt ?? 0) > 1_500;
-  if (isOverdue && !document.hidden) schedule(); // ages move on without a picture too
+  if (isOverdue && !document.hidden) schedule(); // ages move on without a new overview too
 }, 1_000);

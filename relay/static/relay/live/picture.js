@@ -1,5 +1,5 @@
 /**
- * What the admin's live page makes of the relay's picture: faults in words, figures as text,
+ * What the admin's live page makes of the relay's overview: faults in words, figures as text,
  * five minutes of history. Pure functions and values, no DOM.
  */
 
@@ -218,7 +218,7 @@ export function faultsIn(picture) {
   const isExplained = found.some(({ level }) => level === "bad"); // by what broke them
   if (stale > 0 && !isExplained) {
     add("warn", "stale", `${count(stale, "topic")} ${stale === 1 ? "is" : "are"} stale`, {
-      detail: "the exchange's messages had a hole, and a fresh snapshot is awaited; Resync asks again",
+      detail: "the exchange's messages had a gap, and a fresh snapshot is awaited; Resync asks again",
       patience: 3_000,
       view: { tab: "topics", state: "stale", search: "", category: "", page: 1 },
     });
@@ -352,9 +352,9 @@ export class FaultWatch {
 /** What is said where there is no fault. */
 export function allIsWell(picture) {
   const live = Object.entries(picture.upstream).filter(([, { state }]) => state === "live");
-  if (live.length === 0) return "All is well: nobody follows a topic now.";
+  if (live.length === 0) return "All is well: no client follows a topic now.";
   const names = live.map(([category]) => category).join(", ");
-  return `All is well: ${names} live, ${count(picture.totals.topics, "topic")}, ${count(picture.totals.clients, "client")}, nobody lags.`;
+  return `All is well: ${names} live, ${count(picture.totals.topics, "topic")}, ${count(picture.totals.clients, "client")}, none lags.`;
 }
 
 // What a category says on its card.
@@ -381,7 +381,7 @@ export function categoryFacts(entry, picture) {
 }
 
 const NONE = Object.freeze({
-  topics: "Nobody follows a topic now.",
+  topics: "No client follows a topic now.",
   upstream: "No category is wanted now.",
   workers: "No worker has reported.",
 });
@@ -419,7 +419,7 @@ export class History {
   #series = new Map(); // name -> values, oldest first
   #at = null;
 
-  /** Take a picture: its `history` where it brings one, and its totals. */
+  /** Take an overview: its `history` where it brings one, and its totals. */
   take(picture) {
     const at = Date.parse(picture.generated_at);
     const rates = Object.entries(picture.upstream).map(([category, entry]) => [

@@ -1,8 +1,8 @@
 /**
  * Tables of the admin's live page: each row belongs to one thing and never shows another.
  *
- * So a button that is pressed means what it stood beside. Rows follow the order that the server
- * gives them, except while somebody works in the table: then they stay where they are, the
+ * So a button that is pressed means what it stood next to. Rows follow the order that the server
+ * gives them, except while an operator works in the table: then they stay where they are, the
  * numbers go on, and what has left is greyed until the hand is off it.
  */
 
