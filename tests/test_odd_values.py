@@ -23,7 +23,7 @@ from relay.ops.topic_table import read_page
 from relay.telemetry.reports import HubRows, StreamRow, pack, unpack
 from relay.terminal.followed import Followed
 from relay.terminal.lines import lines
-from relay.upstream.supply import CategoryUpstream
+from relay.upstream.category import CategoryUpstream
 from tests.builders import (
     ack,
     command_response,
@@ -129,10 +129,10 @@ class House:
         """The bystander goes on, reports can be read, late hubs are answered, topics come back."""
         self.say(delta(5_001, of=BYSTANDER))
         assert [delta(5_001, of=BYSTANDER)] == self.reader.taken()[-1:]
-        supply = self.market.supply
-        assert unpack(pack(supply.rows()), list[StreamRow]) == supply.rows()
+        upstream = self.market.upstream
+        assert unpack(pack(upstream.rows()), list[StreamRow]) == upstream.rows()
         unpack(pack(HubRows(topic_rows(self.town.hub, self.town.now), [])), HubRows)
-        json.dumps(supply.report())
+        json.dumps(upstream.report())
         self.market.want(*self.topics, process="late")
         for envelope in self.market.told():
             self.town.receive(envelope)
@@ -223,10 +223,10 @@ def test_an_answer_with_an_odd_value_ends_nothing(category: Category, text: byte
             market.frames(replaced(text, path, odd))
             market.told()
             market.frames(snapshot(5_000, of=book))
-            if book in market.supply.streams:  # some are still the refusal that they were
+            if book in market.upstream.streams:  # some are still the refusal that they were
                 assert [kind_of(e) for e in market.told(book)][-1] == "publication"
             assert line.subscriptions is not None
-            pack(market.supply.rows())
+            pack(market.upstream.rows())
 
 
 def test_a_fault_of_the_program_costs_the_topic_whose_message_met_it(

@@ -25,7 +25,7 @@ from relay.downstream.hub import Hub
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream.supply import CategoryUpstream
+from relay.upstream.category import CategoryUpstream
 
 LINGER = 10.0
 BOOK = "orderbook.50.BTCUSDT"
@@ -371,7 +371,7 @@ class World:
         self.now = 1000.0
         self.exchange = Exchange(seed)
         self.epoch = 1
-        self.supply = self._new_supply()
+        self.upstream = self._new_upstream()
         self.demands: deque[envelopes.Demand] = deque()
         self.last_demand: envelopes.Demand | None = None
         self.frozen: CategoryUpstream | None = (
@@ -382,7 +382,7 @@ class World:
         self.next_beat = 0.0
         self.faults = 0
 
-    def _new_supply(self) -> CategoryUpstream:
+    def _new_upstream(self) -> CategoryUpstream:
         return CategoryUpstream(
             Category.LINEAR,
             telemetry=Telemetry.fresh(),
@@ -439,30 +439,30 @@ class World:
 
     def hear(self, n: int) -> None:
         for _ in range(min(n, len(self.demands))):
-            self.supply.demand(self.demands.popleft(), self.now)
+            self.upstream.demand(self.demands.popleft(), self.now)
         self._connect()
 
     def _connect(self) -> None:
-        for line in self.supply.lines:
+        for line in self.upstream.lines:
             if line.subscriptions is None and self.exchange.is_open:
-                self.supply.opened(line, self.now)
+                self.upstream.opened(line, self.now)
             if line.subscriptions is not None:
                 for request in line.subscriptions.requests(self.now):
                     self.exchange.request(request)
 
     def ingest(self, n: int) -> None:
         for _ in range(min(n, len(self.exchange.inbox))):
-            if not self.supply.lines:
+            if not self.upstream.lines:
                 self.exchange.inbox.clear()
                 return
-            self.supply.frame(self.supply.lines[0], self.exchange.inbox.popleft(), self.now)
+            self.upstream.frame(self.upstream.lines[0], self.exchange.inbox.popleft(), self.now)
         self._connect()
 
     def publish(self, n: int = 0) -> None:
-        self._send(self.supply)
+        self._send(self.upstream)
 
-    def _send(self, supply: CategoryUpstream) -> None:
-        for group, waiting in supply.take_envelopes(self.now, 0.0).items():
+    def _send(self, upstream: CategoryUpstream) -> None:
+        for group, waiting in upstream.take_envelopes(self.now, 0.0).items():
             for envelope in waiting:
                 for process in self.processes:
                     if group == envelopes.UPSTREAM_GROUP or group in process.joined:
@@ -479,10 +479,10 @@ class World:
         self._pass_time()
 
     def _pass_time(self) -> None:
-        self.supply.tick(self.now)
+        self.upstream.tick(self.now)
         if self.now >= self.next_beat:
             self.next_beat = self.now + timing.BEAT
-            self.supply.beat()
+            self.upstream.beat()
         self._connect()
         for process in self.processes:
             process.pass_time()
@@ -508,8 +508,8 @@ class World:
 
     def drop(self, n: int) -> None:
         self.exchange.drop()
-        for line in list(self.supply.lines):
-            self.supply.closed(line)
+        for line in list(self.upstream.lines):
+            self.upstream.closed(line)
         self.faults += 1
 
     def reopen(self, n: int) -> None:
@@ -537,11 +537,11 @@ class World:
         """The worker is killed and another starts; what the old one sent may arrive later."""
         if n % 2:
             self.publish()
-        self.frozen, self.frozen_inbox = self.supply, deque(self.exchange.inbox)
+        self.frozen, self.frozen_inbox = self.upstream, deque(self.exchange.inbox)
         self.exchange.drop()
         self.exchange.is_open = True
         self.epoch += 1
-        self.supply = self._new_supply()
+        self.upstream = self._new_upstream()
         self.demands.clear()
         self.faults += 1
 
@@ -641,7 +641,7 @@ def _check_demand_ends(world: World) -> None:
             client.acked.clear()
         process.clients.clear()
     world.run_for(max(timing.DEMAND_LEASE, LINGER) + 1)
-    assert not world.supply.streams
+    assert not world.upstream.streams
     assert not world.exchange.subscribed
     assert not any(process.hub.audiences for process in world.processes)
 
@@ -724,7 +724,7 @@ def test_a_process_that_was_frozen_tells_of_no_trade_that_was_not_lost(seed: int
         other.hub.unsubscribe(other.clients[0], Topic.parse(Category.LINEAR, text), world.now)
         other.clients[0].forget(text)
     world.run_for(timing.DEMAND_LEASE + LINGER)
-    assert not world.supply.streams
+    assert not world.upstream.streams
     trade(chance.randrange(1, 20))  # nobody can count these
     world.processes = [frozen, other]
     world.run_for(5)

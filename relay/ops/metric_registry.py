@@ -61,7 +61,7 @@ class WorkerCollector(Collector):
 
 def _led(worker: UpstreamWorker) -> Iterator[Metric]:
     """Yield how the categories are that the worker leads."""
-    led = list(worker.supplies.items())
+    led = list(worker.upstreams.items())
     leading = {category for category, _ in led}
     yield gauges(
         "worker_leading",
@@ -74,30 +74,30 @@ def _led(worker: UpstreamWorker) -> Iterator[Metric]:
         (
             "worker_topics",
             "Topics wanted of the exchange.",
-            [len(supply.streams) for _, supply in led],
+            [len(upstream.streams) for _, upstream in led],
         ),
         (
             "worker_topics_confirmed",
             "Topics that the exchange has agreed to.",
-            [sum(s.is_confirmed for s in list(supply.streams.values())) for _, supply in led],
+            [sum(s.is_confirmed for s in list(upstream.streams.values())) for _, upstream in led],
         ),
         (
             "worker_connections",
             "Connections to the exchange that there should be.",
-            [len(supply.lines) for _, supply in led],
+            [len(upstream.lines) for _, upstream in led],
         ),
         (
             "worker_connections_open",
             "Connections to the exchange that are open.",
             [
-                sum(line.subscriptions is not None for line in list(supply.lines))
-                for _, supply in led
+                sum(line.subscriptions is not None for line in list(upstream.lines))
+                for _, upstream in led
             ],
         ),
         (
             "worker_waiting_bytes",
             "Bytes that wait for the channel layer.",
-            [supply.waiting_bytes for _, supply in led],
+            [upstream.waiting_bytes for _, upstream in led],
         ),
     ]
     for name, words, values in by_category:

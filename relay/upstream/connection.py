@@ -30,8 +30,8 @@ from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.lib.pacing import Backoff
 from relay.lib.proxies import proxy_for, without_secrets
+from relay.upstream.category import Line
 from relay.upstream.connects import Connects
-from relay.upstream.supply import Line
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Connection:
 
     def __init__(
         self,
-        supply: Receiver,
+        upstream: Receiver,
         line: Line,
         *,
         url: str,
@@ -184,7 +184,7 @@ class Connection:
             door: Shared by the connections of the category.
             on_envelopes: Called when there may be something to publish.
         """
-        self._supply = supply
+        self._upstream = upstream
         self._line = line
         self._url = url
         self._ping_interval = ping_interval
@@ -217,7 +217,7 @@ class Connection:
                 error = f"{type(fault).__name__}: {fault}{self._door.words}"
             except Exception as fault:
                 logger.exception(
-                    "%s: connection %d failed", self._supply.category, self._line.number
+                    "%s: connection %d failed", self._upstream.category, self._line.number
                 )
                 error = repr(fault)
                 delay = backoff.next(random.random())
@@ -227,24 +227,24 @@ class Connection:
                 told = error
                 logger.warning(
                     "%s: connection %d %s (%s). Trying again every %.0f s at most.",
-                    self._supply.category,
+                    self._upstream.category,
                     self._line.number,
                     "cannot be made" if socket is None else "broke",
                     error,
                     timing.EXCHANGE_RETRY_CEILING,
                 )
             self._line.error = error
-            self._supply.closed(self._line)
+            self._upstream.closed(self._line)
             self._on_envelopes()
             await asyncio.sleep(delay)
 
     async def _live(self, socket: _Socket) -> bool:
         """Serve an open connection; return whether it was given up for silence."""
         async with socket:
-            subscriptions = self._supply.opened(self._line, time.monotonic())
+            subscriptions = self._upstream.opened(self._line, time.monotonic())
             self._on_envelopes()
             self._last_pong = time.monotonic()
-            socket.on_binary = self._supply.binary
+            socket.on_binary = self._upstream.binary
             socket.on_text = functools.partial(self._take, socket, subscriptions)
             speaking = asyncio.create_task(self._speak(socket, subscriptions))
             try:
@@ -260,16 +260,16 @@ class Connection:
     def _take(self, socket: ClientConnection, subscriptions: Subscriptions, text: bytes) -> None:
         """Take one message of the exchange."""
         try:
-            if self._supply.frame(self._line, text, time.monotonic()):
+            if self._upstream.frame(self._line, text, time.monotonic()):
                 self._last_pong = time.monotonic()
         except Exception:
-            logger.exception("%s: a message could not be handled", self._supply.category)
+            logger.exception("%s: a message could not be handled", self._upstream.category)
             socket.transport.abort()
             return
         if subscriptions.has_work:
             self._wanted.set()
         self._on_envelopes()
-        if self._supply.is_crowded and socket.transport.is_reading():
+        if self._upstream.is_crowded and socket.transport.is_reading():
             socket.transport.pause_reading()
             self._resume_later(socket.transport)
 
@@ -277,7 +277,7 @@ class Connection:
         """Read on once the channel layer has taken what waits for it."""
 
         def resume() -> None:
-            if self._supply.is_crowded:
+            if self._upstream.is_crowded:
                 self._resume_later(transport)
             elif not transport.is_closing():
                 transport.resume_reading()
@@ -300,7 +300,7 @@ class Connection:
                     next_ping = now + self._ping_interval
                     await socket.send(encode_ping(subscriptions.next_request_id()), text=True)
                 for request in subscriptions.requests(now):
-                    logger.debug("%s: %s", self._supply.category, request)
+                    logger.debug("%s: %s", self._upstream.category, request)
                     await socket.send(request, text=True)
                 self._wanted.clear()
                 dead_at = self._last_pong + timing.UNANSWERED_PINGS * self._ping_interval

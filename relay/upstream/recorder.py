@@ -30,7 +30,7 @@ from relay.bybit.frames import (
 from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category, Topic, truncate
 from relay.lib.clock import wall_ms
-from relay.upstream.supply import Line
+from relay.upstream.category import Line
 
 logger = logging.getLogger(__name__)
 

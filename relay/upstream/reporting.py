@@ -28,7 +28,7 @@ from relay.telemetry.reports import (
     pack,
 )
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream.supply import CategoryUpstream
+from relay.upstream.category import CategoryUpstream
 
 REST = 0.02  # seconds between two words on how many topics are carried
 
@@ -41,7 +41,7 @@ class Reporting:
         telemetry: Telemetry,
         name: str,
         categories: Iterable[Category],
-        supplies: Mapping[Category, CategoryUpstream],
+        upstreams: Mapping[Category, CategoryUpstream],
     ) -> None:
         """Prepare; `listen` and `tell` are to be run.
 
@@ -49,12 +49,12 @@ class Reporting:
             telemetry: What this process records.
             name: Of the worker, for operators.
             categories: Those the worker competes for.
-            supplies: Those it leads now.
+            upstreams: Those it leads now.
         """
         self._telemetry = telemetry
         self._name = name
         self._categories = tuple(categories)
-        self._supplies = supplies
+        self._upstreams = upstreams
         self._layer: Any = get_channel_layer()
         self._others: dict[str, tuple[float, dict[str, tuple[int, int]]]] = {}
         self._told = 0  # the last event that was told
@@ -73,7 +73,7 @@ class Reporting:
                 continue
             for category, (epoch, topics) in carried.items():
                 newest[category] = max(newest.get(category, (0, 0)), (epoch, topics))
-        return sum(topics for c, (_, topics) in newest.items() if c not in self._supplies)
+        return sum(topics for c, (_, topics) in newest.items() if c not in self._upstreams)
 
     def announce(self) -> None:
         """Report to the other workers now if the number of topics carried has changed."""
@@ -124,8 +124,8 @@ class Reporting:
                     await self._has_news.wait()
             self._has_news.clear()
             carried = {
-                category.value: (supply.epoch, len(supply.streams))
-                for category, supply in self._supplies.items()
+                category.value: (upstream.epoch, len(upstream.streams))
+                for category, upstream in self._upstreams.items()
             }
             now = time.monotonic()
             is_due = now >= next_report
@@ -153,13 +153,13 @@ class Reporting:
         categories: dict[str, CategoryReport] = {}
         rows: list[StreamRow] = []
         for category in self._categories:
-            supply = self._supplies.get(category)
-            if supply is None:
+            upstream = self._upstreams.get(category)
+            if upstream is None:
                 counted = self._telemetry.counters.upstream[category]
                 categories[category.value] = standby(counted.messages)
             else:
-                categories[category.value] = supply.report()
-                rows += supply.rows()
+                categories[category.value] = upstream.report()
+                rows += upstream.rows()
         packed = await asyncio.to_thread(pack, rows)
         return {
             "process": self._process,

@@ -30,27 +30,27 @@ from relay.seam import envelopes
 from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream import leadership
+from relay.upstream.category import CategoryUpstream, Line
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
 from relay.upstream.reporting import Reporting
-from relay.upstream.supply import CategoryUpstream, Line
 
 logger = logging.getLogger(__name__)
 
 
 class _Term:
-    """One category for as long as this worker leads it: its supply and the tasks that serve it."""
+    """One category for as long as this worker leads it, with the tasks that serve it."""
 
     def __init__(
-        self, worker: UpstreamWorker, supply: CategoryUpstream, leadership: Leadership
+        self, worker: UpstreamWorker, upstream: CategoryUpstream, leadership: Leadership
     ) -> None:
         settings = conf.current()
-        self.supply = supply
-        self._url = f"{settings.upstream_url}/{supply.category}"
+        self.upstream = upstream
+        self._url = f"{settings.upstream_url}/{upstream.category}"
         self._ping_interval = settings.ping_interval
         self._worker = worker
-        self._door = Door(supply.category, worker.connects)
+        self._door = Door(upstream.category, worker.connects)
         self._leadership = leadership
         self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
@@ -63,26 +63,28 @@ class _Term:
         steps = {"listen": self._listen, "publish": self._publish, "tick": self._tick}
         async with self._group:
             tasks = [
-                self._start(run_forever(step, f"{self.supply.category}: {name}"), name)
+                self._start(run_forever(step, f"{self.upstream.category}: {name}"), name)
                 for name, step in steps.items()
             ]
             try:
                 words = await self._leadership.keep()
-                logger.warning("%s: stands by, for %s", self.supply.category, words)
+                logger.warning("%s: stands by, for %s", self.upstream.category, words)
                 words = f"{self._worker.name} stands by, for {words}"
-                self._worker.telemetry.events.record("leader", words, category=self.supply.category)
+                self._worker.telemetry.events.record(
+                    "leader", words, category=self.upstream.category
+                )
             finally:
                 await cancel_all(tasks)  # first: they are what makes connections
                 await cancel_all([task for _, task in self._connections.values()])
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        return self._group.create_task(work, name=f"upstream {self.supply.category} {name}")
+        return self._group.create_task(work, name=f"upstream {self.upstream.category} {name}")
 
     async def _listen(self) -> None:
         """Take the demand of the hubs."""
-        name = f"{self.supply.category}: listen"
+        name = f"{self.upstream.category}: listen"
         inbox = Inbox(name, envelopes.decode_to_leader, self._take)
-        group = envelopes.demand_group(self.supply.category)
+        group = envelopes.demand_group(self.upstream.category)
         async with channel_in(self._layer, group) as channel:
             self._is_listening.set()
             while True:
@@ -93,24 +95,24 @@ class _Term:
         match envelope:
             case Demand():
                 self._leadership.heard(envelope.epoch)
-                self.supply.demand(envelope, time.monotonic())
+                self.upstream.demand(envelope, time.monotonic())
                 self._worker.announce_topics()
             case Resync():
-                self.supply.resync(envelope.topic, time.monotonic())
+                self.upstream.resync(envelope.topic, time.monotonic())
             case _:
                 assert_never(envelope)
 
     async def _publish(self) -> None:
-        """Send what the supply has to say, in order; messages that wait together go together."""
+        """Send the envelopes of the category, in order; messages that wait together go together."""
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            outbox = self.supply.take_envelopes(time.monotonic(), time.time())
+            outbox = self.upstream.take_envelopes(time.monotonic(), time.time())
             waiting = ((group, each) for group, waits in outbox.items() for each in waits)
             await post.group_send_many(self._layer, waiting)
 
     async def _tick(self) -> None:
-        """Let time pass for the supply."""
+        """Let time pass for the category."""
         # The first beat tells the hubs of a new epoch, and they answer with all they want.
         await self._is_listening.wait()
         next_beat = sure_at = ticked_at = time.monotonic()
@@ -118,21 +120,21 @@ class _Term:
             now = time.monotonic()
             was_stopped, ticked_at = now - ticked_at > timing.SUSPENDED_AFTER, now
             if was_stopped:
-                self.supply.extend_leases(now)
+                self.upstream.extend_leases(now)
             if not self._leadership.is_in_doubt:
                 sure_at = now
             elif now - sure_at < timing.DEMAND_KEPT_IN_DOUBT:
-                self.supply.extend_leases(now)
-            self.supply.tick(now)
+                self.upstream.extend_leases(now)
+            self.upstream.tick(now)
             if now >= next_beat:
                 next_beat = now + timing.BEAT
-                self.supply.beat()
+                self.upstream.beat()
             self._settle()
             await asyncio.sleep(timing.WORKER_TICK)
 
     def _settle(self) -> None:
         """Have a connection for every line, and none for lines that are gone."""
-        lines = {line.number: line for line in self.supply.lines}
+        lines = {line.number: line for line in self.upstream.lines}
         for number in list(self._connections):
             if number not in lines:
                 self._connections.pop(number)[1].cancel()
@@ -145,7 +147,7 @@ class _Term:
 
     def _connect(self, number: int, line: Line) -> None:
         connection = Connection(
-            self.supply,
+            self.upstream,
             line,
             url=self._url,
             ping_interval=self._ping_interval,
@@ -156,17 +158,17 @@ class _Term:
         self._connections[number] = (connection, task)
 
     def _notice(self) -> None:
-        """Have what waits in the supply published."""
-        if self.supply.has_envelopes:
+        """Have the envelopes of the category published."""
+        if self.upstream.has_envelopes:
             self._something_to_send.set()
 
     async def say_goodbye(self) -> None:
         """Tell the hubs that this worker serves the category no more."""
-        if self.supply.state is UpstreamState.IDLE:
+        if self.upstream.state is UpstreamState.IDLE:
             return
         last = Upstream(
-            self.supply.category,
-            self.supply.epoch,
+            self.upstream.category,
+            self.upstream.epoch,
             UpstreamState.DOWN,
             wall_ms(),
             self._worker.name,
@@ -181,7 +183,7 @@ class UpstreamWorker:
         telemetry: What this process records.
         name: Host and process, for operators.
         categories: Those it competes for.
-        supplies: The categories it leads.
+        upstreams: The categories it leads.
         connects: Allows its connects to the exchange, over all categories and workers.
     """
 
@@ -192,13 +194,13 @@ class UpstreamWorker:
         self.layer = get_channel_layer()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.categories = tuple(categories)
-        self.supplies: dict[Category, CategoryUpstream] = {}
+        self.upstreams: dict[Category, CategoryUpstream] = {}
         self.connects = Connects(conf.current().upstream_url)
-        self._reporting = Reporting(telemetry, self.name, self.categories, self.supplies)
+        self._reporting = Reporting(telemetry, self.name, self.categories, self.upstreams)
 
     def topics_left(self) -> int:
         """Return how many further topics may be subscribed, over all categories and workers."""
-        used = sum(len(supply.streams) for supply in self.supplies.values())
+        used = sum(len(upstream.streams) for upstream in self.upstreams.values())
         return conf.current().max_topics - used - self._reporting.topics_elsewhere(time.monotonic())
 
     def announce_topics(self) -> None:
@@ -245,25 +247,25 @@ class UpstreamWorker:
         logger.info("%s: leads, epoch %d", category, epoch)
         words = f"{self.name} leads, epoch {epoch}"
         self.telemetry.events.record("leader", words, category=category)
-        supply = self.supplies[category] = CategoryUpstream(
+        upstream = self.upstreams[category] = CategoryUpstream(
             category,
             telemetry=self.telemetry,
             epoch=epoch,
             worker=self.name,
             linger=conf.current().linger,
             max_topics=self.topics_left,
-            peers=self.supplies.values,
+            peers=self.upstreams.values,
             wall_ms=wall_ms,
             random=random.random,
         )
-        term = _Term(self, supply, lead)
+        term = _Term(self, upstream, lead)
         try:
             await term.serve()
         except asyncio.CancelledError:
             await self._say_goodbye(term)
             raise
         finally:
-            del self.supplies[category]
+            del self.upstreams[category]
             await lead.leave()
 
     async def _say_goodbye(self, term: _Term) -> None:

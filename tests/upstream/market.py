@@ -1,4 +1,4 @@
-"""One category's supply, its time, and what a worker does with it."""
+"""The upstream side of one category, its time, and what a worker does with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relay.bybit.topics import Category
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream.supply import CategoryUpstream, Line
+from relay.upstream.category import CategoryUpstream, Line
 from tests.builders import ack, topic
 
 EPOCH = 100
@@ -18,7 +18,7 @@ LINGER = 10.0
 
 
 class Market:
-    """A supply, its time, and what a worker does with it."""
+    """The upstream side of one category, its time, and what a worker does with it."""
 
     def __init__(
         self, category: Category = Category.LINEAR, *, linger: float = LINGER, room: int = 10_000
@@ -26,13 +26,13 @@ class Market:
         self.now = 1_000.0
         self.category = category
         self.room = room
-        self.supply = CategoryUpstream(
+        self.upstream = CategoryUpstream(
             category,
             telemetry=Telemetry.fresh(),
             epoch=EPOCH,
             worker="w",
             linger=linger,
-            max_topics=lambda: self.room - len(self.supply.streams),
+            max_topics=lambda: self.room - len(self.upstream.streams),
             wall_ms=lambda: int(self.now * 1_000),
             random=lambda: 0.0,
         )
@@ -41,25 +41,25 @@ class Market:
         envelope = envelopes.Demand(
             process, dict.fromkeys(topics, at and tuple(at)), epoch=0, whole=whole
         )
-        self.supply.demand(envelope, self.now)
+        self.upstream.demand(envelope, self.now)
 
     def drop(self, *topics: str, process: str = "p") -> None:
-        self.supply.demand(envelopes.Demand(process, {}, list(topics)), self.now)
+        self.upstream.demand(envelopes.Demand(process, {}, list(topics)), self.now)
 
     def open(self, number: int = 0) -> Line:
-        line = self.supply.lines[number]
-        self.supply.opened(line, self.now)
+        line = self.upstream.lines[number]
+        self.upstream.opened(line, self.now)
         return line
 
     def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
-        subscriptions = self.supply.lines[number].subscriptions
+        subscriptions = self.upstream.lines[number].subscriptions
         assert subscriptions is not None
         bodies = [json.loads(text) for text in subscriptions.requests(self.now)]
         return [(body["req_id"], body["op"], body["args"]) for body in bodies]
 
     def frames(self, *texts: bytes, number: int = 0) -> None:
         for text in texts:
-            self.supply.frame(self.supply.lines[number], text, self.now)
+            self.upstream.frame(self.upstream.lines[number], text, self.now)
 
     def follow(self, *topics: str) -> None:
         """Have topics wanted, subscribed and confirmed; what was told is taken away."""
@@ -71,19 +71,19 @@ class Market:
 
     def told(self, text: str = "") -> list[Any]:
         """Take the envelopes away; return those of one topic, or all but the state."""
-        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
+        outbox = self.upstream.take_envelopes(self.now, PUBLISHED_AT)
         if text:
             return outbox.get(topic(text, self.category).group, [])
         return [e for group, waiting in outbox.items() if group != UPSTREAM_GROUP for e in waiting]
 
     def states(self) -> list[str]:
-        outbox = self.supply.take_envelopes(self.now, PUBLISHED_AT)
+        outbox = self.upstream.take_envelopes(self.now, PUBLISHED_AT)
         changes: list[Any] = outbox.get(UPSTREAM_GROUP, [])
         return [change.state for change in changes]
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.supply.tick(self.now)
+        self.upstream.tick(self.now)
 
 
 def group(text: str, category: Category = Category.LINEAR) -> str:

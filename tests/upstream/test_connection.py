@@ -17,9 +17,9 @@ from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.telemetry.telemetry import Telemetry
+from relay.upstream.category import CategoryUpstream
 from relay.upstream.connection import Connection, Door
 from relay.upstream.connects import Connects
-from relay.upstream.supply import CategoryUpstream
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
 
@@ -40,10 +40,10 @@ async def exchange() -> AsyncIterator[StandIn]:
 
 
 class Upstream:
-    """The supply of one category and its connections, as a term has them."""
+    """The upstream side of one category and its connections, as a term has them."""
 
     def __init__(self, url: str) -> None:
-        self.supply = CategoryUpstream(
+        self.upstream = CategoryUpstream(
             Category.LINEAR,
             telemetry=Telemetry.fresh(),
             epoch=1,
@@ -60,11 +60,11 @@ class Upstream:
 
     def want(self, *topics: str) -> None:
         demand = envelopes.Demand("hub", dict.fromkeys(topics), epoch=0)
-        self.supply.demand(demand, time.monotonic())
-        for line in self.supply.lines:
+        self.upstream.demand(demand, time.monotonic())
+        for line in self.upstream.lines:
             if line.number not in self.connections:
                 connection = Connection(
-                    self.supply,
+                    self.upstream,
                     line,
                     url=self.url,
                     ping_interval=0.5,
@@ -116,8 +116,8 @@ async def test_a_connection_whose_requests_fail_is_replaced(
 async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
     exchange: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A timer fired every 5 ms for ever, and held the supply with what waited in it."""
-    monkeypatch.setattr("relay.upstream.supply.CROWDED_BYTES", 1_000)
+    """A timer fired every 5 ms for ever, and held the category with what waited in it."""
+    monkeypatch.setattr("relay.upstream.category.CROWDED_BYTES", 1_000)
     feed = BookFeed("BTCUSDT")
     exchange.feeds["linear", feed.topic] = feed.greeting
 
@@ -129,8 +129,8 @@ async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
                 await exchange.say("linear", feed.topic, feed.delta())
             [connection] = one.connections.values()
             await until(lambda: connection._resuming is not None, PATIENCE, "reading pauses")
-            assert one.supply.is_crowded
-        return weakref.ref(one.supply)
+            assert one.upstream.is_crowded
+        return weakref.ref(one.upstream)
 
     ended = await asyncio.create_task(serve())
 
@@ -138,7 +138,7 @@ async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
         gc.collect()
         return ended() is None
 
-    await until(is_gone, PATIENCE, "the supply is forgotten")
+    await until(is_gone, PATIENCE, "the category is forgotten")
 
 
 async def test_while_the_exchange_is_away_one_connection_tries_for_all(
@@ -151,7 +151,7 @@ async def test_while_the_exchange_is_away_one_connection_tries_for_all(
     exchange.is_shut = True
     async with upstream(exchange.url) as one:
         one.want(*topics)
-        lines = len(one.supply.lines)
+        lines = len(one.upstream.lines)
         assert lines >= 4
         await until(lambda: exchange.turned_away >= lines, PATIENCE, "each has tried")
         began, before = time.monotonic(), exchange.turned_away

@@ -17,8 +17,8 @@ from relay.lib.tasks import cancel_all
 from relay.seam.envelopes import WORKERS_GROUP, Carries, Demand, Hello, Left, as_message
 from relay.telemetry.reports import WorkerReport, decode
 from relay.telemetry.telemetry import Telemetry
+from relay.upstream.category import CategoryUpstream
 from relay.upstream.reporting import Reporting
-from relay.upstream.supply import CategoryUpstream
 from tests.processes import PATIENCE, until
 
 
@@ -32,13 +32,13 @@ class Worker:
 
     def __init__(self, *leads: Category) -> None:
         self.telemetry = Telemetry.fresh()
-        self.supplies: dict[Category, CategoryUpstream] = {}
-        self.reporting = Reporting(self.telemetry, "w", Category, self.supplies)
+        self.upstreams: dict[Category, CategoryUpstream] = {}
+        self.reporting = Reporting(self.telemetry, "w", Category, self.upstreams)
         for category in leads:
             self.lead(category)
 
     def lead(self, category: Category) -> CategoryUpstream:
-        supply = self.supplies[category] = CategoryUpstream(
+        upstream = self.upstreams[category] = CategoryUpstream(
             category,
             telemetry=self.telemetry,
             epoch=1,
@@ -48,7 +48,7 @@ class Worker:
             wall_ms=lambda: 0,
             random=lambda: 0.0,
         )
-        return supply
+        return upstream
 
 
 def carries(process: str, **topics: tuple[int, int]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
     async with running(worker.reporting) as layer:
         channel = await layer.new_channel()
         await layer.group_add(WORKERS_GROUP, channel)
-        supply = worker.supplies[Category.SPOT]
+        upstream = worker.upstreams[Category.SPOT]
         first = await layer.receive(channel)
         while first["type"] == "hello":
             first = await layer.receive(channel)
@@ -132,7 +132,7 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
             "inverse": "standby",
             "option": "standby",
         }
-        supply.demand(
+        upstream.demand(
             Demand("p", {"orderbook.50.BTCUSDT": None}),
             time.monotonic(),
         )

@@ -17,7 +17,7 @@ from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream import worker
+from relay.upstream import worker as worker_module
 from relay.upstream.worker import UpstreamWorker
 from tests.processes import PATIENCE, until
 
@@ -47,7 +47,7 @@ class SlowLayer(LocalChannelLayer):
 @pytest.fixture
 def layer(monkeypatch: pytest.MonkeyPatch) -> SlowLayer:
     slow = SlowLayer()
-    monkeypatch.setattr(worker, "get_channel_layer", lambda: slow)
+    monkeypatch.setattr(worker_module, "get_channel_layer", lambda: slow)
     monkeypatch.setattr(timing, "CANCEL_INTERVAL", 0.01)
     return slow
 
@@ -101,11 +101,11 @@ class LostLead:
 async def test_a_worker_that_stands_by_again_keeps_nothing_of_its_term(layer: SlowLayer) -> None:
     layer.may_join.set()
     layer.may_send.set()
-    upstream, lead = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR]), LostLead()
-    competing = asyncio.create_task(upstream._compete(Category.LINEAR, lead))
+    worker, lead = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR]), LostLead()
+    competing = asyncio.create_task(worker._compete(Category.LINEAR, lead))
     async with asyncio.timeout(PATIENCE):
         await layer.sent.wait()
-        term = weakref.ref(upstream.supplies[Category.LINEAR])
+        term = weakref.ref(worker.upstreams[Category.LINEAR])
         lead.is_lost.set()
         await lead.is_waiting.wait()
     gc.collect()
@@ -134,11 +134,11 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
 ) -> None:
     settings.RELAY = {"upstream_url": "ws://127.0.0.1:9"}  # nobody is there
     clock = Clock()
-    monkeypatch.setattr(worker, "time", clock)
+    monkeypatch.setattr(worker_module, "time", clock)
     layer.may_join.set()
     layer.may_send.set()
-    upstream = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
-    serving = asyncio.create_task(upstream.run())
+    worker = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
+    serving = asyncio.create_task(worker.run())
 
     async def ticks() -> None:
         async with asyncio.timeout(10):
@@ -149,12 +149,12 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
                     break
 
     await ticks()
-    supply = upstream.supplies[Category.LINEAR]
+    upstream = worker.upstreams[Category.LINEAR]
     book = "orderbook.50.BTCUSDT"
-    supply.demand(envelopes.Demand("p", {book: None}, epoch=0), clock.monotonic())
+    upstream.demand(envelopes.Demand("p", {book: None}, epoch=0), clock.monotonic())
     clock.skipped = 1_000.0
     await ticks()
-    assert list(supply.streams) == [book]
+    assert list(upstream.streams) == [book]
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
 
@@ -167,8 +167,8 @@ async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
     layer: Any = get_channel_layer()
     channel = await layer.new_channel()
     await layer.group_add(WORKERS_GROUP, channel)
-    upstream = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
-    serving = asyncio.create_task(upstream.run())
+    worker = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
+    serving = asyncio.create_task(worker.run())
 
     async def carried() -> int:
         while True:
@@ -178,10 +178,10 @@ async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
 
     async with asyncio.timeout(PATIENCE):
         assert await carried() == 0
-        await until(lambda: upstream.supplies, PATIENCE, "it leads")
+        await until(lambda: worker.upstreams, PATIENCE, "it leads")
         demand = envelopes.Demand("p", {"orderbook.50.BTCUSDT": None}, epoch=0)
         group = envelopes.demand_group(Category.LINEAR)
-        while not upstream.supplies[Category.LINEAR].streams:  # it may not listen yet
+        while not worker.upstreams[Category.LINEAR].streams:  # it may not listen yet
             await layer.group_send(group, envelopes.as_message(demand))
             await asyncio.sleep(0.01)
         while await carried() == 0:

@@ -20,7 +20,7 @@ from relay.telemetry.counters import Counters, counters
 from relay.telemetry.events import log
 from relay.telemetry.loop_lag import watch_loop
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream.supply import CategoryUpstream
+from relay.upstream.category import CategoryUpstream
 from relay.upstream.worker import UpstreamWorker
 
 logger = logging.getLogger(__name__)
@@ -84,8 +84,8 @@ def _reporter(counters: Counters, worker: UpstreamWorker) -> Callable[[], str]:
         rate = pace.per_second(sum(each.messages for each in counted))
         delay = worker.layer.delay
         redis = "Redis is away" if delay is None else f"Redis {delay * 1000:.1f} ms"
-        leads = [worker.supplies[one] for one in worker.categories if one in worker.supplies]
-        stands_by = [one for one in worker.categories if one not in worker.supplies]
+        leads = [worker.upstreams[one] for one in worker.categories if one in worker.upstreams]
+        stands_by = [one for one in worker.categories if one not in worker.upstreams]
         parts = [f"{rate:,.0f} messages/s", redis, _connections(leads)]
         if leads:
             parts.append(f"leads {', '.join(map(_category, leads))}")
@@ -96,13 +96,13 @@ def _reporter(counters: Counters, worker: UpstreamWorker) -> Callable[[], str]:
     return state
 
 
-def _connections(supplies: list[CategoryUpstream]) -> str:
-    lines = [line for supply in supplies for line in supply.lines]
+def _connections(upstreams: list[CategoryUpstream]) -> str:
+    lines = [line for upstream in upstreams for line in upstream.lines]
     is_open = sum(line.subscriptions is not None for line in lines)
     total = number(len(lines), "connection")
     return total if is_open == len(lines) else f"{is_open} of {total}"
 
 
-def _category(supply: CategoryUpstream) -> str:
-    topics = f" ({number(len(supply.streams), 'topic')})" if supply.streams else ""
-    return f"{supply.category} {supply.state}{topics}"
+def _category(upstream: CategoryUpstream) -> str:
+    topics = f" ({number(len(upstream.streams), 'topic')})" if upstream.streams else ""
+    return f"{upstream.category} {upstream.state}{topics}"

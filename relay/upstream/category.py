@@ -83,7 +83,7 @@ class CategoryUpstream:
         streams: The topics that are subscribed or about to be, by Bybit's text.
         lines: The connections there should be.
         waiting_bytes: Of envelopes that the channel layer has not taken, about.
-        counted: What this process has counted of the category, also before this supply.
+        counted: What this process has counted of the category, also in terms before this one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class CategoryUpstream:
             worker: Name of this worker, for operators.
             linger: Seconds a topic stays subscribed after its last reader left.
             max_topics: Tells how many further topics may be subscribed.
-            peers: Tells the supplies that share that number, this one among them.
+            peers: Tells the categories that share that number, this one among them.
             wall_ms: The time of day, Unix ms.
             random: Numbers in [0, 1), for jitter.
         """

@@ -1,4 +1,4 @@
-"""relay/upstream/supply.py: demand in, frames in; requests out, envelopes out."""
+"""relay/upstream/category.py: demand in, frames in; requests out, envelopes out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
-from relay.upstream import supply
-from relay.upstream.supply import (
+from relay.upstream.category import (
     MAX_WAITING_BYTES,
 )
 from tests.builders import (
@@ -44,13 +43,13 @@ def test_hubs_that_lag_are_not_sent_what_they_have_not_missed() -> None:
     market.follow(BOOK)
     market.frames(snapshot(5_000))
     market.told()
-    at = [EPOCH, market.supply.streams[BOOK].offset]
+    at = [EPOCH, market.upstream.streams[BOOK].offset]
     for u in range(5_001, 5_004):
         market.frames(delta(u))
-        market.supply.beat()
+        market.upstream.beat()
         market.told()
     demand = envelopes.Demand("p", {BOOK: (at[0], at[1])}, epoch=EPOCH, whole=True, behind=True)
-    market.supply.demand(demand, market.now)
+    market.upstream.demand(demand, market.now)
     assert market.told() == []
     market.want(BOOK, process="q", at=None)  # this one has nothing
     assert [kind_of(e) for e in market.told()] == ["base"]
@@ -60,16 +59,16 @@ def test_what_was_missed_is_sent_once_a_second_however_many_hubs_have_missed_it(
     market = Market()
     market.follow(BOOK)
     market.frames(snapshot(5_000))
-    at = [EPOCH, market.supply.streams[BOOK].offset]
+    at = [EPOCH, market.upstream.streams[BOOK].offset]
     for u in range(5_001, 5_004):
         market.frames(delta(u))
-        market.supply.beat()
+        market.upstream.beat()
     market.told()
     sent = []
     for _ in range(10):
         for process in ("p", "q", "r"):
             market.want(BOOK, process=process, at=at, whole=True)
-            market.frames(delta(market.supply.streams[BOOK].update_id + 1))
+            market.frames(delta(market.upstream.streams[BOOK].update_id + 1))
             sent += [kind_of(e) for e in market.told()]
         market.pass_time(0.2)
     assert sent.count("base") == 2
@@ -79,10 +78,10 @@ def test_a_hub_that_was_frozen_until_its_topic_was_let_go_is_told_that_it_is_sta
     market = Market()
     market.follow(BOOK)
     market.frames(snapshot(5_000))
-    at = [EPOCH, market.supply.streams[BOOK].offset]
+    at = [EPOCH, market.upstream.streams[BOOK].offset]
     market.pass_time(timing.DEMAND_LEASE + 0.1)
     market.pass_time(LINGER + 0.1)
-    assert BOOK not in market.supply.streams
+    assert BOOK not in market.upstream.streams
     market.told()
     market.want(BOOK, at=at, whole=True)
     assert [(kind_of(e), e.after) for e in market.told(BOOK)] == [("stale", at[1])]
@@ -114,7 +113,7 @@ def market() -> Market:
 
 def test_a_wanted_topic_is_subscribed_and_its_ack_told(market: Market) -> None:
     market.want(BOOK)
-    assert (list(market.supply.streams), len(market.supply.lines)) == ([BOOK], 1)
+    assert (list(market.upstream.streams), len(market.upstream.lines)) == ([BOOK], 1)
     market.open()
     assert market.requests() == [("1", "subscribe", [BOOK])]
     assert market.told() == []
@@ -155,8 +154,8 @@ def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> No
     market.told()
     market.want(BOOK, at=(EPOCH, 1))
     assert market.told() == []  # the message may be on its way
-    market.supply.beat()
-    market.supply.beat()
+    market.upstream.beat()
+    market.upstream.beat()
     market.told()
     market.want(BOOK, at=(EPOCH, 2))
     assert market.told() == []
@@ -173,7 +172,7 @@ def test_a_topic_lingers_after_its_last_hub_and_is_then_unsubscribed(market: Mar
     assert market.requests() == []
     market.pass_time(0.2)
     assert market.requests() == [("2", "unsubscribe", [BOOK])]
-    assert market.supply.streams == {}
+    assert market.upstream.streams == {}
 
 
 def test_the_demand_of_a_killed_process_ends_with_its_lease_and_the_linger(market: Market) -> None:
@@ -189,7 +188,7 @@ def test_a_renewal_takes_back_what_it_leaves_out(market: Market) -> None:
     market.now += LINGER + 0.1
     market.want(TICKER, whole=True)
     market.pass_time(0)
-    assert list(market.supply.streams) == [TICKER]
+    assert list(market.upstream.streams) == [TICKER]
 
 
 def test_a_topic_wanted_again_before_it_could_leave_is_seen_from_a_new_snapshot(
@@ -239,8 +238,8 @@ def test_a_topic_that_comes_back_counts_on_from_its_own_last_position(market: Ma
     market.want(TRADES, at=(EPOCH, 3))  # of a hub that was frozen: it lacks two, and who knows
     market.pass_time(0)
     assert market.told(TRADES)[-1] == published(TRADES, 6, trades([7, 8]))
-    market.supply.beat()
-    market.supply.beat()
+    market.upstream.beat()
+    market.upstream.beat()
     market.want(TRADES, at=(EPOCH, 3))
     assert market.told(TRADES) == [based(TRADES, 8, trades([7, 8]))]
 
@@ -248,21 +247,21 @@ def test_a_topic_that_comes_back_counts_on_from_its_own_last_position(market: Ma
 def test_however_many_topics_are_let_go_none_repeats_a_position(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supply, "MAX_LEFT", 3)
+    monkeypatch.setattr("relay.upstream.category.MAX_LEFT", 3)
     last: dict[str, int] = {}
     for number in (1, 2, 3, 4, 5, 1, 6, 7, 8, 1, 4):
         text = f"orderbook.1.N{number}USDT"
         market.want(text)
-        if market.supply.lines[0].subscriptions is None:
+        if market.upstream.lines[0].subscriptions is None:
             market.open()
         market.requests()
-        stream = market.supply.streams[text]
+        stream = market.upstream.streams[text]
         assert stream.offset > last.get(text, -1)
         market.frames(*[snapshot(1 + nth, of=text) for nth in range(number)])
         last[text] = stream.offset
         market.drop(text)
         market.pass_time(LINGER)
-        assert market.supply.streams == {}
+        assert market.upstream.streams == {}
 
 
 def test_what_comes_after_a_topic_came_back_does_not_continue_what_waits(market: Market) -> None:
@@ -297,7 +296,7 @@ def test_what_arrives_for_the_earlier_subscription_of_a_topic_that_came_back_is_
     [(subscribe, _, _)] = market.requests()  # trade 3 happens, and is sent to nobody
     market.frames(ack(subscribe), trades([4]))
     assert market.told() == [based(TRADES, 2, None), published(TRADES, 2, trades([4]))]
-    assert market.supply.counted.not_understood == 0
+    assert market.upstream.counted.not_understood == 0
 
 
 def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -> None:
@@ -311,7 +310,7 @@ def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -
     market.drop(moving)
     market.pass_time(0)
     market.want(f"publicTrade.{'Y' * 30}000000", moving)  # the other takes its room
-    assert [moving in line.topics for line in market.supply.lines] == [False, True]
+    assert [moving in line.topics for line in market.upstream.lines] == [False, True]
     market.open(1)
     [(request_id, _, _)] = market.requests(1)
     market.frames(ack(request_id), number=1)
@@ -321,7 +320,7 @@ def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -
         market.frames(trades([number], of=moving), number=1)
     [publication] = market.told(moving)
     assert publication.texts == [trades([number], of=moving) for number in range(1, 4)]
-    assert market.supply.counted.not_understood == 0
+    assert market.upstream.counted.not_understood == 0
 
 
 def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
@@ -331,7 +330,7 @@ def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
     [(request_id, _, _)] = market.requests()
     market.drop(BOOK)
     market.pass_time(0)
-    assert market.supply.streams == {}
+    assert market.upstream.streams == {}
     market.frames(ack(request_id))
     assert market.told() == []
     assert market.requests() == [("2", "unsubscribe", [BOOK])]
@@ -339,13 +338,13 @@ def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
 
 def test_what_is_no_topic_is_not_admitted(market: Market) -> None:
     market.want("candles", "orderbook.7.X", "")
-    assert (market.supply.streams, market.supply.lines, market.told()) == ({}, [], [])
+    assert (market.upstream.streams, market.upstream.lines, market.told()) == ({}, [], [])
 
 
 def test_more_topics_than_allowed_are_refused(market: Market) -> None:
     market.room = 1
     market.want(BOOK, TICKER)
-    assert list(market.supply.streams) == [BOOK]
+    assert list(market.upstream.streams) == [BOOK]
     [verdict] = market.told(TICKER)
     assert (kind_of(verdict), verdict.code) == ("refused", Code.TOO_MANY_TOPICS)
 
@@ -360,7 +359,7 @@ def test_topics_that_nobody_reads_make_room_the_longest_lingering_first(market: 
         market.now += 1
     market.want(BOOK, process="q")
     market.want(names[1], TICKER, process="q")
-    assert list(market.supply.streams) == [*names[1:2], *names[3:], BOOK, TICKER]
+    assert list(market.upstream.streams) == [*names[1:2], *names[3:], BOOK, TICKER]
     assert "refused" not in [kind_of(e) for e in market.told()]
 
 
@@ -369,10 +368,10 @@ def test_what_one_process_drops_makes_room_for_what_it_wants_in_the_same_word(
 ) -> None:
     market.room = 1
     market.want(BOOK)
-    market.supply.demand(envelopes.Demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
-    assert list(market.supply.streams) == [TICKER]
+    market.upstream.demand(envelopes.Demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
+    assert list(market.upstream.streams) == [TICKER]
     market.want(TRADES, whole=True)
-    assert list(market.supply.streams) == [TRADES]
+    assert list(market.upstream.streams) == [TRADES]
     assert market.told() == []
 
 
@@ -387,14 +386,14 @@ def test_never_confirmed_topics_make_room_of_the_process_that_has_the_most(
     market.now += 1
     market.want("tickers.C", process="r")
     market.want("tickers.D", process="r")
-    assert list(market.supply.streams) == [
+    assert list(market.upstream.streams) == [
         *(BOOK, *invented[2:], "tickers.B", "tickers.C", "tickers.D"),
     ]
     codes = {e.group: e.code for e in market.told() if kind_of(e) == "refused"}
     assert codes == {group(text): Code.TOO_MANY_TOPICS for text in invented[:2]}
     market.want("tickers.E", process="r")  # it has the most itself
-    assert "tickers.B" not in market.supply.streams
-    assert BOOK in market.supply.streams
+    assert "tickers.B" not in market.upstream.streams
+    assert BOOK in market.upstream.streams
 
 
 def test_confirmed_topics_that_are_wanted_make_no_room(market: Market) -> None:
@@ -402,23 +401,23 @@ def test_confirmed_topics_that_are_wanted_make_no_room(market: Market) -> None:
     market.follow(BOOK, TICKER)
     market.now += 1
     market.want(TRADES, process="q")
-    assert list(market.supply.streams) == [BOOK, TICKER]
+    assert list(market.upstream.streams) == [BOOK, TICKER]
     assert [e.code for e in market.told(TRADES)] == [Code.TOO_MANY_TOPICS]
 
 
 def test_another_category_of_the_same_worker_makes_room() -> None:
     linear, spot = Market(), Market(Category.SPOT)
-    both = (linear.supply, spot.supply)
+    both = (linear.upstream, spot.upstream)
     for market in (linear, spot):
-        market.supply._max_topics = lambda: 2 - sum(len(each.streams) for each in both)
-        market.supply._peers = lambda: both
+        market.upstream._max_topics = lambda: 2 - sum(len(each.streams) for each in both)
+        market.upstream._peers = lambda: both
     spot.follow(BOOK, TICKER)
     spot.drop(BOOK)
     linear.want(BOOK)
-    assert (list(linear.supply.streams), list(spot.supply.streams)) == ([BOOK], [TICKER])
+    assert (list(linear.upstream.streams), list(spot.upstream.streams)) == ([BOOK], [TICKER])
     linear.now += 1
     linear.want(TRADES)
-    assert (list(linear.supply.streams), list(spot.supply.streams)) == ([TRADES], [TICKER])
+    assert (list(linear.upstream.streams), list(spot.upstream.streams)) == ([TRADES], [TICKER])
 
 
 # ---- refusals ----
@@ -435,8 +434,8 @@ def test_a_refusal_is_told_and_the_others_notice_nothing(market: Market) -> None
     for request_id, _, args in market.requests():
         market.frames(ack(request_id))
         assert market.told() == [envelopes.Confirmed(group(text), EPOCH) for text in args]
-    assert [stream.is_confirmed for stream in market.supply.streams.values()] == [True, True]
-    assert list(market.supply.streams) == [BOOK, TICKER]
+    assert [stream.is_confirmed for stream in market.upstream.streams.values()] == [True, True]
+    assert list(market.upstream.streams) == [BOOK, TICKER]
 
 
 def test_a_refused_topic_is_not_asked_for_again_for_a_minute(market: Market) -> None:
@@ -448,7 +447,7 @@ def test_a_refused_topic_is_not_asked_for_again_for_a_minute(market: Market) -> 
     for _ in range(11):
         market.pass_time(timing.REFUSED_FOR / 12)
         market.want(BOOK)
-        assert (market.supply.streams, market.told()) == ({}, told)
+        assert (market.upstream.streams, market.told()) == ({}, told)
     market.pass_time(timing.REFUSED_FOR / 12)
     market.want(BOOK)
     market.open()
@@ -462,7 +461,7 @@ def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market:
     """Measured: one refusal took it from all readers for good, and from newcomers for a minute."""
     market.follow(BOOK, TICKER)
     market.frames(snapshot(5_000), ticker(lastPrice="1"))
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     market.told()
     market.open()
     [(request_id, _, _)] = market.requests()
@@ -477,7 +476,7 @@ def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market:
             if BOOK in args:
                 market.frames(snapshot(6_000))
     assert [kind_of(e) for e in market.told(BOOK)] == ["confirmed", "publication"]
-    assert all(stream.is_confirmed for stream in market.supply.streams.values())
+    assert all(stream.is_confirmed for stream in market.upstream.streams.values())
 
 
 @pytest.mark.parametrize("words", [BUSY, unknown_topic(BOOK)])
@@ -486,10 +485,10 @@ def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remem
 ) -> None:
     market.follow(BOOK)
     market.frames(snapshot(5_000))
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     market.open()
     refusals = 0
-    while BOOK in market.supply.streams and market.now < 1_100:
+    while BOOK in market.upstream.streams and market.now < 1_100:
         market.want(BOOK)
         for request_id, _, _ in market.requests():
             market.frames(refusal(request_id, words))
@@ -539,7 +538,7 @@ def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
     market.told()
     market.want(bad)
     assert [e.code for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     market.open()
     market.told()
     market.want(bad)
@@ -570,7 +569,7 @@ def test_messages_are_published_byte_for_byte_and_together(market: Market) -> No
     assert market.told() == [published(BOOK, 0, snapshot(5_000), spaced)]
     market.frames(delta(5_002))
     assert market.told() == [published(BOOK, 2, delta(5_002))]
-    assert market.supply.counted.messages == 3
+    assert market.upstream.counted.messages == 3
 
 
 def test_data_before_the_ack_is_published_and_confirms(market: Market) -> None:
@@ -608,7 +607,7 @@ def test_a_gap_is_told_as_stale_and_mended_by_subscribing_anew(market: Market) -
     assert market.requests() == [("3", "subscribe", [BOOK])]
     market.frames(ack("3"), snapshot(6_000), ticker("delta", markPrice="2"))
     assert market.told(BOOK)[-1] == published(BOOK, 2, snapshot(6_000))
-    assert [stream.gaps for stream in market.supply.streams.values()] == [1, 0]
+    assert [stream.gaps for stream in market.upstream.streams.values()] == [1, 0]
 
 
 def test_a_book_that_is_broken_greets_nobody(market: Market) -> None:
@@ -643,15 +642,15 @@ def test_a_book_that_stays_crossed_is_told_as_stale_and_asked_for_anew(market: M
     market.pass_time(timing.CROSSED_PATIENCE + 0.1)
     assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
     assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
-    assert market.supply.counted.gaps == 1
+    assert market.upstream.counted.gaps == 1
 
 
 def test_a_hub_that_missed_the_word_of_staleness_is_told_again(market: Market) -> None:
     market.follow(BOOK)
     market.frames(snapshot(5_000), delta(5_002))
     market.told()  # and lost on the way
-    market.supply.beat()
-    market.supply.beat()
+    market.upstream.beat()
+    market.upstream.beat()
     market.told()
     market.want(BOOK, at=(EPOCH, 1), whole=True)
     assert [kind_of(envelope) for envelope in market.told()] == ["stale"]
@@ -691,9 +690,9 @@ def test_a_frame_that_is_not_understood_is_counted_and_costs_nothing(
     market.told()
     market.frames(text, delta(5_001))
     assert market.told() == [published(BOOK, 1, delta(5_001))]
-    assert market.supply.counted.not_understood == 1
-    market.supply.binary(5)
-    assert market.supply.counted.not_understood == 2
+    assert market.upstream.counted.not_understood == 1
+    market.upstream.binary(5)
+    assert market.upstream.counted.not_understood == 2
 
 
 @given(st.lists(st.binary(max_size=50) | st.sampled_from([
@@ -711,16 +710,16 @@ def test_no_frames_whatever_end_the_worker(texts: list[bytes]) -> None:
     for _ in range(10):
         market.pass_time(1)
         market.requests()
-        market.supply.beat()
+        market.upstream.beat()
 
 
 def test_pongs_are_told_apart(market: Market) -> None:
     market.follow(BOOK)
-    line = market.supply.lines[0]
+    line = market.upstream.lines[0]
     pongs = [ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}']
-    assert [market.supply.frame(line, text, market.now) for text in pongs] == [True, True]
-    assert not market.supply.frame(line, snapshot(), market.now)
-    assert market.supply.counted.not_understood == 0
+    assert [market.upstream.frame(line, text, market.now) for text in pongs] == [True, True]
+    assert not market.upstream.frame(line, snapshot(), market.now)
+    assert market.upstream.counted.not_understood == 0
 
 
 def test_data_on_its_way_while_a_topic_leaves_is_no_fault(market: Market) -> None:
@@ -729,7 +728,7 @@ def test_data_on_its_way_while_a_topic_leaves_is_no_fault(market: Market) -> Non
     market.pass_time(LINGER)
     assert [op for _, op, _ in market.requests()] == ["unsubscribe"]
     market.frames(snapshot(5_000), delta(5_001))
-    assert market.supply.counted.not_understood == 0
+    assert market.upstream.counted.not_understood == 0
 
 
 # ---- connections ----
@@ -741,7 +740,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     market.follow(BOOK, TRADES, TICKER)
     market.frames(snapshot(5_000), trades([1]))
     market.told()
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     assert market.told() == [
         envelopes.Stale(group(BOOK), EPOCH, 1),
         envelopes.Stale(group(TRADES), EPOCH, 1),
@@ -758,7 +757,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
 def test_trades_begin_anew_where_they_were(market: Market) -> None:
     market.follow(TRADES)
     market.frames(trades(range(3)))
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     market.told()
     market.open()
     market.requests()
@@ -767,30 +766,30 @@ def test_trades_begin_anew_where_they_were(market: Market) -> None:
 
 
 def test_the_state_follows_the_connections(market: Market) -> None:
-    assert market.supply.state is UpstreamState.IDLE
+    assert market.upstream.state is UpstreamState.IDLE
     market.want(BOOK)
     market.open()
     assert market.states() == ["connecting", "live"]
-    market.supply.closed(market.supply.lines[0])
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     assert market.states() == ["down"]
     market.open()
     assert market.states() == ["live"]
     market.drop(BOOK)
     market.pass_time(LINGER)
     assert market.states() == ["idle"]
-    market.supply.beat()
+    market.upstream.beat()
     assert market.states() == ["idle"]
 
 
 def test_since_tells_when_the_state_began(market: Market) -> None:
     market.follow(BOOK)
     market.now += 5
-    market.supply.closed(market.supply.lines[0])
+    market.upstream.closed(market.upstream.lines[0])
     began = int(market.now * 1_000)
     market.now += 5
-    market.supply.beat()
-    [*_, last] = market.supply.take_envelopes(market.now, PUBLISHED_AT)[UPSTREAM_GROUP]
+    market.upstream.beat()
+    [*_, last] = market.upstream.take_envelopes(market.now, PUBLISHED_AT)[UPSTREAM_GROUP]
     assert (last.state, last.since, last.epoch) == ("down", began, EPOCH)
 
 
@@ -799,9 +798,9 @@ def test_a_connection_without_topics_is_given_up_after_a_while(market: Market) -
     market.drop(BOOK)
     market.pass_time(LINGER)
     market.pass_time(timing.LINE_LINGER - 0.1)
-    assert len(market.supply.lines) == 1
+    assert len(market.upstream.lines) == 1
     market.pass_time(0.2)
-    assert market.supply.lines == []
+    assert market.upstream.lines == []
 
 
 def long_names(count: int) -> list[str]:
@@ -811,7 +810,7 @@ def long_names(count: int) -> list[str]:
 def test_past_the_characters_of_one_connection_a_further_one_is_opened(market: Market) -> None:
     names = long_names(1_000)
     market.want(*names)
-    lines = market.supply.lines
+    lines = market.upstream.lines
     assert len(lines) == 3
     assert [text for line in lines for text in line.topics] == names
     for line in lines:
@@ -823,29 +822,29 @@ def test_the_room_of_topics_that_left_is_used_again() -> None:
     for number in range(5):
         names = [f"{name}{number}" for name in long_names(300)]
         market.want(*names, whole=True)
-        for line in market.supply.lines:
+        for line in market.upstream.lines:
             if line.subscriptions is None:
-                market.supply.opened(line, market.now)
+                market.upstream.opened(line, market.now)
         market.pass_time(0)
-        assert list(market.supply.streams) == names
-    assert len(market.supply.lines) == 2  # one and the overlap while both were wanted
+        assert list(market.upstream.streams) == names
+    assert len(market.upstream.lines) == 2  # one and the overlap while both were wanted
 
 
 def test_a_connection_that_is_not_open_yet_is_given_up_with_its_last_topic(market: Market) -> None:
     market.want(BOOK)
-    assert len(market.supply.lines) == 1
+    assert len(market.upstream.lines) == 1
     market.drop(BOOK)
     market.pass_time(LINGER)
-    assert (market.supply.lines, market.states()[-1]) == ([], "idle")
+    assert (market.upstream.lines, market.states()[-1]) == ([], "idle")
 
 
 def test_no_connection_of_option_carries_more_than_its_args_and_characters() -> None:
     market = Market(Category.OPTION)
     market.want(*[f"tickers.{number}" for number in range(4_000)])
-    for line in market.supply.lines:
+    for line in market.upstream.lines:
         assert len(line.topics) <= 2_000
         assert sum(map(len, line.topics)) <= CHARACTERS_PER_CONNECTION
-    assert sum(len(line.topics) for line in market.supply.lines) == 4_000
+    assert sum(len(line.topics) for line in market.upstream.lines) == 4_000
 
 
 class Connected(Market):
@@ -856,9 +855,9 @@ class Connected(Market):
         self.carried: dict[int, set[str]] = {}
 
     def run(self) -> None:
-        for line in self.supply.lines:
+        for line in self.upstream.lines:
             if line.subscriptions is None:
-                self.supply.opened(line, self.now)
+                self.upstream.opened(line, self.now)
                 self.carried[line.number] = set()
             assert line.subscriptions is not None
             carried = self.carried[line.number]
@@ -872,10 +871,10 @@ class Connected(Market):
                     assert carried >= set(args)
                     carried -= set(args)
                 assert sum(map(len, carried)) <= CHARACTERS_PER_CONNECTION
-                self.supply.frame(line, ack(body["req_id"], body["op"]), self.now)
+                self.upstream.frame(line, ack(body["req_id"], body["op"]), self.now)
                 if body["op"] == "subscribe":
                     for topic_text in args:
-                        self.supply.frame(line, snapshot(of=topic_text), self.now)
+                        self.upstream.frame(line, snapshot(of=topic_text), self.now)
             self.told()
 
 
@@ -896,7 +895,7 @@ def test_whatever_comes_and_goes_each_wanted_topic_is_on_one_connection_within_i
             market.run()
         carried = [text for topics in market.carried.values() for text in topics]
         assert sorted(carried) == wanted
-        assert sum(len(line.topics) for line in market.supply.lines) == len(wanted)
+        assert sum(len(line.topics) for line in market.upstream.lines) == len(wanted)
 
 
 # ---- envelopes ----
@@ -909,7 +908,7 @@ def test_what_nobody_takes_is_bounded_and_counted(market: Market) -> None:
         market.frames(text)
     waiting = sum(len(e.texts) for e in market.told(TICKER))
     assert waiting * len(text) <= MAX_WAITING_BYTES
-    assert market.supply.counted.dropped > 0
+    assert market.upstream.counted.dropped > 0
     market.frames(ticker())
     [publication] = market.told(TICKER)
     assert (publication.after, publication.texts) == (70, [ticker()])
@@ -923,11 +922,11 @@ def test_answers_that_nobody_takes_are_bounded_too(
     [(request_id, _, _)] = market.requests()
     market.frames(refusal(request_id, unknown_topic(BOOK)))
     market.told()
-    monkeypatch.setattr("relay.upstream.supply.MAX_WAITING_BYTES", 20_000)
+    monkeypatch.setattr("relay.upstream.category.MAX_WAITING_BYTES", 20_000)
     for _ in range(100):
         market.want(BOOK)  # is answered from memory
     assert 0 < len(market.told(BOOK)) <= 20
-    assert market.supply.counted.dropped > 0
+    assert market.upstream.counted.dropped > 0
 
 
 def test_a_lost_ack_does_not_stop_the_data(market: Market) -> None:
@@ -952,9 +951,9 @@ def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
     market.follow(BOOK)
     market.frames(snapshot(5_000))
     market.told()
-    market.supply.resync(BOOK, market.now)
+    market.upstream.resync(BOOK, market.now)
     assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
-    market.supply.resync(BOOK, market.now + 1)
+    market.upstream.resync(BOOK, market.now + 1)
     market.pass_time(0.1)
     [(request_id, op, args)] = market.requests()
     assert (op, args) == ("unsubscribe", [BOOK])
@@ -965,12 +964,12 @@ def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
     assert market.told()[-1] == published(BOOK, 2, snapshot(6_000))
     market.pass_time(1)
     assert market.requests() == []
-    assert market.supply.streams[BOOK].resyncs == 1
+    assert market.upstream.streams[BOOK].resyncs == 1
 
 
 def test_a_resync_of_what_is_not_subscribed_does_nothing(market: Market) -> None:
     market.follow(BOOK)
-    market.supply.resync(TICKER, market.now)
+    market.upstream.resync(TICKER, market.now)
     market.pass_time(0.1)
     assert market.requests() == []
 
@@ -978,9 +977,9 @@ def test_a_resync_of_what_is_not_subscribed_does_nothing(market: Market) -> None
 def test_the_report_says_how_connections_and_topics_are(market: Market) -> None:
     market.follow(BOOK, TICKER)
     market.frames(snapshot(5_000), delta(5_001))
-    before = market.supply.report()["messages"]
+    before = market.upstream.report()["messages"]
     market.frames(delta(5_002))
-    report = market.supply.report()
+    report = market.upstream.report()
     assert report["messages"] == before + 1
     assert (report["role"], report["epoch"], report["topics"], report["wanted"]) == (
         *("leader", EPOCH),
@@ -996,16 +995,16 @@ def test_the_report_says_how_connections_and_topics_are(market: Market) -> None:
             "error": "",
         }
     ]
-    assert [(row.topic, row.messages, row.u) for row in market.supply.rows()] == [
+    assert [(row.topic, row.messages, row.u) for row in market.upstream.rows()] == [
         (BOOK, 3, 5_002),
         (TICKER, 0, None),
     ]
     market.drop(BOOK)
-    assert market.supply.report()["wanted"] == 1  # it lingers
+    assert market.upstream.report()["wanted"] == 1  # it lingers
     market.now += 1
-    market.supply.lines[0].error = "gone"
-    market.supply.closed(market.supply.lines[0])
-    [line] = market.supply.report()["connections"]
+    market.upstream.lines[0].error = "gone"
+    market.upstream.closed(market.upstream.lines[0])
+    [line] = market.upstream.report()["connections"]
     assert (line["state"], line["since"], line["error"], line["confirmed"]) == (
         *("down", 1_001_000),
         *("gone", 0),
