@@ -23,7 +23,7 @@ class Live:
     picture: Any
 
     def __init__(self) -> None:
-        self.picture = self
+        self.overview = self
         self.orders: list[dict[str, str]] = []
 
     def carries(self, category: str, topic: str) -> bool:

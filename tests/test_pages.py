@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def picture(monkeypatch):
-    monkeypatch.setattr(query, "picture", lambda page=None: dict(PICTURE))
+    monkeypatch.setattr(query, "overview", lambda page=None: dict(PICTURE))
 
 
 def staff(*, may_view):
