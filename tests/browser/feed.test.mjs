@@ -297,12 +297,67 @@ test("a relay that does not answer the ping is given up", () => {
   const first = stage.socket;
   stage.advance(5_000); // the next ping
   stage.advance(4_999);
-  assert.equal(feed.state, "live");
+  assert.deepEqual([feed.state, first.isClosed], ["stale", false]);
   stage.advance(1);
   assert.deepEqual([feed.state, first.isClosed], ["reconnecting", true]);
   first.end(1006); // the browser notices at last: nothing changes
   stage.advance(400);
   assert.equal(stage.sockets.length, 2);
+});
+
+test("a relay that falls silent is stale within 3 s and goes on where it stopped", () => {
+  const { stage, feed, subscriptions } = connected(BOOK, TRADES);
+  const [orders, tape] = subscriptions;
+  stage.socket.receive(book("snapshot", 10));
+  stage.advance(2_199);
+  assert.deepEqual([feed.state, orders.state, feed.isSilent], ["live", "live", false]);
+  stage.advance(1);
+  assert.deepEqual([feed.state, orders.state, feed.isSilent], ["stale", "stale", true]);
+  assert.deepEqual([feed.reason, tape.state], ["the relay does not answer", "waiting"]);
+  stage.socket.receive({ method: "pong" });
+  assert.deepEqual([feed.state, orders.state, feed.isSilent], ["live", "live", false]);
+  assert.deepEqual([feed.reason, tape.state], [null, "waiting"]);
+  stage.socket.receive(book("delta", 11));
+  assert.deepEqual([orders.state, feed.counts.gaps, stage.sockets.length], ["live", 0, 1]);
+});
+
+test("a quiet relay that answers is live, and is asked no more than once a second", () => {
+  const { stage, feed } = connected(BOOK);
+  const isPing = ({ method }) => method === "ping";
+  for (let tenth = 0; tenth < 300; tenth += 1) {
+    const before = stage.socket.sent.length;
+    stage.advance(100);
+    const asked = stage.socket.sent.slice(before).filter(isPing);
+    if (asked.length) stage.socket.receive({ method: "pong" });
+    assert.equal(feed.state, "live");
+  }
+  const pings = stage.socket.sent.filter(isPing).length;
+  assert.ok(pings >= 28 && pings <= 37, `${pings} pings in 30 s`);
+});
+
+test("what a silent relay said of the exchange holds when it speaks again", () => {
+  const { stage, feed, subscription } = connected(BOOK);
+  stage.socket.receive(book("snapshot", 10));
+  stage.socket.receive({ type: "status", category: "linear", upstream: "down", since: 1 });
+  stage.advance(3_000);
+  assert.equal(feed.reason, "the relay does not answer");
+  stage.socket.receive({ method: "pong" });
+  assert.deepEqual([feed.state, feed.reason], ["stale", "the relay has lost the exchange"]);
+  assert.equal(subscription.state, "stale");
+});
+
+test("a silent connection that breaks says so to the topics that were in doubt", () => {
+  const { stage, feed } = connected(TRADES);
+  const told = [];
+  feed.subscribe(BOOK, ({ state }) => told.push([state, feed.isSilent]));
+  stage.socket.receive(book("snapshot", 10));
+  stage.advance(3_000);
+  stage.socket.end(1006);
+  assert.deepEqual(told, [["live", false], ["stale", true], ["stale", false]]);
+  stage.advance(1_000);
+  stage.socket.open();
+  stage.socket.receive({ method: "pong" });
+  assert.equal(told.length, 3); // only a snapshot makes it live again
 });
 
 test("data is as good a sign of life as a pong", () => {

@@ -36,7 +36,7 @@
  * | `closed` | no connection, and none will be tried before `connect()` or the first subscribe; `reason` says why, where there is a why |
  * | `connecting` | the first attempt is under way, until the relay answers |
  * | `live` | the relay answers, and has not said that it is not connected to the exchange |
- * | `stale` | connected, but the relay is not connected to the exchange, or has lost it: images are the last ones known |
+ * | `stale` | connected, but the relay does not answer (`feed.isSilent`), is not connected to the exchange, or has lost it: images are the last ones known |
  * | `reconnecting` | the connection is lost; `feed.retryAt` says when the next attempt is due |
  *
  * | `subscription.state` | meaning |
@@ -72,6 +72,8 @@ export const FeedState = Object.freeze({
 
 const PING_INTERVAL = 5_000; // ms
 const SILENCE_LIMIT = 5_000; // ms after a ping: a relay that lives answers in a round trip
+const QUIET_LIMIT = 1_000; // ms: a relay that has said nothing for so long is asked for a word
+const ANSWER_LIMIT = 1_200; // ms for that word: with the limit above well under 3 s, as pages promise
 const CONNECT_LIMIT = 10_000; // ms
 const OF_USE_AFTER = 5_000; // ms: a connection that held so long ends a series of failures
 const RETRY_REFUSED = 2_000; // ms: for refusals that are about the moment, not about the topic
@@ -88,7 +90,7 @@ export class MarketFeed extends EventTarget {
   #socket = null;
   #openedAt = null;
   #failures = 0;
-  #isUpstreamDown = false;
+  #outage = null; // why the relay has nothing of the exchange, in words
   #hadExchange = false; // whether anything of the exchange has come through this relay
   #bye = null;
   #pacer;
@@ -117,6 +119,8 @@ export class MarketFeed extends EventTarget {
     this.retryAt = null;
     /** Round trip to the relay in ms, from the last ping; null before the first. */
     this.roundTrip = null;
+    /** Whether the relay does not answer, though the connection stands. */
+    this.isSilent = false;
     /**
      * What this client counted: messages of topics; gaps, breaks of a sequence, no matter which side noticed
      * them; resyncs, snapshots that replaced a running book or were asked for after a gap;
@@ -214,13 +218,15 @@ export class MarketFeed extends EventTarget {
   #opened() {
     this.#timers.cancel("silence");
     this.#openedAt = this.#heardAt = this.#environment.now();
-    this.#isUpstreamDown = false;
+    this.#outage = null;
+    this.#pingedAt = null;
     this.#pacer.reset(this.#environment.now());
     this.counts.connections += 1;
     for (const followed of this.#topics.values()) {
       if (followed.state !== TopicState.REFUSED) this.#request(followed);
     }
     this.#ping();
+    this.#watch();
   }
 
   #lost(code) {
@@ -254,6 +260,7 @@ export class MarketFeed extends EventTarget {
     const socket = this.#socket;
     this.#socket = null;
     this.#openedAt = null;
+    this.isSilent = false;
     this.#requests.clear();
     this.#timers.cancelAll();
     socket?.close();
@@ -269,13 +276,48 @@ export class MarketFeed extends EventTarget {
   }
 
   #ping() {
-    const pingedAt = this.#environment.now();
-    this.#pingedAt = pingedAt;
-    this.#transmit({ method: "ping" });
+    const pingedAt = this.#ask();
     this.#timers.after("silence", SILENCE_LIMIT, () => {
       if (this.#heardAt < pingedAt) this.#giveUp("the relay fell silent");
     });
     this.#timers.after("ping", PING_INTERVAL, () => this.#ping());
+  }
+
+  /** Send a ping and return when. */
+  #ask() {
+    const now = this.#environment.now();
+    this.#pingedAt ??= now; // pongs come in order: the next one answers the first
+    this.#transmit({ method: "ping" });
+    return now;
+  }
+
+  /** Ask a relay that has become quiet for a word, and doubt what is known if none comes. */
+  #watch() {
+    const quiet = this.#environment.now() - this.#heardAt;
+    if (quiet < QUIET_LIMIT) {
+      this.#timers.after("quiet", QUIET_LIMIT - quiet, () => this.#watch());
+      return;
+    }
+    const askedAt = this.#pingedAt ?? this.#ask();
+    this.#timers.after("quiet", ANSWER_LIMIT, () => {
+      if (this.#heardAt < askedAt) this.#doubt();
+      else this.#watch();
+    });
+  }
+
+  /** Nothing is lost yet: the relay may go on where it stopped. */
+  #doubt() {
+    if (this.state !== FeedState.LIVE && this.state !== FeedState.STALE) return;
+    this.isSilent = true;
+    for (const followed of this.#topics.values()) followed.doubt();
+    this.#become(FeedState.STALE, "the relay does not answer");
+  }
+
+  #trust() {
+    this.isSilent = false;
+    for (const followed of this.#topics.values()) followed.trust();
+    this.#become(this.#outage === null ? FeedState.LIVE : FeedState.STALE, this.#outage);
+    this.#watch();
   }
 
   // What is asked of the relay.
@@ -350,6 +392,7 @@ export class MarketFeed extends EventTarget {
   #received(text) {
     this.#heardAt = this.#environment.now();
     this.dispatchEvent(new CustomEvent("received", { detail: text }));
+    if (this.isSilent) this.#trust();
     let message;
     try {
       message = JSON.parse(text);
@@ -358,7 +401,7 @@ export class MarketFeed extends EventTarget {
     }
     // A relay that refuses a connection opens it to say so: only what it says next is a welcome.
     const isWelcome = message?.type !== "bye" && message?.type !== "status";
-    if (isWelcome && !this.#isUpstreamDown) this.#become(FeedState.LIVE, null);
+    if (isWelcome && this.#outage === null) this.#become(FeedState.LIVE, null);
     if (message === null || typeof message !== "object") {
       this.counts.unreadable += 1;
     } else if ("method" in message) {
@@ -390,7 +433,7 @@ export class MarketFeed extends EventTarget {
       this.#resyncLater(followed);
     } else if (outcome === Outcome.APPLIED) {
       this.#hadExchange = true;
-      followed.applied(message, this.#isUpstreamDown);
+      followed.applied(message, this.#outage !== null);
     }
   }
 
@@ -405,13 +448,14 @@ export class MarketFeed extends EventTarget {
 
   #answered(message) {
     if (message.method === "pong") {
-      this.roundTrip = this.#environment.now() - this.#pingedAt;
+      if (this.#pingedAt !== null) this.roundTrip = this.#environment.now() - this.#pingedAt;
+      this.#pingedAt = null;
       return;
     }
     const followed = this.#requests.get(message.id);
     if (followed === undefined) return;
     if (message.success) {
-      followed.acknowledged(this.#isUpstreamDown);
+      followed.acknowledged(this.#outage !== null);
       return;
     }
     const error = message.error ?? { code: "bad_request", message: "refused" };
@@ -425,12 +469,12 @@ export class MarketFeed extends EventTarget {
 
   #noticed(message) {
     if (message.type === "status" && message.category === this.category) {
-      this.#isUpstreamDown = message.upstream !== "live";
-      this.#hadExchange ||= !this.#isUpstreamDown;
+      const isDown = message.upstream !== "live";
+      this.#hadExchange ||= !isDown;
       const verb = this.#hadExchange ? "has lost" : "is not connected to";
-      const words = this.#isUpstreamDown ? `the relay ${verb} the exchange` : null;
-      for (const followed of this.#topics.values()) followed.upstreamChanged(this.#isUpstreamDown);
-      this.#become(this.#isUpstreamDown ? FeedState.STALE : FeedState.LIVE, words);
+      this.#outage = isDown ? `the relay ${verb} the exchange` : null;
+      for (const followed of this.#topics.values()) followed.upstreamChanged(isDown);
+      this.#become(isDown ? FeedState.STALE : FeedState.LIVE, this.#outage);
     } else if (message.type === "gap") {
       this.counts.gaps += 1;
       this.#topics.get(message.topic)?.missed(message.dropped);

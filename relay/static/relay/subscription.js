@@ -78,23 +78,41 @@ export class Followed {
     this.id = null; // of the latest subscribe: a refusal may come late, with the same id
     this.resyncs = 0; // in a row
     this.brokenAt = 0; // Unix ms of the last gap
+    this.isDoubted = false; // live, if only the relay went on
     this.subscriptions = new Set();
   }
 
   become(state) {
+    this.isDoubted = false;
     if (state === this.state) return;
     this.state = state;
     this.tell(null);
   }
 
   applied(message, isUpstreamDown) {
+    this.isDoubted = false;
     this.state = isUpstreamDown ? TopicState.STALE : TopicState.LIVE;
     this.tell(message);
   }
 
   interrupt() {
     this.image.interrupt();
+    const wasDoubted = this.isDoubted;
+    this.isDoubted = false;
     if (this.state === TopicState.LIVE) this.become(TopicState.STALE);
+    else if (wasDoubted) this.tell(null); // stale as before, but now for certain
+  }
+
+  /** The relay is silent: whether the image is still the exchange's is not known. */
+  doubt() {
+    if (this.state !== TopicState.LIVE) return;
+    this.become(TopicState.STALE);
+    this.isDoubted = true;
+  }
+
+  /** The relay goes on, on the same connection: nothing was lost. */
+  trust() {
+    if (this.isDoubted) this.become(TopicState.LIVE);
   }
 
   /** Trades are events: a quiet topic without any is as live as it gets. */

@@ -6,7 +6,7 @@ import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
 import { emptiness, isMultiple, steps } from "./grouping.js";
 import { Ladder } from "./ladder.js";
-import { drawBanner, drawLight, refusal, refusalOf } from "./light.js";
+import { drawBanner, drawLight, refusal, refusalOf, wordOf } from "./light.js";
 import { kindOf, unitsOf } from "./market.js";
 import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
@@ -108,11 +108,14 @@ export function draw(state) {
   return waits.length ? Math.min(...waits) : null;
 }
 
-/** Draw what moves with the clock: the title of the window. */
-export function drawTitle({ topics, market, digits }) {
+/** Draw the title of the window: the last price, or what is wrong where it may not be the last. */
+export function drawTitle(state) {
+  const { topics, market, digits, freshness } = state;
   const price = topics.ticker?.image.data.lastPrice;
-  const words = price ? `${grouped(price, digits.price)} ${market.symbol}` : market.symbol;
-  const title = words ? `${words} · marketfeed` : "marketfeed";
+  const isRight = freshness.ticker === "live" && state.feed.state === "live";
+  const first = isRight && price ? `${grouped(price, digits.price)} ${market.symbol}` : market.symbol;
+  const fault = isRight || !price ? "" : wordOf(state);
+  const title = [fault, first, "marketfeed"].filter(Boolean).join(" · ");
   if (document.title !== title) document.title = title;
 }
 

@@ -44,12 +44,17 @@ function lightOf({ feed, freshness }) {
   return all.includes("live") ? "live" : "waiting";
 }
 
+/** How the page is in one word, such as "Live". */
+export function wordOf(state) {
+  return state.isPaused ? "Paused" : WORDS[lightOf(state)];
+}
+
 /** Draw the light, what is measured next to it, and the same in full below it. */
 export function drawLight(state) {
   const { feed, messagesPerSecond, latency, now } = state;
   const light = lightOf(state);
   mark(page.light, "state", light);
-  put(page.state, state.isPaused ? "Paused" : WORDS[light]);
+  put(page.state, wordOf(state));
   const rate = messagesPerSecond === null ? NOTHING : `${Math.round(messagesPerSecond)}/s`;
   const middle = latency.median(now);
   const isPossible = middle !== null && middle >= 0 && middle < LONGEST_LATENCY;

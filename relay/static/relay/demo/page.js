@@ -98,6 +98,7 @@ function forgetMarket() {
 function connect(category) {
   const feed = new MarketFeed({ category });
   for (const event of ["state", "notice"]) feed.addEventListener(event, schedule);
+  feed.addEventListener("state", () => feed === state.feed && drawTitle(state));
   terminal.follow(feed);
   return feed;
 }
@@ -151,7 +152,7 @@ function notePrices(prices) {
 }
 
 function noteHoles({ state: freshness, image }) {
-  if (freshness === "stale") state.history.interrupt();
+  if (freshness === "stale" && !state.feed.isSilent) state.history.interrupt();
   else if (image.rows[0] !== undefined && "missing" in image.rows[0]) state.history.hole();
 }
 
