@@ -7,30 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from relay.bybit.frames import Frame, decode_frame
 from relay.bybit.topics import Category, Topic
 from relay.seam.envelopes import Envelope
-
-RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "recordings"
 
 SNAPSHOT_TIME = 1_700_000_000_000  # Unix ms
 Rows = Sequence[tuple[str, str]]
 
 BIDS: Rows = (("10.05", "3.2"), ("10.04", "1"))
 ASKS: Rows = (("10.07", "1.5"), ("10.08", "2"))
-
-
-def recording(name: str) -> list[bytes]:
-    """Return the recorded lines of a file of the shared folder, or skip the test."""
-    path = RECORDINGS / name
-    if not path.is_file():
-        pytest.skip(f"the recording {name} is not on this machine")
-    return path.read_bytes().splitlines()
 
 
 def topic(text: str = "orderbook.50.BTCUSDT", category: Category = Category.LINEAR) -> Topic:

@@ -1,43 +1,30 @@
-"""Real recorded sessions, replayed into the relay while clients join at random moments."""
+"""Recorded sessions, replayed into the relay while clients join at random moments."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.e2e.client import Client, client
-from tests.e2e.reference import Book, Follower, Ticker, Trades, follow
+from tests.e2e.reference import Book, Candles, Follower, Ticker, Trades, follow
 from tests.e2e.stand_in import StandIn
-from tests.processes import ROOT, Programs, WebServer
+from tests.processes import Programs, WebServer
+from tests.recordings import MADE, SESSIONS, category_of, each, market_frames
 
-RECORDINGS = ROOT.parent / "shared" / "recordings"
-SESSIONS = {
-    "linear-mainnet-session-20260904.jsonl": "linear",
-    "spot-mainnet-session-20260904.jsonl": "spot",
-    "linear-orderbook500-XRPUSDT-20241201.jsonl": "linear",
-}
 CLIENTS = 12
 
 
-def read(name: str) -> list[tuple[str, str]]:
-    """Return (topic, frame) of each market message, as it was recorded."""
-    path = RECORDINGS / name
-    if not path.exists():
-        pytest.skip(f"needs the recording {path}")
-    lines = path.read_text().splitlines()
-    return [(body["topic"], line) for line in lines if "topic" in (body := json.loads(line))]
-
-
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("name", SESSIONS)
+@each(*SESSIONS)
 async def test_every_client_of_a_recorded_session_holds_what_was_recorded(
-    name: str, seed: int, exchange: StandIn, programs: Programs
+    path: Path, seed: int, exchange: StandIn, programs: Programs
 ) -> None:
-    frames, category, random = read(name), SESSIONS[name], Random(seed)
+    frames, category, random = market_frames(path), category_of(path), Random(seed)
     topics = list(dict.fromkeys(topic for topic, _ in frames))
     relay = await programs.daphne(exchange.url)
     # The first comes before the first frame, so that every frame has at least one reader.
@@ -56,7 +43,7 @@ async def test_every_client_of_a_recorded_session_holds_what_was_recorded(
                 for moment in moments
                 if moment and moment == number
             ]
-            await asyncio.sleep(random.random() / 50)  # the market's own pace
+            await asyncio.sleep(random.random() / 100)  # the market's own pace
         clients = await asyncio.gather(*joining)
         assert len(clients) == CLIENTS
         for topic in topics:
@@ -97,6 +84,12 @@ async def assert_kept(one: Client, truth: Follower) -> None:
             seen = [*follower.state.ids]
             assert seen == ids[len(ids) - len(seen) :]
             assert len(seen) >= min(50, len(ids))
+    elif isinstance(truth.state, Candles):
+        await one.until(
+            lambda: bool(follower.texts) and follower.texts[-1] == truth.texts[-1],
+            f"the last candle of {truth.topic}",
+        )
+        forwarded = follower.texts[1:]
     else:
         await one.until_at(truth.topic, truth.position)
         forwarded = follower.texts[1:]
@@ -109,22 +102,29 @@ async def assert_kept(one: Client, truth: Follower) -> None:
 
 def test_the_recordings_have_what_these_tests_are_about() -> None:
     kinds = {
-        (SESSIONS[name], topic.split(".")[0], json.loads(frame)["type"])
-        for name in SESSIONS
-        for topic, frame in read(name)
+        (category_of(path), topic.split(".")[0], json.loads(frame)["type"])
+        for path in SESSIONS
+        if path.parent == MADE
+        for topic, frame in market_frames(path)
     }
     assert kinds >= {
         ("linear", "orderbook", "delta"),
         ("linear", "tickers", "delta"),
         ("linear", "publicTrade", "snapshot"),
+        ("linear", "kline", "snapshot"),
         ("spot", "orderbook", "snapshot"),
+        ("spot", "orderbook", "delta"),
+        ("spot", "tickers", "snapshot"),
         ("spot", "publicTrade", "snapshot"),
     }
 
 
-def test_the_recording_of_a_deep_book_obeys_the_reference() -> None:
-    frames = read("linear-orderbook500-XRPUSDT-20241201.jsonl")
-    book = follow(frames[0][0], [frame for _, frame in frames]).state
-    assert isinstance(book, Book)
-    assert {tuple(map(len, sides)) for sides in book.history.values()} == {(500, 500)}
-    assert len(book.history) == len(frames) == 50
+@each(*SESSIONS)
+def test_every_recorded_book_obeys_the_reference(path: Path) -> None:
+    for topic in {topic for topic, _ in market_frames(path)}:
+        frames = [frame for named, frame in market_frames(path) if named == topic]
+        book = follow(topic, frames).state
+        if isinstance(book, Book):
+            sizes = {tuple(map(len, sides)) for sides in book.history.values()}
+            assert sizes == {(book.depth, book.depth)}
+            assert len(book.history) == len(frames) or book.depth == 1  # which may be said again

@@ -13,15 +13,9 @@ from relay.simulator.replay import Player, Recording, RecordingError
 from relay.simulator.server import REPLAY_UNSENT, Simulator
 from relay.simulator.topics import Category
 from tests.processes import PATIENCE
+from tests.recordings import COLLECTIONS, SESSIONS, category_of, each, market_frames, messages
 from tests.simulator.reference import client, control, eventually
 
-ROOT = Path(__file__).resolve().parents[2]
-RECORDINGS = ROOT.parent / "shared" / "recordings"
-SESSIONS = {
-    "linear-orderbook500-XRPUSDT-20241201.jsonl": 50,
-    "linear-mainnet-session-20260904.jsonl": 43,
-    "spot-mainnet-session-20260904.jsonl": 32,
-}
 A, B = "orderbook.50.AUSDT", "publicTrade.BUSDT"
 
 
@@ -225,23 +219,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             Recording.read(tmp_path / name)
 
 
-def recorded(name: str) -> Path:
-    path = RECORDINGS / name
-    if not path.exists():
-        pytest.skip(f"needs the recording {path}, which is not part of the project")
-    return path
-
-
-@pytest.mark.parametrize("name", SESSIONS)
+@each(*SESSIONS)
 @pytest.mark.parametrize("speed", [0, 1000.0])
-async def test_a_recorded_session_reaches_the_socket_byte_for_byte(name: str, speed: float) -> None:
-    path = recorded(name)
-    frames = [line for line in path.read_bytes().splitlines() if b'"topic"' in line]
-    assert len(frames) == SESSIONS[name]
-    topics = sorted({json.loads(line)["topic"] for line in frames})
+async def test_a_recorded_session_reaches_the_socket_byte_for_byte(
+    path: Path, speed: float
+) -> None:
+    frames = [line.encode() for _, line in market_frames(path)]
+    topics = sorted({topic for topic, _ in market_frames(path)})
     async with Simulator(replay=Recording.read(path), speed=speed) as simulator:
         for _ in range(2):  # a new socket hears it from the start
-            async with client(simulator, name.partition("-")[0]) as one:
+            async with client(simulator, category_of(path)) as one:
                 await one.send(op="subscribe", args=topics)
                 heard: list[bytes] = []
                 async with asyncio.timeout(PATIENCE):
@@ -254,8 +241,10 @@ async def test_a_recorded_session_reaches_the_socket_byte_for_byte(name: str, sp
                 assert (await one.ask(op="ping"))["ret_msg"] == "pong"
 
 
-async def test_mixed_recordings_answer_on_every_category() -> None:
-    recording = Recording.read(recorded("tardis-v5-samples-2023-2025.jsonl"))
+@each(*(path for path in COLLECTIONS if "observed" not in path.name))
+async def test_mixed_recordings_answer_on_every_category(path: Path) -> None:
+    recording = Recording.read(path)
+    trades = [json.loads(text) for _, text in messages(path) if '"topic":"publicTrade.BTC"' in text]
     assert set(recording.topics) == set(Category)
     async with (
         Simulator(replay=recording, speed=0) as simulator,
@@ -263,7 +252,7 @@ async def test_mixed_recordings_answer_on_every_category() -> None:
     ):
         ack = await one.ask(op="subscribe", args=["publicTrade.BTC"])
         assert ack["data"]["successTopics"] == ["publicTrade.BTC"]
-        assert (await one.receive())["data"][0]["s"] == "BTC-28APR23-29500-C"
+        assert await one.receive() == trades[0]
 
 
 async def test_a_topic_that_is_not_in_the_file_is_refused() -> None:
