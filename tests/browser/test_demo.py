@@ -112,6 +112,38 @@ async def test_nothing_moves_while_the_page_fills(
     assert moved < 0.1  # what web.dev calls good
 
 
+TARGETS = """() => [...document.querySelectorAll("a, button, input, select, summary, [tabindex]")]
+  .filter((one) => one.checkVisibility() && !one.matches(".unseen"))
+  .map((one) => {
+    const { width, height } = (one.type === "radio" ? one.closest("label") : one)
+      .getBoundingClientRect();
+    return { name: one.id || one.value || one.textContent, width, height,
+      isLine: one.closest(".line") !== null };
+  })"""
+
+
+@pytest.mark.parametrize("look", [NARROW, Look()], indirect=True, ids=str)
+async def test_what_can_be_touched_is_large_enough(relay: Relay, page: Page, look: Look) -> None:
+    await opened(page, relay)
+    await page.evaluate("document.querySelector('#banner').hidden = false")
+    least = 44 if look is NARROW else 24  # WCAG 2.2: 2.5.5 for fingers, 2.5.8 for pointers
+    await page.locator("#console-toggle").click()
+    await expect(page.locator(".line").first).to_be_visible()
+    await page.locator("#log-pause").click()
+    targets = await page.evaluate(TARGETS)
+    await page.locator("#tab-examples").click()
+    targets += await page.evaluate(TARGETS)
+    assert {"symbol", "spot", "candle", "log-clear", "example-copy"} <= {
+        target["name"] for target in targets
+    }
+    assert [
+        target
+        for target in targets
+        if min(target["width"], target["height"]) < (24 if target["isLine"] else least)
+    ] == []
+    assert await overflow(page) <= 0
+
+
 @pytest.mark.parametrize("look", [Look(), Look(motion="reduce")], indirect=True, ids=["", "still"])
 async def test_changes_flash_unless_the_visitor_wants_no_motion(
     relay: Relay, page: Page, look: Look
