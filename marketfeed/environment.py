@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 from relay.conf import Switch
-from relay.lib.settings import Fault, Rule, parse, select
+from relay.lib.settings import Fault, Rule, describe, parse, select
 
 _DRIVERS = {"postgresql": ("psycopg", "psycopg2"), "mysql": ("MySQLdb",), "oracle": ("oracledb",)}
 
@@ -71,7 +71,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True, rename="upper")
         ),
         Rule(_database_url, "relay.E003", is_secret=True),
     ] = ""
-    """Empty: SQLite, in the project folder."""
+    """Empty: SQLite, in the folder of `.env`."""
 
 
 def read(dotenv: Path) -> tuple[dict[str, str], ProjectSettings, list[Fault]]:
@@ -83,6 +83,10 @@ def read(dotenv: Path) -> tuple[dict[str, str], ProjectSettings, list[Fault]]:
         Every variable, the project's own settings, and what is wrong with them or with the file.
     """
     found: list[Fault] = []
+    if not dotenv.parent.is_dir():
+        expected = "a folder, or nothing for the current one"
+        given = describe(str(dotenv.parent))
+        found.append(Fault("MARKETFEED_HOME", expected, given, "relay.E001"))
     texts: dict[str, str | None] = {}
     try:
         if dotenv.exists():  # a folder raises, which dotenv itself would pass over
@@ -96,7 +100,10 @@ def read(dotenv: Path) -> tuple[dict[str, str], ProjectSettings, list[Fault]]:
     project, faults = parse(ProjectSettings, select(ProjectSettings, variables), "relay.E001")
     found += faults
     if not (project.secret_key or project.debug):
-        hint = "Put SECRET_KEY=... into the environment or .env; `make run` writes one to .env."
+        hint = (
+            "Put SECRET_KEY=... into the environment or .env; `make run` and `marketfeed run` "
+            "write one to .env."
+        )
         expected = "a long random text (or DEBUG=1)"
         found.append(Fault("SECRET_KEY", expected, "nothing", "relay.E002", hint))
     return variables, project, found

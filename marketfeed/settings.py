@@ -14,11 +14,11 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.management.utils import get_random_secret_key
 
-from marketfeed import environment
+from marketfeed import environment, home
 from relay import conf
 from relay.lib.settings import select
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = home.folder(checkout=Path(__file__).resolve().parent.parent)
 
 # The faults are those outside `RELAY`, whose own `relay.conf` finds.
 _variables, _project, ENVIRONMENT_FAULTS = environment.read(BASE_DIR / ".env")
@@ -63,7 +63,7 @@ LOGIN_URL = "admin:login"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [home.pages()],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

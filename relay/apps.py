@@ -10,7 +10,9 @@ class RelayConfig(AppConfig):
 
     name = "relay"
     verbose_name = "Relay"
-    default_auto_field = "django.db.models.BigAutoField"  # of the migrations, whatever the project's
+    default_auto_field = (
+        "django.db.models.BigAutoField"  # of the migrations, whatever the project's
+    )
 
     def ready(self) -> None:
         """Register the system checks: importing them does."""

@@ -10,7 +10,7 @@ from relay import conf
 from relay.lib.settings import variables
 
 DJANGO_VARIABLES = tuple(variables(ProjectSettings).values())
-BLANK = dict.fromkeys([*DJANGO_VARIABLES, *conf.VARIABLES.values()], "")
+BLANK = dict.fromkeys(["MARKETFEED_HOME", *DJANGO_VARIABLES, *conf.VARIABLES.values()], "")
 os.environ.update(BLANK | {"SECRET_KEY": "a-key-for-tests-only-" + "0" * 40})
 
 from marketfeed.settings import *  # noqa: E402, F403

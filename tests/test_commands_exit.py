@@ -198,7 +198,7 @@ def members(session: int) -> dict[int, str]:
     [
         ("manage.py demo", signal.SIGTERM, 0),
         ("manage.py demo", signal.SIGINT, 0),
-        ("manage.py run_simulator", signal.SIGKILL, 1),
+        ("run_simulator", signal.SIGKILL, 1),
         ("daphne", signal.SIGTERM, 1),
     ],
 )

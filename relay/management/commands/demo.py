@@ -18,11 +18,11 @@ from django.core.management.base import CommandError, CommandParser
 from relay import conf
 from relay.lib import timing
 from relay.management.base import CannotStart, RelayCommand
+from relay.management.serving import endpoint, host, import_path, is_free
 
 logger = logging.getLogger(__name__)
 
 START_LIMIT = 20.0  # seconds for each child to listen, on a busy machine
-LISTEN_QUEUE = 4096  # Daphne's 50 makes a thousand clients that come at once wait for seconds
 
 
 class Command(RelayCommand):
@@ -39,7 +39,7 @@ class Command(RelayCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until a signal, or until one of the children ends."""
         port, interface = options["port"], options["interface"]
-        if not _is_free(interface, port):
+        if not is_free(interface, port):
             raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
         simulator_port = options["simulator_port"] or _free_port()
         is_quiet = options["verbosity"] < 2  # Django's usual verbosity is 1
@@ -58,7 +58,7 @@ async def run(interface: str, port: int, simulator_port: int, *, is_quiet: bool)
     children: dict[str, Process] = {}
     try:
         children["simulator"] = await _start(
-            *("manage.py", "run_simulator", "--port", str(simulator_port)),
+            *("-m", "django", "run_simulator", "--port", str(simulator_port)),
             output=DEVNULL,  # its state line would run through what Daphne logs
         )
         await _until_it_listens("127.0.0.1", simulator_port, children["simulator"])
@@ -68,7 +68,7 @@ async def run(interface: str, port: int, simulator_port: int, *, is_quiet: bool)
             "daphne",
             *(("-v", "0") if is_quiet else ()),
             "-e",
-            _endpoint(interface, port),
+            endpoint(interface, port),
             *("--websocket_timeout", "-1"),  # else a page left open is closed after a day
             "marketfeed.asgi:application",
             UPSTREAM_URL=f"ws://127.0.0.1:{simulator_port}/v5/public",
@@ -77,7 +77,7 @@ async def run(interface: str, port: int, simulator_port: int, *, is_quiet: bool)
         )
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(interface, interface)
         await _until_it_listens(reachable, port, children["web server"])
-        _say("marketfeed: http://%s:%d/ (stop with Ctrl-C)", _host(interface), port)
+        _say("marketfeed: http://%s:%d/ (stop with Ctrl-C)", host(interface), port)
         _say("simulated exchange: ws://127.0.0.1:%d/v5/public/{category}", simulator_port)
         await asyncio.wait(
             [asyncio.create_task(child.wait()) for child in children.values()],
@@ -90,10 +90,9 @@ async def run(interface: str, port: int, simulator_port: int, *, is_quiet: bool)
 
 async def _start(*arguments: str, output: int | None = None, **variables: str) -> Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, *arguments),
+        *(sys.executable, "-P", *arguments),
         stdout=output,
-        cwd=settings.BASE_DIR,
-        env=os.environ | variables,
+        env=os.environ | import_path() | variables,
     )
 
 
@@ -113,13 +112,6 @@ async def _until_it_listens(host: str, port: int, child: Process) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise CommandError(f"nothing listens on port {port} after {START_LIMIT:g} s.") from None
-
-
-def _host(interface: str) -> str:
-    """Return the host of an address that reaches a server on that interface."""
-    if interface in ("127.0.0.1", "0.0.0.0", "::"):
-        return "localhost"
-    return f"[{interface}]" if ":" in interface else interface
 
 
 def _hosts_of(interface: str) -> list[str]:
@@ -163,23 +155,6 @@ async def _end(children: Iterable[Process]) -> None:
         for child in living:
             if child.returncode is None:
                 child.kill()
-
-
-def _endpoint(interface: str, port: int) -> str:
-    """Say in Twisted's words where to listen."""
-    escaped = interface.replace(":", r"\:")
-    return f"tcp:port={port}:backlog={LISTEN_QUEUE}:interface={escaped}"
-
-
-def _is_free(interface: str, port: int) -> bool:
-    try:
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        with socket.socket(family) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Daphne does
-            listener.bind((interface, port))
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _free_port() -> int:

@@ -1,0 +1,1 @@
+"""The commands `marketfeed demo` and `marketfeed run`."""
