@@ -14,6 +14,7 @@ INSTALLED := .venv/.installed
 TESTS_INSTALLED := .venv/.installed-tests
 BENCH_INSTALLED := .venv/.installed-bench
 DOCS_INSTALLED := .venv/.installed-docs
+CLIENTS_INSTALLED := .venv/clients/.installed
 
 # What a deployment sets; an empty variable hides the one in .env.
 PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRUSTED_ORIGINS= \
@@ -46,7 +47,7 @@ run: migrated
 demo: migrated
 	@exec $(BIN)/python manage.py demo --port $(PORT) --interface $(INTERFACE) $(ARGS)
 
-test: $(TESTS_INSTALLED) $(DOCS_INSTALLED) chromium
+test: $(TESTS_INSTALLED) $(DOCS_INSTALLED) $(CLIENTS_INSTALLED) chromium
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=20 $(ARGS)
 
 quick: $(TESTS_INSTALLED)
@@ -124,4 +125,10 @@ $(BENCH_INSTALLED): benchmarks/requirements.txt $(INSTALLED)
 
 $(DOCS_INSTALLED): docs/requirements.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@touch $@
+
+# An environment of its own: ccxt brings uvloop, on which the relay would then run in the tests.
+$(CLIENTS_INSTALLED): tests/clients.txt $(INSTALLED)
+	$(BIN)/python -m venv .venv/clients
+	.venv/clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients.txt
 	@touch $@
