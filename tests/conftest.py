@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from relay.telemetry.counters import counters
 from tests.redis_server import RedisServer
 
 # pytest explains the failed assertions of these modules as it does those of test modules.
@@ -31,11 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         if STARTERS & vars(item.module).keys() or STARTING_FIXTURES & set(item.fixturenames):
             item.add_marker("process")
-
-
-@pytest.fixture(autouse=True)
-def _counters_from_zero() -> None:
-    counters.__init__()  # type: ignore[misc]  # in place: who counts holds on to the object
 
 
 @pytest.fixture(scope="session")

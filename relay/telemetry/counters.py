@@ -161,7 +161,3 @@ def named_counters(owner: Counters | UpstreamCounters) -> Iterator[tuple[str, Na
     for each in fields(owner):
         if "named" in each.metadata:
             yield each.name, each.metadata["named"]
-
-
-counters = Counters()
-"""Those of this process."""

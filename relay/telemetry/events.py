@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypedDict
 
-from relay.lib.clock import wall_ms
-
 KEPT = 200  # events of one process
 STORM = 5  # events of one kind in one second; further ones are counted
 LONGEST = 200  # characters of an event's words
@@ -118,7 +116,3 @@ class SharedLog:
             }
             for process, event in self._kept
         ]
-
-
-log = EventLog(wall_ms)
-"""The events of this process."""

@@ -24,8 +24,6 @@ from relay.downstream.session import ClientSession
 from relay.lib import timing
 from relay.lib.tasks import cancel_all, run_forever
 from relay.ops.service import LiveService
-from relay.telemetry.counters import counters
-from relay.telemetry.events import log
 from relay.telemetry.loop_lag import watch_loop
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream.worker import UpstreamWorker
@@ -64,7 +62,7 @@ class WebProcess:
     """
 
     def __init__(self) -> None:
-        self.telemetry = Telemetry(counters, log)
+        self.telemetry = Telemetry.fresh()
         self.clients: dict[ClientSession, None] = {}  # in the order in which they came
         self.runner = HubRunner(self.telemetry)
         self.worker = None if conf.current().redis_urls else UpstreamWorker(self.telemetry)

@@ -16,8 +16,7 @@ from relay.lib.tasks import run_forever
 from relay.management.base import CannotStart, RelayCommand
 from relay.management.state_line import Pace, number, report
 from relay.ops import metric_registry
-from relay.telemetry.counters import Counters, counters
-from relay.telemetry.events import log
+from relay.telemetry.counters import Counters
 from relay.telemetry.loop_lag import watch_loop
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream.category import CategoryUpstream
@@ -48,7 +47,7 @@ class Command(RelayCommand):
                 "without it the worker runs inside the web process."
             )
         categories = [Category(name) for name in options["category"] or list(Category)]
-        telemetry = Telemetry(counters, log)
+        telemetry = Telemetry.fresh()
         worker = UpstreamWorker(telemetry, categories)
         try:
             metric_registry.serve(telemetry.counters, worker)
