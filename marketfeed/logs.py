@@ -71,12 +71,17 @@ _TYPE = re.compile(r"[A-Za-z_][\w.<>]*(:|$)| ")  # of an exception; or a line th
 
 
 class NoHints(logging.Filter):
-    """Leaves out what Daphne says of itself at each start, which operators cannot act on."""
+    """Leaves out what Daphne says of itself at each start and stop: nothing to act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is worth a line."""
         return not record.getMessage().startswith(
-            ("HTTP/2 support not enabled", "Configuring endpoint", "Starting server at")
+            (
+                "HTTP/2 support not enabled",
+                "Configuring endpoint",
+                "Starting server at",
+                "Killed 0 ",
+            )
         )
 
 
