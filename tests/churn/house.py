@@ -1,7 +1,8 @@
 """The relay as its documentation says to run it, over a simulated exchange.
 
 `Mode.ONE` is a single process without Redis; `Mode.SEVERAL` is two web processes and two upstream
-workers on a Redis of their own. No setting has another value than its default.
+workers on a Redis of their own. No setting has another value than its default, unless the caller
+of `opened` says so.
 """
 
 from __future__ import annotations
@@ -53,7 +54,12 @@ class House:
     """
 
     def __init__(
-        self, mode: Mode, folder: Path, programs: Programs, redis: RedisServer | None
+        self,
+        mode: Mode,
+        folder: Path,
+        programs: Programs,
+        redis: RedisServer | None,
+        settings: dict[str, str],
     ) -> None:
         self.mode = mode
         self.programs = programs
@@ -62,6 +68,7 @@ class House:
         self.workers: list[Program] = []
         self.exchange: Control
         self.cookie = ""
+        self._settings = settings
         self._sockets = folder / "inside"
         self._upstream_url = ""
 
@@ -88,6 +95,7 @@ class House:
 
     def _variables(self) -> dict[str, Any]:
         found = {"PYTHONPATH": str(inside.HOOK), "CHURN_INSIDE": str(self._sockets)}
+        found |= self._settings
         return found | ({"REDIS_URL": self.redis.url} if self.redis else {})
 
     def new_worker(self) -> Program:
@@ -230,14 +238,20 @@ def _metrics(web: WebServer) -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened(mode: Mode, folder: Path, seed: int) -> AsyncIterator[House]:
-    """A relay that runs, of which nothing is left afterwards."""
+async def opened(
+    mode: Mode, folder: Path, seed: int, settings: dict[str, str] | None = None
+) -> AsyncIterator[House]:
+    """A relay that runs, of which nothing is left afterwards.
+
+    Args:
+        settings: Environment variables of its processes, for values other than the defaults.
+    """
     programs = Programs(folder)
     programs.common["PYTHONUNBUFFERED"] = "1"
     with contextlib.ExitStack() as stack:
         stack.callback(programs.close)
         redis = stack.enter_context(RedisServer(folder)) if mode is Mode.SEVERAL else None
-        house = House(mode, folder, programs, redis)
+        house = House(mode, folder, programs, redis, settings or {})
         port = await programs.simulator("--seed", str(seed))
         async with control(port) as exchange:
             await house.open(port, exchange)
