@@ -11,6 +11,7 @@ from loading: `faults()` is what the system checks, the commands and the ASGI en
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -25,6 +26,8 @@ from relay.lib.settings import Fault, Rule, parse, variables
 
 V5_MAX_TOPICS_PER_CONNECTION = 1_000
 """Topics on one connection to `/v5`, where client libraries expect Bybit's generosity."""
+
+DEFAULT_PREFIX = "marketfeed"
 
 MAX_BODY = 64 * 1024
 """Bytes of an HTTP request's body: forms of the admin have a few thousand."""
@@ -98,6 +101,12 @@ def normal_origin(text: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if parts.port in (None, own) else f":{parts.port}")
 
 
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
+        raise ValueError
+    return text
+
+
 def _metrics_address(address: str) -> str:
     if not address:
         return ""
@@ -152,6 +161,14 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True, rename=_variable)
         Rule(_redis_urls, "relay.E005", is_secret=True),
     ] = ()
     """Shards of the channel layer; empty: in memory, with the upstream worker in this process."""
+
+    prefix: Annotated[
+        str,
+        Meta(description="1 to 40 letters, digits, - or _"),
+        Rule(_prefix),
+    ] = DEFAULT_PREFIX
+    """What the names of this relay's groups and Redis keys begin with. Relays with different ones
+    share a Redis without meeting."""
 
     ping_interval: Seconds = 5.0
     """Between pings on an upstream connection; three unanswered (15 s) replace it."""

@@ -17,6 +17,7 @@ from channels.layers import get_channel_layer
 from relay.bybit.topics import Category
 from relay.downstream.hub import Hub
 from relay.layers import post
+from relay.layers.groups import on_layer
 from relay.layers.inbox import channel_in
 from relay.lib import timing
 from relay.lib.clock import wall_ms
@@ -110,7 +111,7 @@ class HubRunner:
                 self._channel, self._is_reading = "", False
                 for group in list(self._joined):
                     with contextlib.suppress(Exception):  # the layer may be away
-                        await self._layer.group_discard(group, channel)
+                        await self._layer.group_discard(on_layer(group), channel)
 
     async def _tell(self) -> None:
         """Join the groups of new topics, then tell the workers; repeat the whole at intervals."""
@@ -150,9 +151,9 @@ class HubRunner:
         channel, joined = self._channel, self._joined  # `_listen` may make another meanwhile
         for group in [group for group in joined if group not in self.hub.audiences]:
             del joined[group]
-            await self._layer.group_discard(group, channel)
+            await self._layer.group_discard(on_layer(group), channel)
         for group in [group for group in self.hub.audiences if group not in joined]:
-            await self._layer.group_add(group, channel)
+            await self._layer.group_add(on_layer(group), channel)
             joined[group] = None
         unjoined = self.hub.unjoined()
         if mine := {group: number for group, number in unjoined.items() if group in joined}:

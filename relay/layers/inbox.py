@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Generic, TypeVar
 
 import msgspec
 
+from relay.layers.groups import on_layer
 from relay.seam.envelopes import VERSION
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ async def channel_in(layer: Any, *groups: str) -> AsyncIterator[str]:
     channel: str = await layer.new_channel()
     try:
         for group in groups:
-            await layer.group_add(group, channel)
+            await layer.group_add(on_layer(group), channel)
         yield channel
     finally:
         await _give_up(layer, channel, groups)
@@ -41,7 +42,7 @@ async def _give_up(layer: Any, channel: str, groups: Iterable[str]) -> None:
     # A channel layer that is away must not keep a step from ending.
     for group in groups:
         with contextlib.suppress(Exception):
-            await layer.group_discard(group, channel)
+            await layer.group_discard(on_layer(group), channel)
     with contextlib.suppress(Exception):
         if hasattr(layer, "forget"):  # the relay's own layers
             await layer.forget(channel)

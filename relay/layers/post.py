@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from relay.layers.groups import on_layer
 from relay.seam.envelopes import Envelope, as_message
 
 
@@ -29,7 +30,7 @@ async def group_send(layer: Any, group: str, envelope: Envelope) -> None:
     Raises:
         Exception: the channel layer is away.
     """
-    await layer.group_send(group, as_message(envelope, is_shared=_is_shared(layer)))
+    await layer.group_send(on_layer(group), as_message(envelope, is_shared=_is_shared(layer)))
 
 
 async def group_send_many(layer: Any, envelopes: Iterable[tuple[str, Envelope]]) -> None:
@@ -39,7 +40,9 @@ async def group_send_many(layer: Any, envelopes: Iterable[tuple[str, Envelope]])
         Exception: the channel layer is away; some of the envelopes may have been sent.
     """
     is_shared = _is_shared(layer)
-    messages = [(group, as_message(each, is_shared=is_shared)) for group, each in envelopes]
+    messages = [
+        (on_layer(group), as_message(each, is_shared=is_shared)) for group, each in envelopes
+    ]
     if hasattr(layer, "group_send_many"):
         await layer.group_send_many(messages)
         return

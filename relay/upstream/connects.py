@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
+from relay import conf
 from relay.lib import timing
 from relay.lib.pacing import TokenBucket
 from relay.lib.tasks import LAYER_FAULTS
@@ -54,7 +55,7 @@ class Connects:
             redis: A client with short timeouts, by which workers share; None for a worker alone.
             interval: Seconds until one further connect is allowed.
         """
-        self._key = f"marketfeed:connects:{urlsplit(url).netloc.rpartition('@')[2]}"
+        self._key = f"{conf.current().prefix}:connects:{urlsplit(url).netloc.rpartition('@')[2]}"
         self._burst, self._interval = burst, interval
         self._bucket = TokenBucket(1 / interval, burst, time.monotonic())
         self._script = None if redis is None else redis.register_script(_TAKE)

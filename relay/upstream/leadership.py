@@ -33,6 +33,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import LockError, LockNotOwnedError
 
+from relay import conf
 from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.lib.tasks import LAYER_FAULTS
@@ -190,10 +191,10 @@ class LeaseLeadership:
         self._category = category
         self._wall_ms = wall_ms
         self._redis = redis
-        self._lock = Lock(
-            redis, f"marketfeed:leader:{category}", timeout=timing.LEADER_LEASE, thread_local=False
-        )
-        self._keys = [f"marketfeed:leader:{category}", f"marketfeed:epoch:{category}"]
+        prefix = conf.current().prefix
+        leader = f"{prefix}:leader:{category}"
+        self._lock = Lock(redis, leader, timeout=timing.LEADER_LEASE, thread_local=False)
+        self._keys = [leader, f"{prefix}:epoch:{category}"]
         self._begin = redis.register_script(_BEGIN)
         self._continue = redis.register_script(_CONTINUE)
         self._epoch = 0

@@ -94,7 +94,7 @@ class WebProcess:
             "event loop lag": self._watch_loop,
         }
         if self.worker is not None:
-            warn_of_siblings(conf.current().upstream_url)
+            warn_of_siblings(conf.current().upstream_url, conf.current().prefix)
             steps["embedded worker"] = self.worker.run
         self._tasks += [
             loop.create_task(run_forever(step, name), name=name) for name, step in steps.items()

@@ -18,15 +18,18 @@ logger = logging.getLogger(__name__)
 _locks: list[int] = []  # at most one open file; the kernel unlocks it when the process ends
 
 
-def warn_of_siblings(upstream_url: str) -> None:
+def warn_of_siblings(upstream_url: str, prefix: str) -> None:
     """Log a warning if a process of the same parent relays the same exchange already.
+
+    Relays of different prefixes are no siblings.
 
     The first one holds a lock on a file in the temporary folder, whose name is made of the parent
     and the exchange. Where no such file can be made, nothing is noticed.
     """
     if _locks:
         return
-    key = hashlib.sha256(f"{os.getuid()} {os.getppid()} {upstream_url}".encode()).hexdigest()[:16]
+    words = f"{os.getuid()} {os.getppid()} {upstream_url} {prefix}"
+    key = hashlib.sha256(words.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"marketfeed-{key}.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
