@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tomllib
 from pathlib import Path
 
 from pygments.lexers.special import TextLexer
@@ -15,7 +14,8 @@ HERE = Path(__file__).parent
 project = "marketfeed"
 author = "the authors of marketfeed"
 project_copyright = f"%Y, {author}"
-release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
+_source = (HERE.parent / "marketfeed" / "__init__.py").read_text()
+release = re.search(r'(?m)^__version__ = "(.+)"$', _source)[1]
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
