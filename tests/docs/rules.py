@@ -22,6 +22,7 @@ class Run:
         says: A regular expression that its output must then match.
         home: Where it runs.
         variables: Of its environment.
+        needs: A program that it calls and that not every machine has.
 
     A block with none of `serves`, `listens` and `says` must end by itself; in every case a
     status that is not 0 is a failure.
@@ -33,6 +34,7 @@ class Run:
     says: str = ""
     home: str = "{checkout}"
     variables: Mapping[str, str] = field(default_factory=dict)
+    needs: str = ""
 
 
 _INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt"
@@ -82,7 +84,8 @@ SHELL: dict[str, Run] = {
         {
             "/var/lib/marketfeed/db.sqlite3": "{folder}/db.sqlite3",
             "/backup/marketfeed.sqlite3": "{folder}/copy.sqlite3",
-        }
+        },
+        needs="sqlite3",
     ),
     "docs/operations.md: The admin": Run(says="Superuser creation skipped"),
     "docs/operations.md: Scripts": Run(
@@ -91,6 +94,7 @@ SHELL: dict[str, Run] = {
             "cookies.txt": "{folder}/cookies.txt",
         },
         says=r'"topics": ?\[',
+        needs="curl",
     ),
 }
 

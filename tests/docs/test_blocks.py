@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -84,6 +86,8 @@ async def test_the_commands_run_as_printed(
     name: str, programs: Programs, checkout: Path, tmp_path: Path, redis_url: str
 ) -> None:
     rule, text = rules.SHELL[name], BLOCKS[name].text
+    if rule.needs and shutil.which(rule.needs) is None:
+        missing(f"{rule.needs} is not installed, so its commands are not run")
     market = f"ws://127.0.0.1:{await programs.simulator()}/v5/public"
     places = {
         "port": str(free_port()),
@@ -123,6 +127,13 @@ async def test_the_commands_run_as_printed(
     if not (rule.serves or rule.listens or rule.says):
         assert await program.end(4 * PATIENCE) == 0, program.output
     assert program.process.poll() in (None, 0), program.output
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip a test for want of a program; in CI fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 async def relay_with_a_watcher(programs: Programs, market: str) -> int:
@@ -222,10 +233,7 @@ async def test_a_program_prints_a_market_that_moves(name: str, programs: Program
 @pytest.mark.parametrize("name", rules.CCXT)
 async def test_ccxt_prints_a_market_that_moves(name: str, programs: Programs) -> None:
     if not CLIENTS.exists():
-        reason = "ccxt is not installed (make test does), so its examples are not tested"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("ccxt is not installed (make test does), so its examples are not tested")
     relay = await relay_of(programs)
     block = BLOCKS[name]
     assert "ws://localhost:8000" in block.text
