@@ -218,14 +218,14 @@ def test_an_answer_with_an_odd_value_ends_nothing(category: Category, text: byte
         for odd in ODD:
             market = Market(category)
             market.want(book)
-            line = market.open()
+            connection = market.open()
             market.requests()
             market.frames(replaced(text, path, odd))
             market.told()
             market.frames(snapshot(5_000, of=book))
             if book in market.upstream.streams:  # some are still the refusal that they were
                 assert [kind_of(e) for e in market.told(book)][-1] == "publication"
-            assert line.subscriptions is not None
+            assert connection.subscriptions is not None
             pack(market.upstream.rows())
 
 

@@ -443,19 +443,21 @@ class World:
         self._connect()
 
     def _connect(self) -> None:
-        for line in self.upstream.lines:
-            if line.subscriptions is None and self.exchange.is_open:
-                self.upstream.opened(line, self.now)
-            if line.subscriptions is not None:
-                for request in line.subscriptions.requests(self.now):
+        for connection in self.upstream.connections:
+            if connection.subscriptions is None and self.exchange.is_open:
+                self.upstream.opened(connection, self.now)
+            if connection.subscriptions is not None:
+                for request in connection.subscriptions.requests(self.now):
                     self.exchange.request(request)
 
     def ingest(self, n: int) -> None:
         for _ in range(min(n, len(self.exchange.inbox))):
-            if not self.upstream.lines:
+            if not self.upstream.connections:
                 self.exchange.inbox.clear()
                 return
-            self.upstream.frame(self.upstream.lines[0], self.exchange.inbox.popleft(), self.now)
+            self.upstream.frame(
+                self.upstream.connections[0], self.exchange.inbox.popleft(), self.now
+            )
         self._connect()
 
     def publish(self, n: int = 0) -> None:
@@ -508,8 +510,8 @@ class World:
 
     def drop(self, n: int) -> None:
         self.exchange.drop()
-        for line in list(self.upstream.lines):
-            self.upstream.closed(line)
+        for connection in list(self.upstream.connections):
+            self.upstream.closed(connection)
         self.faults += 1
 
     def reopen(self, n: int) -> None:
@@ -550,14 +552,14 @@ class World:
         if self.frozen is None:
             return
         for _ in range(min(n, len(self.frozen_inbox))):
-            if self.frozen.lines:
+            if self.frozen.connections:
                 frame = self.frozen_inbox.popleft()
-                self.frozen.frame(self.frozen.lines[0], frame, self.now)
+                self.frozen.frame(self.frozen.connections[0], frame, self.now)
         if n % 3 == 0:
             self.frozen.beat()
         if n % 5 == 0:
-            for line in list(self.frozen.lines):
-                self.frozen.closed(line)
+            for connection in list(self.frozen.connections):
+                self.frozen.closed(connection)
         if n % 7 == 0 and self.last_demand is not None:
             self.frozen.demand(self.last_demand, self.now)
         self._send(self.frozen)

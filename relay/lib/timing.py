@@ -111,7 +111,7 @@ EXCHANGE_STEADY_AFTER = 30.0
 """A connection that lived so long ends a series of failures: many times the longest pause, so that
 one which breaks again and again keeps its pauses."""
 
-LINE_LINGER = 60.0
+CONNECTION_LINGER = 60.0
 """A connection without a topic stays open so long: longer than the default `RELAY_LINGER` of a
 topic, because a connect costs more than a subscribe."""
 

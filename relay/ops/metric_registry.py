@@ -84,13 +84,13 @@ def _led(worker: UpstreamWorker) -> Iterator[Metric]:
         (
             "worker_connections",
             "Connections to the exchange that there should be.",
-            [len(upstream.lines) for _, upstream in led],
+            [len(upstream.connections) for _, upstream in led],
         ),
         (
             "worker_connections_open",
             "Connections to the exchange that are open.",
             [
-                sum(line.subscriptions is not None for line in list(upstream.lines))
+                sum(connection.is_open for connection in list(upstream.connections))
                 for _, upstream in led
             ],
         ),

@@ -98,7 +98,7 @@ class Report(TypedDict):
     events: list[Event]
 
 
-class LineReport(TypedDict):
+class ConnectionReport(TypedDict):
     """One connection to the exchange; `since` in Unix ms."""
 
     number: int
@@ -120,7 +120,7 @@ class CategoryReport(TypedDict):
     wanted: int
     confirmed: int
     messages: int
-    connections: list[LineReport]
+    connections: list[ConnectionReport]
 
 
 class WorkerReport(TypedDict):

@@ -37,7 +37,7 @@ from relay.seam.envelopes import (
 )
 from relay.seam.receiver import Position
 from relay.seam.sender import Outcome, StreamSender
-from relay.telemetry.reports import CategoryReport, LineReport, StreamRow
+from relay.telemetry.reports import CategoryReport, ConnectionReport, StreamRow
 from relay.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,13 @@ MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel lay
 
 
 @dataclass(slots=True)
-class Line:
-    """One connection of the category and the topics that were given to it.
+class ConnectionState:
+    """One connection of the category: the topics it is to carry, and how it is.
+
+    `relay.upstream.connection.Connection` keeps it connected.
 
     Attributes:
+        number: Counts up from 1 in each term.
         subscriptions: What the open connection is subscribed to; None while it is not open.
         characters: What its topics count towards Bybit's limit.
         empty_since: When its last topic left; None while it has any.
@@ -73,6 +76,32 @@ class Line:
     since: int = 0
     error: str = ""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the exchange hears it."""
+        return self.subscriptions is not None
+
+    def confirmed(self) -> int:
+        """Return how many of its topics the exchange has confirmed."""
+        return 0 if self.subscriptions is None else self.subscriptions.confirmed()
+
+    def has_room(self, category: Category, text: str) -> bool:
+        """Whether Bybit allows one more topic on the connection."""
+        most = ARGS_PER_CONNECTION.get(category, CHARACTERS_PER_CONNECTION)
+        fits = self.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
+        return fits and len(self.topics) < most
+
+    def add(self, text: str) -> None:
+        """Have the connection carry a topic, from its next opening or by `subscriptions`."""
+        self.topics[text] = None
+        self.empty_since = None
+        self.characters += argument_length(text)
+
+    def remove(self, text: str) -> None:
+        """Have the connection carry a topic no more."""
+        del self.topics[text]
+        self.characters -= argument_length(text)
+
 
 class CategoryUpstream:
     """The upstream side of one category.
@@ -81,7 +110,7 @@ class CategoryUpstream:
         state: How the connections are.
         since: When that began, Unix ms.
         streams: The topics that are subscribed or about to be, by Bybit's text.
-        lines: The connections there should be.
+        connections: The connections there should be.
         waiting_bytes: Of envelopes that the channel layer has not taken, about.
         counted: What this process has counted of the category, also in terms before this one.
     """
@@ -116,7 +145,7 @@ class CategoryUpstream:
         self.state = UpstreamState.IDLE
         self.since = wall_ms()
         self.streams: dict[str, StreamSender] = {}
-        self.lines: list[Line] = []
+        self.connections: list[ConnectionState] = []
         self.counted = telemetry.counters.upstream[category]
         self._events = telemetry.events
         self._worker = worker
@@ -126,7 +155,7 @@ class CategoryUpstream:
         self._wall_ms = wall_ms
         self._random = random
         self._leases = DemandLeases()
-        self._line_of: dict[str, Line] = {}
+        self._connection_of: dict[str, ConnectionState] = {}
         # Topics that the exchange has never confirmed, and the process that asked for each first.
         self._asked_by: dict[str, str] = {}
         # process -> topics, oldest first -> when they were asked for
@@ -136,7 +165,7 @@ class CategoryUpstream:
         self.waiting_bytes = 0
         self._waiting_since: float | None = None  # the first of the messages that wait
         self._ignored_in = 0  # the second in which a bad frame was logged last
-        self._next_line = 1
+        self._next_number = 1
         # A topic that was let go and comes back counts on: it must not repeat a position of this
         # epoch, and from the difference a hub reads how many trades it has lost.
         self._left_at: dict[str, int] = {}  # topic -> where its next stream starts
@@ -180,13 +209,11 @@ class CategoryUpstream:
         was_confirmed = text in self._left_at
         offset = self._left_at.pop(text, self._first_offset)
         self.streams[text] = StreamSender(topic, offset, was_confirmed=was_confirmed)
-        line = self._line_for(text)
-        line.topics[text] = None
-        line.empty_since = None
-        line.characters += argument_length(text)
-        self._line_of[text] = line
-        if line.subscriptions is not None:
-            line.subscriptions.want(text, is_known=was_confirmed)
+        connection = self._connection_for(text)
+        connection.add(text)
+        self._connection_of[text] = connection
+        if connection.subscriptions is not None:
+            connection.subscriptions.want(text, is_known=was_confirmed)
         if not was_confirmed:
             self._asked_by[text] = process
             self._unconfirmed.setdefault(process, {})[text] = now
@@ -240,16 +267,14 @@ class CategoryUpstream:
             if not topics:
                 del self._unconfirmed[process]
 
-    def _line_for(self, text: str) -> Line:
-        most = ARGS_PER_CONNECTION.get(self.category, CHARACTERS_PER_CONNECTION)
-        for line in self.lines:
-            fits = line.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
-            if fits and len(line.topics) < most:
-                return line
-        line = Line(self._next_line, since=self._wall_ms())
-        self._next_line += 1
-        self.lines.append(line)
-        return line
+    def _connection_for(self, text: str) -> ConnectionState:
+        for connection in self.connections:
+            if connection.has_room(self.category, text):
+                return connection
+        connection = ConnectionState(self._next_number, since=self._wall_ms())
+        self._next_number += 1
+        self.connections.append(connection)
+        return connection
 
     def _answer(self, stream: StreamSender, position: Position | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""
@@ -281,53 +306,53 @@ class CategoryUpstream:
 
     # ---- the exchange ----
 
-    def opened(self, line: Line, now: float) -> Subscriptions:
+    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
         """Note that a connection is open; return its subscriptions, which want all its topics."""
-        known = {text for text in line.topics if self.streams[text].was_confirmed}
-        line.subscriptions = Subscriptions(self.category, line.topics, now, known=known)
-        self.counted.reconnects += line.has_failed
-        if line.has_failed:
+        known = {text for text in connection.topics if self.streams[text].was_confirmed}
+        connection.subscriptions = Subscriptions(self.category, connection.topics, now, known=known)
+        self.counted.reconnects += connection.has_failed
+        if connection.has_failed:
             self._refused.clear()  # what was refused just before may have been the exchange's fault
-        line.has_failed = False
-        line.since = self._wall_ms()
+        connection.has_failed = False
+        connection.since = self._wall_ms()
         self._events.record(
-            "connection", f"connection {line.number} opened", category=self.category
+            "connection", f"connection {connection.number} opened", category=self.category
         )
         self._refresh_state()
-        return line.subscriptions
+        return connection.subscriptions
 
-    def closed(self, line: Line) -> None:
+    def closed(self, connection: ConnectionState) -> None:
         """Note that a connection broke or could not be made; its topics are stale."""
-        if line.subscriptions is not None or not line.has_failed:
-            line.since = self._wall_ms()
-            words = f"connection {line.number} broke: {line.error}"
+        if connection.subscriptions is not None or not connection.has_failed:
+            connection.since = self._wall_ms()
+            words = f"connection {connection.number} broke: {connection.error}"
             self._events.record("connection", words, category=self.category)
-        line.subscriptions = None
-        line.has_failed = True
+        connection.subscriptions = None
+        connection.has_failed = True
         self.counted.breaks += 1
-        if not line.topics and line in self.lines:
-            self.lines.remove(line)
-        for text in line.topics:
+        if not connection.topics and connection in self.connections:
+            self.connections.remove(connection)
+        for text in connection.topics:
             self._interrupt(self.streams[text])
         self._refresh_state()
 
-    def frame(self, line: Line, text: bytes, now: float) -> bool:
+    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
         """Take one frame of the exchange; return whether it was a pong."""
         try:
             frame = decode_frame(text)
         except BadFrame as fault:
-            self._unreadable(line, text, str(fault), now)
+            self._unreadable(connection, text, str(fault), now)
             return False
         if frame.topic is not None:
             try:
-                self._message(line, frame, text, now)
+                self._message(connection, frame, text, now)
             except Exception as fault:  # a fault of this program costs the topic, not the others
-                self._unreadable(line, text, repr(fault), now, fault)
+                self._unreadable(connection, text, repr(fault), now, fault)
             return False
         if frame.is_pong:
             return True
-        if frame.is_ack and line.subscriptions is not None:
-            self._decide(line.subscriptions.reply(frame, now, self._random()), now)
+        if frame.is_ack and connection.subscriptions is not None:
+            self._decide(connection.subscriptions.reply(frame, now, self._random()), now)
         else:
             self._ignore(text, "neither a topic nor an answer")
         return False
@@ -336,10 +361,10 @@ class CategoryUpstream:
         """Take note of a binary frame, which Bybit does not send here."""
         self._ignore(b"", f"binary, {size} bytes")
 
-    def _message(self, line: Line, frame: Frame, text: bytes, now: float) -> None:
+    def _message(self, connection: ConnectionState, frame: Frame, text: bytes, now: float) -> None:
         name = frame.topic or ""
-        stream, subscriptions = self.streams.get(name), line.subscriptions
-        if stream is None or subscriptions is None or self._line_of[name] is not line:
+        stream, subscriptions = self.streams.get(name), connection.subscriptions
+        if stream is None or subscriptions is None or self._connection_of[name] is not connection:
             # Data on its way while a topic is being unsubscribed, or moves, is no fault.
             if subscriptions is None or name not in subscriptions:
                 self._ignore(text, f"a topic that was not asked for: {truncate(name)}")
@@ -377,13 +402,18 @@ class CategoryUpstream:
             self._put_stale(stream)
 
     def _unreadable(
-        self, line: Line, text: bytes, words: str, now: float, fault: Exception | None = None
+        self,
+        connection: ConnectionState,
+        text: bytes,
+        words: str,
+        now: float,
+        fault: Exception | None = None,
     ) -> None:
         """Ignore a message that could not be read; the topic it names, if any, has lost it."""
         self._ignore(text, words, fault)
         name = decode_topic(text) or ""
         stream = self.streams.get(name)
-        if stream is not None and self._line_of[name] is line:
+        if stream is not None and self._connection_of[name] is connection:
             was_live = stream.is_live
             if stream.refuse(words, now) is Outcome.BROKEN:
                 self._broke(stream, was_live=was_live)
@@ -485,9 +515,10 @@ class CategoryUpstream:
         """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
         for text in self._leases.expire(now, self._linger):
             self._release(text, now)
-        for line in list(self.lines):
-            if line.empty_since is not None and now - line.empty_since >= timing.LINE_LINGER:
-                self.lines.remove(line)
+        for connection in list(self.connections):
+            since = connection.empty_since
+            if since is not None and now - since >= timing.CONNECTION_LINGER:
+                self.connections.remove(connection)
         for text, (until, _) in list(self._refused.items()):
             if until > now:
                 break  # oldest first
@@ -495,7 +526,7 @@ class CategoryUpstream:
         for text, stream in self.streams.items():
             if stream.stays_crossed(now):
                 self._broke(stream, was_live=True)
-            subscriptions = self._line_of[text].subscriptions
+            subscriptions = self._connection_of[text].subscriptions
             if subscriptions is not None and stream.take_resync(now):
                 self.counted.resyncs += 1
                 subscriptions.resync(text)
@@ -519,16 +550,16 @@ class CategoryUpstream:
 
     def report(self) -> CategoryReport:
         """Return what there is to say of the category, without its topics."""
-        connections: list[LineReport] = [
+        connections: list[ConnectionReport] = [
             {
-                "number": line.number,
-                "state": _state_of(line),
-                "since": line.since,
-                "topics": len(line.topics),
-                "confirmed": 0 if line.subscriptions is None else line.subscriptions.confirmed(),
-                "error": line.error,
+                "number": connection.number,
+                "state": _state_of(connection),
+                "since": connection.since,
+                "topics": len(connection.topics),
+                "confirmed": connection.confirmed(),
+                "error": connection.error,
             }
-            for line in self.lines
+            for connection in self.connections
         ]
         return {
             "role": "leader",
@@ -537,7 +568,7 @@ class CategoryUpstream:
             "since": self.since,
             "topics": len(self.streams),
             "wanted": self._leases.wanted(),
-            "confirmed": sum(line["confirmed"] for line in connections),
+            "confirmed": sum(connection["confirmed"] for connection in connections),
             "messages": self.counted.messages,
             "connections": connections,
         }
@@ -570,15 +601,14 @@ class CategoryUpstream:
         self._settle_asker(text)
         if stream.offset or stream.is_live:  # what was refused has no position that anyone knows
             self._leave_off(text, stream.offset + 1)
-        line = self._line_of.pop(text)
-        line.topics.pop(text, None)
-        line.characters -= argument_length(text)
-        if line.subscriptions is not None:
-            line.subscriptions.unwant(text)
-        if not line.topics and line.subscriptions is None:
-            self.lines.remove(line)  # a connection that nobody wants is not opened
-        elif not line.topics:
-            line.empty_since = now
+        connection = self._connection_of.pop(text)
+        connection.remove(text)
+        if connection.subscriptions is not None:
+            connection.subscriptions.unwant(text)
+        if not connection.topics and connection.subscriptions is None:
+            self.connections.remove(connection)  # a connection that nobody wants is not opened
+        elif not connection.topics:
+            connection.empty_since = now
         self._refresh_state()
 
     def _leave_off(self, text: str, offset: int) -> None:
@@ -590,10 +620,10 @@ class CategoryUpstream:
     def _refresh_state(self) -> None:
         if not self.streams:
             state = UpstreamState.IDLE
-        elif all(line.subscriptions is not None for line in self.lines):
+        elif all(connection.is_open for connection in self.connections):
             state = UpstreamState.LIVE
-        elif any(line.has_failed for line in self.lines):
-            is_any_open = any(line.subscriptions is not None for line in self.lines)
+        elif any(connection.has_failed for connection in self.connections):
+            is_any_open = any(connection.is_open for connection in self.connections)
             state = UpstreamState.PARTIAL if is_any_open else UpstreamState.DOWN
         elif self.state is UpstreamState.LIVE:
             return  # a further connection is being opened; the others work
@@ -666,7 +696,7 @@ class CategoryUpstream:
             self._outbox, self.waiting_bytes, self._waiting_since = {}, 0, None
 
 
-def _state_of(line: Line) -> str:
-    if line.subscriptions is not None:
+def _state_of(connection: ConnectionState) -> str:
+    if connection.is_open:
         return "live"
-    return "down" if line.has_failed else "connecting"
+    return "down" if connection.has_failed else "connecting"

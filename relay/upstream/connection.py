@@ -30,7 +30,7 @@ from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.lib.pacing import Backoff
 from relay.lib.proxies import proxy_for, without_secrets
-from relay.upstream.category import Line
+from relay.upstream.category import ConnectionState
 from relay.upstream.connects import Connects
 
 logger = logging.getLogger(__name__)
@@ -87,28 +87,28 @@ class Receiver(Protocol):
     def is_crowded(self) -> bool:
         """Whether reading should pause."""
 
-    def opened(self, line: Line, now: float) -> Subscriptions:
+    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
         """Note that the connection is open; return what it is to ask for."""
 
-    def closed(self, line: Line) -> None:
+    def closed(self, connection: ConnectionState) -> None:
         """Note that the connection broke or could not be made."""
 
-    def frame(self, line: Line, text: bytes, now: float) -> bool:
+    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
         """Take one frame; return whether it was a pong."""
 
     def binary(self, size: int) -> None:
         """Take note of a binary frame."""
 
 
-class Door:
-    """The way into the exchange for the connections of one category.
+class ConnectPacing:
+    """When the connections of one category may try to connect.
 
     While the exchange lets none of them in, one tries at a time, for all, so that an outage costs
     no more connects with many connections than with one. When one is let in, all others try.
     """
 
     def __init__(self, category: Category, connects: Connects) -> None:
-        """Start open.
+        """Start as if the exchange had let one in.
 
         Args:
             connects: Allows the connects to the host, over all categories and workers.
@@ -116,19 +116,19 @@ class Door:
         self.words = ""  # what to add to a failure
         self._category = category
         self._connects = connects
-        self._is_shut = False
+        self._is_away = False
         self._trying = asyncio.Lock()
         self._backoff = Backoff(timing.EXCHANGE_FIRST_RETRY, timing.EXCHANGE_RETRY_CEILING)
 
-    async def open(self, url: str) -> _Socket:
-        """Return an open connection when it is this one's turn.
+    async def connect(self, url: str) -> _Socket:
+        """Return an open socket when it is this one's turn.
 
         Raises:
             One of CONNECT_FAULTS: it could not be made.
         """
-        if self._is_shut:
+        if self._is_away:
             async with self._trying:
-                if self._is_shut:
+                if self._is_away:
                     await asyncio.sleep(self._backoff.next(random.random()))
                     return await self._try(url)
         return await self._try(url)
@@ -147,10 +147,10 @@ class Door:
                 proxy=self._proxy_for(url),
             )
         except Exception:
-            self._is_shut = True
+            self._is_away = True
             raise
         assert isinstance(socket, _Socket)
-        self._is_shut = False
+        self._is_away = False
         self._backoff.reset()
         return socket
 
@@ -164,31 +164,32 @@ class Door:
 
 
 class Connection:
-    """Keeps one line of a category connected for as long as it runs."""
+    """Keeps one connection of a category open for as long as it runs."""
 
     def __init__(
         self,
         upstream: Receiver,
-        line: Line,
+        state: ConnectionState,
         *,
         url: str,
         ping_interval: float,
-        door: Door,
+        pacing: ConnectPacing,
         on_envelopes: Callable[[], None],
     ) -> None:
         """Prepare to connect.
 
         Args:
+            state: What the category decides and knows of the connection.
             url: Address with the category, such as `wss://stream.bybit.com/v5/public/linear`.
             ping_interval: Seconds between pings.
-            door: Shared by the connections of the category.
+            pacing: Shared by the connections of the category.
             on_envelopes: Called when there may be something to publish.
         """
         self._upstream = upstream
-        self._line = line
+        self.state = state
         self._url = url
         self._ping_interval = ping_interval
-        self._door = door
+        self._pacing = pacing
         self._on_envelopes = on_envelopes
         self._wanted = asyncio.Event()  # the subscriptions may have requests to send
         self._last_pong = 0.0
@@ -205,7 +206,7 @@ class Connection:
         while True:
             started, socket, delay = time.monotonic(), None, 0.0
             try:
-                socket = await self._door.open(self._url)
+                socket = await self._pacing.connect(self._url)
                 told = ""
                 # A silent connection has already cost its patience: it is replaced at once.
                 if await self._live(socket):
@@ -214,10 +215,10 @@ class Connection:
                     error = "closed by the exchange"
                     delay = backoff.next(random.random())
             except CONNECT_FAULTS as fault:
-                error = f"{type(fault).__name__}: {fault}{self._door.words}"
+                error = f"{type(fault).__name__}: {fault}{self._pacing.words}"
             except Exception as fault:
                 logger.exception(
-                    "%s: connection %d failed", self._upstream.category, self._line.number
+                    "%s: connection %d failed", self._upstream.category, self.state.number
                 )
                 error = repr(fault)
                 delay = backoff.next(random.random())
@@ -228,20 +229,20 @@ class Connection:
                 logger.warning(
                     "%s: connection %d %s (%s). Trying again every %.0f s at most.",
                     self._upstream.category,
-                    self._line.number,
+                    self.state.number,
                     "cannot be made" if socket is None else "broke",
                     error,
                     timing.EXCHANGE_RETRY_CEILING,
                 )
-            self._line.error = error
-            self._upstream.closed(self._line)
+            self.state.error = error
+            self._upstream.closed(self.state)
             self._on_envelopes()
             await asyncio.sleep(delay)
 
     async def _live(self, socket: _Socket) -> bool:
         """Serve an open connection; return whether it was given up for silence."""
         async with socket:
-            subscriptions = self._upstream.opened(self._line, time.monotonic())
+            subscriptions = self._upstream.opened(self.state, time.monotonic())
             self._on_envelopes()
             self._last_pong = time.monotonic()
             socket.on_binary = self._upstream.binary
@@ -260,7 +261,7 @@ class Connection:
     def _take(self, socket: ClientConnection, subscriptions: Subscriptions, text: bytes) -> None:
         """Take one message of the exchange."""
         try:
-            if self._upstream.frame(self._line, text, time.monotonic()):
+            if self._upstream.frame(self.state, text, time.monotonic()):
                 self._last_pong = time.monotonic()
         except Exception:
             logger.exception("%s: a message could not be handled", self._upstream.category)

@@ -21,16 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from relay.bybit.errors import BadFrame
-from relay.bybit.frames import (
-    ARGS_PER_CONNECTION,
-    CHARACTERS_PER_CONNECTION,
-    argument_length,
-    decode_frame,
-)
+from relay.bybit.frames import decode_frame
 from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category, Topic, truncate
 from relay.lib.clock import wall_ms
-from relay.upstream.category import Line
+from relay.upstream.category import ConnectionState
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +140,7 @@ class CategoryRecorder:
     """The topics of one category on their way into a file.
 
     Attributes:
-        lines: The connections there should be.
+        connections: The connections there should be.
         messages: Frames of topics that were kept; answers are kept as well, and not counted.
         size: Of those messages, in bytes as the exchange sent them.
         refused: The exchange's words for each topic that it does not have.
@@ -164,7 +159,7 @@ class CategoryRecorder:
             keep: Takes each frame.
             is_crowded: Whether `keep` should be given a pause.
         """
-        self.lines: list[Line] = []
+        self.connections: list[ConnectionState] = []
         self.messages = 0
         self.size = 0
         self.refused: dict[str, str] = {}
@@ -173,19 +168,13 @@ class CategoryRecorder:
         self._is_crowded = is_crowded
         for topic in topics:
             self.category = topic.category
-            line = self._line_for(topic.text)
-            line.topics[topic.text] = None
-            line.characters += argument_length(topic.text)
+            self._connection_for(topic.text).add(topic.text)
 
-    def _line_for(self, text: str) -> Line:
-        most = ARGS_PER_CONNECTION.get(self.category, CHARACTERS_PER_CONNECTION)
-        if self.lines:
-            last = self.lines[-1]
-            fits = last.characters + argument_length(text) <= CHARACTERS_PER_CONNECTION
-            if fits and len(last.topics) < most:
-                return last
-        self.lines.append(Line(len(self.lines) + 1))
-        return self.lines[-1]
+    def _connection_for(self, text: str) -> ConnectionState:
+        if self.connections and self.connections[-1].has_room(self.category, text):
+            return self.connections[-1]
+        self.connections.append(ConnectionState(len(self.connections) + 1))
+        return self.connections[-1]
 
     @property
     def is_crowded(self) -> bool:
@@ -195,20 +184,20 @@ class CategoryRecorder:
     @property
     def is_live(self) -> bool:
         """Whether all its connections are open."""
-        return all(line.subscriptions is not None for line in self.lines)
+        return all(connection.is_open for connection in self.connections)
 
-    def opened(self, line: Line, now: float) -> Subscriptions:
+    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
         """Note that a connection is open; return its subscriptions, which want all its topics."""
-        topics = [text for text in line.topics if text not in self.refused]
-        line.subscriptions = Subscriptions(self.category, topics, now, known=self._confirmed)
-        logger.info("%s: connection %d is open", self.category, line.number)
-        return line.subscriptions
+        topics = [text for text in connection.topics if text not in self.refused]
+        connection.subscriptions = Subscriptions(self.category, topics, now, known=self._confirmed)
+        logger.info("%s: connection %d is open", self.category, connection.number)
+        return connection.subscriptions
 
-    def closed(self, line: Line) -> None:
+    def closed(self, connection: ConnectionState) -> None:
         """Note that a connection broke or could not be made."""
-        line.subscriptions = None
+        connection.subscriptions = None
 
-    def frame(self, line: Line, text: bytes, now: float) -> bool:
+    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
         """Keep one frame of the exchange as it is; return whether it was a pong."""
         try:
             frame = decode_frame(text)
@@ -222,13 +211,13 @@ class CategoryRecorder:
         if frame.topic is not None:
             self.messages += 1
             self.size += len(text)
-            if line.subscriptions is not None:
-                line.subscriptions.data(frame.topic)
+            if connection.subscriptions is not None:
+                connection.subscriptions.data(frame.topic)
                 self._confirmed.add(frame.topic)
         elif frame.is_pong:
             return True
-        elif frame.is_ack and line.subscriptions is not None:
-            for verdict in line.subscriptions.reply(frame, now, random.random()):
+        elif frame.is_ack and connection.subscriptions is not None:
+            for verdict in connection.subscriptions.reply(frame, now, random.random()):
                 if verdict.is_confirmed:
                     self._confirmed.add(verdict.topic)
                     continue
@@ -288,7 +277,7 @@ class Recorder:
     def is_hopeless(self) -> bool:
         """Whether the exchange has refused every topic."""
         return all(
-            len(part.refused) == sum(len(line.topics) for line in part.lines)
+            len(part.refused) == sum(len(connection.topics) for connection in part.connections)
             for part in self.categories
         )
 

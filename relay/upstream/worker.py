@@ -30,8 +30,8 @@ from relay.seam import envelopes
 from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream import leadership
-from relay.upstream.category import CategoryUpstream, Line
-from relay.upstream.connection import Connection, Door
+from relay.upstream.category import CategoryUpstream, ConnectionState
+from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
 from relay.upstream.reporting import Reporting
@@ -50,7 +50,7 @@ class _Term:
         self._url = f"{settings.upstream_url}/{upstream.category}"
         self._ping_interval = settings.ping_interval
         self._worker = worker
-        self._door = Door(upstream.category, worker.connects)
+        self._pacing = ConnectPacing(upstream.category, worker.connects)
         self._leadership = leadership
         self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
@@ -133,25 +133,25 @@ class _Term:
             await asyncio.sleep(timing.WORKER_TICK)
 
     def _settle(self) -> None:
-        """Have a connection for every line, and none for lines that are gone."""
-        lines = {line.number: line for line in self.upstream.lines}
+        """Keep the connections open that there should be, and no others."""
+        wanted = {state.number: state for state in self.upstream.connections}
         for number in list(self._connections):
-            if number not in lines:
+            if number not in wanted:
                 self._connections.pop(number)[1].cancel()
-        for number, line in lines.items():
+        for number, state in wanted.items():
             if number not in self._connections:
-                self._connect(number, line)
+                self._connect(number, state)
         for connection, _ in self._connections.values():
             connection.wake()
         self._notice()
 
-    def _connect(self, number: int, line: Line) -> None:
+    def _connect(self, number: int, state: ConnectionState) -> None:
         connection = Connection(
             self.upstream,
-            line,
+            state,
             url=self._url,
             ping_interval=self._ping_interval,
-            door=self._door,
+            pacing=self._pacing,
             on_envelopes=self._notice,
         )
         task = self._start(connection.run(), f"connection {number}")

@@ -52,7 +52,7 @@ ORDERED = {
         t.EXCHANGE_RETRY_CEILING + t.EXCHANGE_OPEN_LIMIT,
         t.EXCHANGE_STEADY_AFTER,
     ),
-    "a connection outlives its topics": (DEFAULTS.linger, t.LINE_LINGER),
+    "a connection outlives its topics": (DEFAULTS.linger, t.CONNECTION_LINGER),
     "refusals grow": (t.REFUSAL_FIRST_RETRY, t.REFUSAL_RETRY_CEILING),
     "a topic is given up after many tries": (10 * t.REFUSAL_RETRY_CEILING, t.REFUSED_LASTINGLY),
     "a topic is not sooner back than given up": (t.REFUSED_LASTINGLY, t.REFUSED_FOR),

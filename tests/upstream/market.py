@@ -9,7 +9,7 @@ from relay.bybit.topics import Category
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP
 from relay.telemetry.telemetry import Telemetry
-from relay.upstream.category import CategoryUpstream, Line
+from relay.upstream.category import CategoryUpstream, ConnectionState
 from tests.builders import ack, topic
 
 EPOCH = 100
@@ -46,20 +46,20 @@ class Market:
     def drop(self, *topics: str, process: str = "p") -> None:
         self.upstream.demand(envelopes.Demand(process, {}, list(topics)), self.now)
 
-    def open(self, number: int = 0) -> Line:
-        line = self.upstream.lines[number]
-        self.upstream.opened(line, self.now)
-        return line
+    def open(self, number: int = 0) -> ConnectionState:
+        connection = self.upstream.connections[number]
+        self.upstream.opened(connection, self.now)
+        return connection
 
     def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
-        subscriptions = self.upstream.lines[number].subscriptions
+        subscriptions = self.upstream.connections[number].subscriptions
         assert subscriptions is not None
         bodies = [json.loads(text) for text in subscriptions.requests(self.now)]
         return [(body["req_id"], body["op"], body["args"]) for body in bodies]
 
     def frames(self, *texts: bytes, number: int = 0) -> None:
         for text in texts:
-            self.upstream.frame(self.upstream.lines[number], text, self.now)
+            self.upstream.frame(self.upstream.connections[number], text, self.now)
 
     def follow(self, *topics: str) -> None:
         """Have topics wanted, subscribed and confirmed; what was told is taken away."""

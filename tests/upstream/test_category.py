@@ -113,7 +113,7 @@ def market() -> Market:
 
 def test_a_wanted_topic_is_subscribed_and_its_ack_told(market: Market) -> None:
     market.want(BOOK)
-    assert (list(market.upstream.streams), len(market.upstream.lines)) == ([BOOK], 1)
+    assert (list(market.upstream.streams), len(market.upstream.connections)) == ([BOOK], 1)
     market.open()
     assert market.requests() == [("1", "subscribe", [BOOK])]
     assert market.told() == []
@@ -252,7 +252,7 @@ def test_however_many_topics_are_let_go_none_repeats_a_position(
     for number in (1, 2, 3, 4, 5, 1, 6, 7, 8, 1, 4):
         text = f"orderbook.1.N{number}USDT"
         market.want(text)
-        if market.upstream.lines[0].subscriptions is None:
+        if market.upstream.connections[0].subscriptions is None:
             market.open()
         market.requests()
         stream = market.upstream.streams[text]
@@ -310,7 +310,10 @@ def test_a_topic_that_moves_to_another_connection_is_heard_on_that_one_alone() -
     market.drop(moving)
     market.pass_time(0)
     market.want(f"publicTrade.{'Y' * 30}000000", moving)  # the other takes its room
-    assert [moving in line.topics for line in market.upstream.lines] == [False, True]
+    assert [moving in connection.topics for connection in market.upstream.connections] == [
+        False,
+        True,
+    ]
     market.open(1)
     [(request_id, _, _)] = market.requests(1)
     market.frames(ack(request_id), number=1)
@@ -338,7 +341,7 @@ def test_an_ack_after_everybody_has_left_is_no_fault() -> None:
 
 def test_what_is_no_topic_is_not_admitted(market: Market) -> None:
     market.want("candles", "orderbook.7.X", "")
-    assert (market.upstream.streams, market.upstream.lines, market.told()) == ({}, [], [])
+    assert (market.upstream.streams, market.upstream.connections, market.told()) == ({}, [], [])
 
 
 def test_more_topics_than_allowed_are_refused(market: Market) -> None:
@@ -461,7 +464,7 @@ def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market:
     """Measured: one refusal took it from all readers for good, and from newcomers for a minute."""
     market.follow(BOOK, TICKER)
     market.frames(snapshot(5_000), ticker(lastPrice="1"))
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     market.told()
     market.open()
     [(request_id, _, _)] = market.requests()
@@ -485,7 +488,7 @@ def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remem
 ) -> None:
     market.follow(BOOK)
     market.frames(snapshot(5_000))
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     market.open()
     refusals = 0
     while BOOK in market.upstream.streams and market.now < 1_100:
@@ -538,7 +541,7 @@ def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
     market.told()
     market.want(bad)
     assert [e.code for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     market.open()
     market.told()
     market.want(bad)
@@ -715,10 +718,10 @@ def test_no_frames_whatever_end_the_worker(texts: list[bytes]) -> None:
 
 def test_pongs_are_told_apart(market: Market) -> None:
     market.follow(BOOK)
-    line = market.upstream.lines[0]
+    connection = market.upstream.connections[0]
     pongs = [ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}']
-    assert [market.upstream.frame(line, text, market.now) for text in pongs] == [True, True]
-    assert not market.upstream.frame(line, snapshot(), market.now)
+    assert [market.upstream.frame(connection, text, market.now) for text in pongs] == [True, True]
+    assert not market.upstream.frame(connection, snapshot(), market.now)
     assert market.upstream.counted.not_understood == 0
 
 
@@ -740,7 +743,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     market.follow(BOOK, TRADES, TICKER)
     market.frames(snapshot(5_000), trades([1]))
     market.told()
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     assert market.told() == [
         envelopes.Stale(group(BOOK), EPOCH, 1),
         envelopes.Stale(group(TRADES), EPOCH, 1),
@@ -757,7 +760,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
 def test_trades_begin_anew_where_they_were(market: Market) -> None:
     market.follow(TRADES)
     market.frames(trades(range(3)))
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     market.told()
     market.open()
     market.requests()
@@ -770,8 +773,8 @@ def test_the_state_follows_the_connections(market: Market) -> None:
     market.want(BOOK)
     market.open()
     assert market.states() == ["connecting", "live"]
-    market.upstream.closed(market.upstream.lines[0])
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.closed(market.upstream.connections[0])
     assert market.states() == ["down"]
     market.open()
     assert market.states() == ["live"]
@@ -785,7 +788,7 @@ def test_the_state_follows_the_connections(market: Market) -> None:
 def test_since_tells_when_the_state_began(market: Market) -> None:
     market.follow(BOOK)
     market.now += 5
-    market.upstream.closed(market.upstream.lines[0])
+    market.upstream.closed(market.upstream.connections[0])
     began = int(market.now * 1_000)
     market.now += 5
     market.upstream.beat()
@@ -797,10 +800,10 @@ def test_a_connection_without_topics_is_given_up_after_a_while(market: Market) -
     market.follow(BOOK)
     market.drop(BOOK)
     market.pass_time(LINGER)
-    market.pass_time(timing.LINE_LINGER - 0.1)
-    assert len(market.upstream.lines) == 1
+    market.pass_time(timing.CONNECTION_LINGER - 0.1)
+    assert len(market.upstream.connections) == 1
     market.pass_time(0.2)
-    assert market.upstream.lines == []
+    assert market.upstream.connections == []
 
 
 def long_names(count: int) -> list[str]:
@@ -810,11 +813,14 @@ def long_names(count: int) -> list[str]:
 def test_past_the_characters_of_one_connection_a_further_one_is_opened(market: Market) -> None:
     names = long_names(1_000)
     market.want(*names)
-    lines = market.upstream.lines
-    assert len(lines) == 3
-    assert [text for line in lines for text in line.topics] == names
-    for line in lines:
-        assert len(json.dumps([*line.topics], separators=(",", ":"))) <= CHARACTERS_PER_CONNECTION
+    connections = market.upstream.connections
+    assert len(connections) == 3
+    assert [text for connection in connections for text in connection.topics] == names
+    for connection in connections:
+        assert (
+            len(json.dumps([*connection.topics], separators=(",", ":")))
+            <= CHARACTERS_PER_CONNECTION
+        )
 
 
 def test_the_room_of_topics_that_left_is_used_again() -> None:
@@ -822,29 +828,29 @@ def test_the_room_of_topics_that_left_is_used_again() -> None:
     for number in range(5):
         names = [f"{name}{number}" for name in long_names(300)]
         market.want(*names, whole=True)
-        for line in market.upstream.lines:
-            if line.subscriptions is None:
-                market.upstream.opened(line, market.now)
+        for connection in market.upstream.connections:
+            if connection.subscriptions is None:
+                market.upstream.opened(connection, market.now)
         market.pass_time(0)
         assert list(market.upstream.streams) == names
-    assert len(market.upstream.lines) == 2  # one and the overlap while both were wanted
+    assert len(market.upstream.connections) == 2  # one and the overlap while both were wanted
 
 
 def test_a_connection_that_is_not_open_yet_is_given_up_with_its_last_topic(market: Market) -> None:
     market.want(BOOK)
-    assert len(market.upstream.lines) == 1
+    assert len(market.upstream.connections) == 1
     market.drop(BOOK)
     market.pass_time(LINGER)
-    assert (market.upstream.lines, market.states()[-1]) == ([], "idle")
+    assert (market.upstream.connections, market.states()[-1]) == ([], "idle")
 
 
 def test_no_connection_of_option_carries_more_than_its_args_and_characters() -> None:
     market = Market(Category.OPTION)
     market.want(*[f"tickers.{number}" for number in range(4_000)])
-    for line in market.upstream.lines:
-        assert len(line.topics) <= 2_000
-        assert sum(map(len, line.topics)) <= CHARACTERS_PER_CONNECTION
-    assert sum(len(line.topics) for line in market.upstream.lines) == 4_000
+    for connection in market.upstream.connections:
+        assert len(connection.topics) <= 2_000
+        assert sum(map(len, connection.topics)) <= CHARACTERS_PER_CONNECTION
+    assert sum(len(connection.topics) for connection in market.upstream.connections) == 4_000
 
 
 class Connected(Market):
@@ -855,13 +861,13 @@ class Connected(Market):
         self.carried: dict[int, set[str]] = {}
 
     def run(self) -> None:
-        for line in self.upstream.lines:
-            if line.subscriptions is None:
-                self.upstream.opened(line, self.now)
-                self.carried[line.number] = set()
-            assert line.subscriptions is not None
-            carried = self.carried[line.number]
-            for text in line.subscriptions.requests(self.now):
+        for connection in self.upstream.connections:
+            if connection.subscriptions is None:
+                self.upstream.opened(connection, self.now)
+                self.carried[connection.number] = set()
+            assert connection.subscriptions is not None
+            carried = self.carried[connection.number]
+            for text in connection.subscriptions.requests(self.now):
                 body = json.loads(text)
                 args: Sequence[str] = body["args"]
                 if body["op"] == "subscribe":
@@ -871,10 +877,10 @@ class Connected(Market):
                     assert carried >= set(args)
                     carried -= set(args)
                 assert sum(map(len, carried)) <= CHARACTERS_PER_CONNECTION
-                self.upstream.frame(line, ack(body["req_id"], body["op"]), self.now)
+                self.upstream.frame(connection, ack(body["req_id"], body["op"]), self.now)
                 if body["op"] == "subscribe":
                     for topic_text in args:
-                        self.upstream.frame(line, snapshot(of=topic_text), self.now)
+                        self.upstream.frame(connection, snapshot(of=topic_text), self.now)
             self.told()
 
 
@@ -895,7 +901,9 @@ def test_whatever_comes_and_goes_each_wanted_topic_is_on_one_connection_within_i
             market.run()
         carried = [text for topics in market.carried.values() for text in topics]
         assert sorted(carried) == wanted
-        assert sum(len(line.topics) for line in market.upstream.lines) == len(wanted)
+        assert sum(len(connection.topics) for connection in market.upstream.connections) == len(
+            wanted
+        )
 
 
 # ---- envelopes ----
@@ -1002,10 +1010,15 @@ def test_the_report_says_how_connections_and_topics_are(market: Market) -> None:
     market.drop(BOOK)
     assert market.upstream.report()["wanted"] == 1  # it lingers
     market.now += 1
-    market.upstream.lines[0].error = "gone"
-    market.upstream.closed(market.upstream.lines[0])
-    [line] = market.upstream.report()["connections"]
-    assert (line["state"], line["since"], line["error"], line["confirmed"]) == (
+    market.upstream.connections[0].error = "gone"
+    market.upstream.closed(market.upstream.connections[0])
+    [connection] = market.upstream.report()["connections"]
+    assert (
+        connection["state"],
+        connection["since"],
+        connection["error"],
+        connection["confirmed"],
+    ) == (
         *("down", 1_001_000),
         *("gone", 0),
     )

@@ -18,7 +18,7 @@ from relay.lib import timing
 from relay.seam import envelopes
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream.category import CategoryUpstream
-from relay.upstream.connection import Connection, Door
+from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
@@ -54,24 +54,24 @@ class Upstream:
             random=lambda: 0.0,
         )
         self.url = f"{url}/linear"
-        self.door = Door(Category.LINEAR, Connects(url))
+        self.pacing = ConnectPacing(Category.LINEAR, Connects(url))
         self.connections: dict[int, Connection] = {}
         self.tasks: list[asyncio.Task[None]] = []
 
     def want(self, *topics: str) -> None:
         demand = envelopes.Demand("hub", dict.fromkeys(topics), epoch=0)
         self.upstream.demand(demand, time.monotonic())
-        for line in self.upstream.lines:
-            if line.number not in self.connections:
+        for state in self.upstream.connections:
+            if state.number not in self.connections:
                 connection = Connection(
                     self.upstream,
-                    line,
+                    state,
                     url=self.url,
                     ping_interval=0.5,
-                    door=self.door,
+                    pacing=self.pacing,
                     on_envelopes=lambda: None,
                 )
-                self.connections[line.number] = connection
+                self.connections[state.number] = connection
                 self.tasks.append(asyncio.create_task(connection.run()))
         for connection in self.connections.values():
             connection.wake()
@@ -151,14 +151,14 @@ async def test_while_the_exchange_is_away_one_connection_tries_for_all(
     exchange.is_shut = True
     async with upstream(exchange.url) as one:
         one.want(*topics)
-        lines = len(one.upstream.lines)
-        assert lines >= 4
-        await until(lambda: exchange.turned_away >= lines, PATIENCE, "each has tried")
+        connections = len(one.upstream.connections)
+        assert connections >= 4
+        await until(lambda: exchange.turned_away >= connections, PATIENCE, "each has tried")
         began, before = time.monotonic(), exchange.turned_away
         await until(lambda: exchange.turned_away >= before + 6, PATIENCE, "six tries")
         assert time.monotonic() - began > 5 * pause * 2 / 3  # jitter takes a third at most
         exchange.is_shut = False
-        await exchange.until(lambda: len(exchange.of("linear")) == lines, "all connections")
+        await exchange.until(lambda: len(exchange.of("linear")) == connections, "all connections")
 
 
 def test_the_longest_pause_and_a_handshake_that_hangs_keep_the_promise_of_ten_seconds() -> None:

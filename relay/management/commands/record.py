@@ -18,7 +18,7 @@ from relay.bybit.topics import truncate
 from relay.management.base import CannotContinue, CannotStart, RelayCommand
 from relay.management.state_line import Pace, report, size
 from relay.management.topics import add_topics
-from relay.upstream.connection import Connection, Door
+from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
 from relay.upstream.recorder import BLOCK_BYTES, FrameFile, Recorder
 
@@ -100,14 +100,14 @@ async def _record(recorder: Recorder, file: FrameFile) -> None:
     ]
     connects = Connects(conf.current().upstream_url)
     for part in recorder.categories:
-        door = Door(part.category, connects)
-        for line in part.lines:
+        pacing = ConnectPacing(part.category, connects)
+        for state in part.connections:
             connection = Connection(
                 part,
-                line,
+                state,
                 url=f"{conf.current().upstream_url}/{part.category}",
                 ping_interval=conf.current().ping_interval,
-                door=door,
+                pacing=pacing,
                 on_envelopes=lambda: None,
             )
             tasks.append(asyncio.create_task(connection.run()))

@@ -96,10 +96,10 @@ def _reporter(counters: Counters, worker: UpstreamWorker) -> Callable[[], str]:
 
 
 def _connections(upstreams: list[CategoryUpstream]) -> str:
-    lines = [line for upstream in upstreams for line in upstream.lines]
-    is_open = sum(line.subscriptions is not None for line in lines)
-    total = number(len(lines), "connection")
-    return total if is_open == len(lines) else f"{is_open} of {total}"
+    connections = [connection for upstream in upstreams for connection in upstream.connections]
+    is_open = sum(connection.is_open for connection in connections)
+    total = number(len(connections), "connection")
+    return total if is_open == len(connections) else f"{is_open} of {total}"
 
 
 def _category(upstream: CategoryUpstream) -> str:
