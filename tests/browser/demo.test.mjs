@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { examples } from "../../relay/static/relay/demo/examples.js";
 import { Tick, depthColumns, emptiness, isMultiple, rowsOf, steps } from "../../relay/static/relay/demo/grouping.js";
-import { PriceHistory } from "../../relay/static/relay/demo/history.js";
+import { PriceHistory, exchangeCandles } from "../../relay/static/relay/demo/history.js";
 import { fromAddress, kindOf, resolved, toAddress, unitsOf } from "../../relay/static/relay/demo/market.js";
 
 const levels = (...pairs) => pairs.map(([price, size]) => ({ price, size }));
@@ -132,6 +132,16 @@ test("what may be missing is not drawn as if nothing had traded", () => {
   history.interrupt();
   history.add([trade(9, 4_000, "8")]);
   assert.deepEqual(history.candles(1, 10).map(({ close }) => close), [5, null, null, 8]);
+});
+
+test("the exchange's candles stand where they began, and a missing one is null", () => {
+  const row = (start, close) => ({ start, open: "1.0", high: "9", low: "0.5", close, volume: "7" });
+  const rows = [row(240_000, "4"), row(120_000, "2"), row(60_000, "1.50")];
+  const candles = exchangeCandles(rows, 60, 3);
+  assert.deepEqual(candles.map(({ at, close }) => [at, close]), [[120, 2], [180, null], [240, 4]]);
+  assert.deepEqual(candles[0].texts, { open: "1.0", high: "9", low: "0.5", close: "2" });
+  assert.deepEqual([candles[0].buys + candles[0].sells, candles[1].texts], [7, null]);
+  assert.deepEqual(exchangeCandles([], 60, 3), []);
 });
 
 const MARKETS = {

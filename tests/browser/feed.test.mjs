@@ -94,6 +94,18 @@ test("a snapshot makes a topic live and its listener hears every message", () =>
   assert.equal(subscription.image.bids[0].price, "10.06");
 });
 
+test("candles are asked for by interval and are live with their first message", () => {
+  const { stage, subscription } = connected({ topic: "kline", symbol: "XYZUSDT", interval: 5 });
+  const [{ topic, symbol, interval, levels }] = stage.socket.requests;
+  assert.deepEqual([topic, symbol, interval, levels], ["kline", "XYZUSDT", "5", undefined]);
+  assert.equal(subscription.topic, "kline.5.XYZUSDT");
+  stage.socket.receive({ method: "subscribe", success: true, id: 1 });
+  assert.equal(subscription.state, "waiting");
+  const data = [{ start: 300_000, close: "1", confirm: false }];
+  stage.socket.receive({ topic: "kline.5.XYZUSDT", data, ts: 1, type: "snapshot" });
+  assert.deepEqual([subscription.state, subscription.image.rows], ["live", data]);
+});
+
 test("two holders share one subscription, and the last to leave ends it", () => {
   const { stage, feed, subscription } = connected(BOOK);
   const other = feed.subscribe(BOOK);

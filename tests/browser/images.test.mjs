@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { OrderBook } from "../../relay/static/relay/book.js";
+import { Candles } from "../../relay/static/relay/candles.js";
 import { Tape } from "../../relay/static/relay/tape.js";
 import { Ticker } from "../../relay/static/relay/ticker.js";
 import { book as bookMessage, cases, trades } from "./fixtures.mjs";
@@ -114,4 +115,22 @@ test("a greeting that does not overlap shows that some are missing", () => {
   tape.interrupt();
   tape.apply(trades(8, 9));
   assert.deepEqual(ids(tape), ["9", "8", "missing null", "2", "1"]);
+});
+
+test("a candle replaces the one with its start, also after the next has begun", () => {
+  const candles = new Candles({ length: 3 });
+  const tell = (...data) => candles.apply({ topic: "kline.1.XYZUSDT", type: "snapshot", ts: 5, data });
+  const row = (start, close, confirm = false) => ({ start, close, confirm });
+  assert.deepEqual([candles.rows, candles.isLive], [[], false]);
+  assert.equal(tell(row(60, "1")), "applied");
+  tell(row(60, "2"));
+  tell(row(120, "3"));
+  tell(row(60, "2.5", true));
+  assert.deepEqual(candles.rows, [row(120, "3"), row(60, "2.5", true)]);
+  tell(row(120, "3", true), row(180, "4"));
+  tell(row(240, "5"));
+  assert.deepEqual(candles.rows.map(({ start }) => start), [240, 180, 120]);
+  assert.equal(candles.isLive, true);
+  candles.interrupt();
+  assert.deepEqual([candles.isLive, candles.rows.length], [false, 3]);
 });

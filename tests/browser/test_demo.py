@@ -390,6 +390,37 @@ async def test_the_tape_and_the_candles_grow_with_the_trades(relay: Relay, page:
     await expect(page.locator("#depth-chart canvas")).to_be_visible()
 
 
+async def test_longer_candles_are_the_exchanges_and_there_at_once(
+    relay: Relay, page: Page, exchange: Control
+) -> None:
+    heard: list[str] = []
+
+    def hear(text: str | bytes) -> None:
+        heard.append(str(text)[:40])
+
+    page.on("websocket", lambda socket: socket.on("framereceived", hear))
+    await opened(page, relay)
+    note = page.locator("#price-note")
+    for length, topic in (("1 day", "kline.D.BTCUSDT"), ("1 min", "kline.1.BTCUSDT")):
+        await page.locator("#candle").select_option(length)
+
+        async def has_begun(start: str = f'{{"topic":"{topic}"') -> bool:
+            return any(text.startswith(start) for text in heard)
+
+        await until(has_begun, f"a first {topic}")
+        await exchange.do("pause")
+        state = await exchange.do("candle", category="linear", topic=topic)
+        candle = json.loads(state["row"])
+        prices = [f"{float(candle[name]):,.2f}" for name in ("open", "high", "low", "close")]
+        words = "  ".join(f"{letter} {price}" for letter, price in zip("OHLC", prices, strict=True))
+        await expect(note).to_have_text(words)
+        await exchange.do("resume")
+    await page.locator("#candle").select_option("1 s")
+    await expect(note).to_contain_text("O ")
+    await page.get_by_role("radio", name="Option").check(force=True)
+    await expect(page.locator("#candle option:not([disabled])")).to_have_count(4)
+
+
 async def test_no_label_of_the_price_axis_lies_under_the_last_price(
     relay: Relay, page: Page
 ) -> None:

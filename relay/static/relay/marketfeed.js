@@ -19,6 +19,7 @@
  * | `orderbook` | an `OrderBook`: `bids` and `asks`, lists of `{price, size}`, best first; `updateId`, `ts`, `cts` |
  * | `tickers` | a `Ticker`: `data`, an object of Bybit's keys such as `lastPrice`; empty before the first message |
  * | `publicTrade` | a `Tape`: `rows`, Bybit's trades (`p`, `v`, `S`, `T`, ...), newest first, at most 100; `{missing}` where some were lost |
+ * | `kline` | a `Candles`: `rows`, Bybit's candles (`start`, `open`, `high`, `low`, `close`, `confirm`, ...), newest first, at most 200: the one there is, and those that follow |
  *
  * An image is one object for as long as its topic is followed, and changes in place: read it when
  * told or when drawing, and copy what is to stay as it was. Look at `subscription.state` before
@@ -28,8 +29,8 @@
  * must allow that page's origin (`RELAY_ALLOWED_ORIGINS`); where it does not, `feed.state` is
  * `closed` and `reason` says "this origin may not connect". The same origins may read
  * `/symbols.json` of the relay. To serve the module yourself copy it
- * with those it imports: `backoff`, `book`, `decimals`, `pacer`, `subscription`, `tape`, `ticker`
- * and `timers`.
+ * with those it imports: `backoff`, `book`, `candles`, `decimals`, `pacer`, `subscription`, `tape`,
+ * `ticker` and `timers`.
  *
  * | `feed.state` | meaning |
  * |---|---|
@@ -53,13 +54,14 @@
 
 import { delay, reason, verdict, Verdict } from "./backoff.js";
 import { OrderBook, Outcome } from "./book.js";
+import { Candles } from "./candles.js";
 import { Pacer } from "./pacer.js";
 import { Followed, Subscription, TopicState, complete, topicText } from "./subscription.js";
 import { Tape } from "./tape.js";
 import { Ticker } from "./ticker.js";
 import { Timers } from "./timers.js";
 
-export { OrderBook, Outcome, Tape, Ticker, TopicState };
+export { Candles, OrderBook, Outcome, Tape, Ticker, TopicState };
 
 /** States of a `MarketFeed`. */
 export const FeedState = Object.freeze({
@@ -142,8 +144,9 @@ export class MarketFeed extends EventTarget {
   /**
    * Follow a topic. Following one twice shares its image and one subscription at the relay.
    *
-   * @param {{topic: string, symbol: string, levels?: number}} request `topic` is orderbook,
-   *   publicTrade or tickers; `levels` belongs to orderbook, default 50 (option: 100)
+   * @param {{topic: string, symbol: string, levels?: number, interval?: string}} request `topic`
+   *   is orderbook, publicTrade, tickers or kline; `levels` belongs to orderbook, default 50
+   *   (option: 100), `interval` to kline, such as "1" (minute) or "D"
    * @param {(subscription: Subscription, message: object|null) => void} [listener] called after
    *   each message of the topic and after each change of its state (then without a message); not
    *   at once, so read the image of a topic that was followed already yourself

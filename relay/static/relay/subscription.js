@@ -1,6 +1,7 @@
 /** Topics of a feed: what is known of each, and who holds it. */
 
 import { OrderBook } from "./book.js";
+import { Candles } from "./candles.js";
 import { Tape } from "./tape.js";
 import { Ticker } from "./ticker.js";
 
@@ -17,6 +18,7 @@ const IMAGES = {
   orderbook: ({ levels }) => new OrderBook({ depth: levels }),
   publicTrade: () => new Tape(),
   tickers: () => new Ticker(),
+  kline: () => new Candles(),
 };
 
 /** Your hold on one topic. */
@@ -38,7 +40,7 @@ export class Subscription {
     return this.#followed.text;
   }
 
-  /** The `OrderBook`, `Ticker` or `Tape`. */
+  /** The `OrderBook`, `Ticker`, `Tape` or `Candles`. */
   get image() {
     return this.#followed.image;
   }
@@ -149,13 +151,14 @@ export class Followed {
 }
 
 /** The request with its defaults filled in, and nothing the relay does not know. */
-export function complete({ topic, symbol, levels }, category) {
+export function complete({ topic, symbol, levels, interval }, category) {
   if (!Object.hasOwn(IMAGES, topic)) throw new TypeError(`unknown topic: ${topic}`);
+  if (topic === "kline") return { topic, symbol, interval: String(interval) };
   if (topic !== "orderbook") return { topic, symbol };
   return { topic, symbol, levels: levels ?? (category === "option" ? 100 : 50) };
 }
 
 /** The topic as Bybit writes it. */
-export function topicText({ topic, symbol, levels }) {
-  return levels === undefined ? `${topic}.${symbol}` : `${topic}.${levels}.${symbol}`;
+export function topicText({ topic, symbol, levels, interval }) {
+  return [topic, levels ?? interval, symbol].filter((part) => part !== undefined).join(".");
 }

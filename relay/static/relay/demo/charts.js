@@ -6,6 +6,7 @@ import { depthColumns, rowsOf } from "./grouping.js";
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const LEAST_CANDLES = 40;
+const LEAST_LONG_CANDLES = 20; // from a minute on: there is one at first
 const WIDEST_CANDLE = 20; // px: a wider chart has room for more
 const MOST_CANDLES = 150;
 const CANDLE_ROOM = 6; // px: a narrower chart shows fewer
@@ -120,15 +121,16 @@ export class PriceChart extends Chart {
   }
 
   /**
-   * @param {PriceHistory} history
+   * @param {(width: number, count: number) => object[]} candles the last ones, so many at most
    * @param {number} width seconds a candle
    * @param {number} digits of a price
    */
-  draw(history, width, digits) {
+  draw(candles, width, digits) {
     const room = Math.floor(this.width / CANDLE_ROOM);
+    const least = Math.min(MOST_CANDLES, Math.max(LEAST_CANDLES, Math.ceil(this.width / WIDEST_CANDLE)));
     this.#width = width;
-    this.#least = Math.min(MOST_CANDLES, Math.max(LEAST_CANDLES, Math.ceil(this.width / WIDEST_CANDLE)));
-    this.#candles = history.candles(width, Math.max(this.#least, Math.min(MOST_CANDLES, room)));
+    this.#least = width < 60 ? least : LEAST_LONG_CANDLES;
+    this.#candles = candles(width, Math.max(least, Math.min(MOST_CANDLES, room)));
     const pick = (key) => this.#candles.map((candle) => candle[key]);
     const volumes = this.#candles.map(({ buys, sells }) => buys + sells);
     this.show([pick("at"), pick("high"), pick("low"), pick("close"), volumes], digits);
@@ -148,7 +150,7 @@ export class PriceChart extends Chart {
         volume: { range: (plot, low, high) => [0, Math.max(high, 1e-9) * VOLUME_SHARE] },
       },
       axes: [
-        this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => timeOfDay(at * 1_000)) }),
+        this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => this.#time(at)) }),
         this.axis({
           side: 1,
           space: 34,
@@ -169,6 +171,12 @@ export class PriceChart extends Chart {
   get #last() {
     const close = this.#candles.at(-1)?.texts?.close;
     return close == null ? "" : this.exact(close);
+  }
+
+  /** A place on the axis of times: its time, or its day where a candle is one. */
+  #time(at) {
+    if (this.#width < DAY) return timeOfDay(at * 1_000).slice(0, this.#width < 60 ? 8 : 5);
+    return DATE.format(at * 1_000);
   }
 
   /** Labels of the price axis; one that the label of the last price would cover is left out. */
@@ -303,7 +311,9 @@ export class DepthChart extends Chart {
   }
 }
 
-const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400];
+const DAY = 86_400; // seconds
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 43_200, DAY, 2 * DAY, 7 * DAY];
+const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }); // as the exchange's days begin
 
 /** As wide as the longest label needs. */
 function widest(plot, labels) {

@@ -8,7 +8,7 @@ const KEPT = 150; // lines; older ones leave
 const SHOWN = 400; // characters of a line before it is opened
 const DRAW_EVERY = 250; // ms: a person reads no faster
 const BEAT = /^\{"method":"p[io]ng"\}$/; // said every few seconds: it would crowd out the rest
-const NAMES = { orderbook: "book", publicTrade: "trades", tickers: "ticker" };
+const NAMES = { orderbook: "book", publicTrade: "trades", tickers: "ticker", kline: "candles" };
 
 /** Lines of the wire, and examples to copy. */
 export class Console {
@@ -200,7 +200,7 @@ function lineElement({ at, direction, kind, text }) {
   return line;
 }
 
-/** What a text on the wire is: request, answer, notice, book, trades or ticker. */
+/** What a text on the wire is: request, answer, notice, book, trades, ticker or candles. */
 function kindOf(direction, text) {
   if (direction === "sent") return "request";
   const feed = /^\{"topic":\s*"(\w+)\./.exec(text)?.[1]; // data has its topic first: no parsing

@@ -5,12 +5,14 @@ import { NOTHING, fitted, grouped, timeOfDay } from "../format.js";
 import { DepthChart, PriceChart } from "./charts.js";
 import { byId, mark, part, put } from "./dom.js";
 import { emptiness, isMultiple, steps } from "./grouping.js";
+import { exchangeCandles } from "./history.js";
 import { Ladder } from "./ladder.js";
 import { drawBanner, drawLight, refusal, refusalOf, wordOf } from "./light.js";
-import { kindOf, unitsOf } from "./market.js";
+import { hasCandles, kindOf, unitsOf } from "./market.js";
 import { Rows, heading } from "./rows.js";
 import { CHANGE, FIELDS } from "./strip.js";
 
+const MINUTE = 60; // seconds
 const LONG_FACT = 12; // characters: three longer ones do not fit next to each other on a phone
 const ARROW = 2; // characters, behind the price of a trade
 const CHARTS_EVERY = 250; // ms: canvases are dear, and more cannot be seen
@@ -20,6 +22,7 @@ const page = {
   symbols: byId("symbols"),
   depth: byId("depth"),
   step: byId("step"),
+  candle: byId("candle"),
   strip: byId("strip"),
   book: byId("book"),
   bookNotice: byId("book-notice"),
@@ -54,7 +57,7 @@ export function fit(changed) {
 }
 
 /** Draw what changes only with the market: the picker, the strip's fields, the headings. */
-export function drawMarket({ market, markets }) {
+export function drawMarket({ market, markets, candle }) {
   const { category, symbol, depth } = market;
   mark(document.documentElement, "category", category);
   for (const radio of page.picker.elements.namedItem("category")) {
@@ -67,6 +70,10 @@ export function drawMarket({ market, markets }) {
       return new Option(words, String(levels), false, levels === depth);
     }),
   );
+  for (const option of page.candle.options) {
+    option.hidden = option.disabled = !hasCandles(category) && Number(option.value) > MINUTE;
+  }
+  page.candle.value = String(candle);
   const units = unitsOf(market);
   ladder.reset(units);
   tape.name([heading("Price", units.price), heading("Size", units.size), "Time"]);
@@ -81,6 +88,12 @@ export function drawMarket({ market, markets }) {
 /** Offer the symbols that are known by now. */
 export function drawSymbols({ category }, markets) {
   page.symbols.replaceChildren(...markets[category].symbols.map((name) => new Option(name, name)));
+}
+
+/** Draw the candles of another length at once. */
+export function drawCandles() {
+  priceChart.rebuild();
+  chartsDrawnAt = 0;
 }
 
 /** Nothing flashes at the next drawing: what was seen before is too long ago. */
@@ -212,18 +225,22 @@ function drawTrades(state) {
 
 function drawCharts(state) {
   const { topics, market, history, freshness, digits, candle, now } = state;
-  mark(page.price, "freshness", freshness.trades);
+  const rows = topics.candles?.image.rows;
+  const source = topics.candles === null ? "trades" : "candles";
+  const isEmpty = rows === undefined ? history.isEmpty : rows.length === 0;
+  mark(page.price, "freshness", freshness[source]);
   mark(page.depthPanel, "freshness", freshness.book);
   put(page.depthNote, freshness.book === "live" ? pointed : "");
-  put(page.priceNote, freshness.trades === "live" ? priceChart.words : "");
+  put(page.priceNote, freshness[source] === "live" ? priceChart.words : "");
   const book = topics.book?.image;
   const empty = emptiness(book, market.depth);
   put(page.depthNotice, notice(state, "book", empty, { isChart: true }));
-  put(page.priceNotice, notice(state, "trades", history.isEmpty ? "No trades yet" : "", { isChart: true }));
+  put(page.priceNotice, notice(state, source, isEmpty ? "No trades yet" : "", { isChart: true }));
   const wait = chartsDrawnAt + CHARTS_EVERY - now;
   if (wait > 0) return wait;
   chartsDrawnAt = now;
-  if (!history.isEmpty) priceChart.draw(history, candle, digits.price);
+  const candles = rows === undefined ? history.candles.bind(history) : exchangeCandles.bind(null, rows);
+  if (!isEmpty) priceChart.draw(candles, candle, digits.price);
   if (empty) depthChart.rebuild();
   else if (book?.bids.length || book?.asks.length) depthChart.draw(book, digits.price);
   return null;

@@ -1,4 +1,4 @@
-/** What trades did to the price, second by second: the candles of the price chart. */
+/** The candles of the price chart: what trades did second by second, and the exchange's own. */
 
 const SECOND = 1_000; // ms
 const KEPT = 3_600; // seconds
@@ -85,6 +85,32 @@ export class PriceHistory {
     if (isBuy) second.buys += size;
     else second.sells += size;
   }
+}
+
+/**
+ * The exchange's candles as `PriceHistory.candles` gives those of trades; one that is missing is
+ * null.
+ *
+ * @param {{start: number, open: string, high: string, low: string, close: string, volume: string}[]} rows
+ *   of a `kline` topic, newest first
+ * @param {number} width seconds of each
+ * @param {number} count at most so many
+ */
+export function exchangeCandles(rows, width, count) {
+  const known = new Map(rows.map((row) => [Math.floor(row.start / SECOND / width), row]));
+  const places = [...known.keys()];
+  if (places.length === 0) return [];
+  const newest = Math.max(...places);
+  const oldest = Math.max(newest - count + 1, Math.min(...places));
+  return Array.from({ length: newest - oldest + 1 }, (_, index) => {
+    const candle = empty((oldest + index) * width);
+    const row = known.get(oldest + index);
+    if (row === undefined) return candle;
+    const { open, high, low, close, volume } = row;
+    const texts = { open, high, low, close };
+    const prices = { open: Number(open), high: Number(high), low: Number(low), close: Number(close) };
+    return { ...candle, ...prices, texts, buys: Number(volume) };
+  });
 }
 
 function empty(at) {

@@ -5,6 +5,7 @@ const STEP = /^\d{1,15}(\.\d{1,15})?$/; // a price step that an address may ask 
 const QUOTES = ["USDT", "USDC", "USD", "PERP", "BTC", "ETH", "EUR", "BRL", "USDE"];
 const COINS = ["BTC", "ETH"]; // those of the quotes that are coins themselves
 const USUAL_QUOTES = { spot: "USDT", linear: "USDT", inverse: "USD" };
+const INTERVALS = { 60: "1", 300: "5", 900: "15", 3600: "60", 14400: "240", 86400: "D" }; // by seconds
 const DATED = /[FHJKMNQUVXZ]\d\d$/; // the month and the year of a future
 const KINDS = { spot: "Spot", linear: "Linear", inverse: "Inverse", option: "Option" };
 
@@ -93,6 +94,16 @@ export function unitsOf({ category, symbol }) {
   if (quote === undefined) return { price: "", size: "", turnover: "" };
   const price = quote === "PERP" ? "USDC" : quote;
   return { price, size: coin.slice(0, -quote.length), turnover: price };
+}
+
+/** The exchange's name for candles of so many seconds; null where they are made from trades. */
+export function intervalOf(category, seconds) {
+  return hasCandles(category) ? (INTERVALS[seconds] ?? null) : null;
+}
+
+/** Whether the exchange sends candles of a category. */
+export function hasCandles(category) {
+  return category !== "option";
 }
 
 /** What kind of market it is, in a word or two. */

@@ -5,17 +5,18 @@ import { MarketFeed } from "../marketfeed.js";
 import { Meter, Rate } from "../meter.js";
 import { Console } from "./console.js";
 import { byId } from "./dom.js";
-import { draw, drawMarket, drawSymbols, drawTitle, fit, forget } from "./drawing.js";
+import { draw, drawCandles, drawMarket, drawSymbols, drawTitle, fit, forget } from "./drawing.js";
 import { Tick } from "./grouping.js";
 import { PriceHistory } from "./history.js";
-import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, resolved, toAddress } from "./market.js";
+import { FIRST_OPTION_COIN, completed, firstSymbol, fromAddress, hasCandles, intervalOf, resolved, toAddress } from "./market.js";
 
 const MARKETS = JSON.parse(document.body.dataset.markets);
 const FRAME = 40; // ms: more drawings a second cost more than can be seen
 const TICK = 1_000; // ms: countdowns and rates move so often without any message
 const SLEPT = 5_000; // ms between two ticks: a laptop was closed in between
 const HIDDEN_PATIENCE = 5_000; // ms: a tab that stays in the background so long lets its feed go
-const NO_TOPICS = Object.freeze({ book: null, ticker: null, trades: null });
+const NO_TOPICS = Object.freeze({ book: null, ticker: null, trades: null, candles: null });
+const LONGEST_OF_TRADES = 60; // seconds: longer candles are the exchange's alone
 
 const state = {
   markets: MARKETS,
@@ -23,10 +24,11 @@ const state = {
   feed: null,
   isPaused: false, // the page is hidden, so nothing is followed
   topics: { ...NO_TOPICS }, // Subscriptions
-  heardAt: { book: null, ticker: null, trades: null }, // Unix ms: of the last message
-  freshness: { book: "waiting", ticker: "waiting", trades: "waiting" },
+  heardAt: { book: null, ticker: null, trades: null, candles: null }, // Unix ms: of the last message
+  freshness: { book: "waiting", ticker: "waiting", trades: "waiting", candles: "waiting" },
   history: new PriceHistory(),
   candle: 1, // seconds
+  kept: new Map(), // interval -> Subscription: candles that were looked at stay known
   tick: new Tick(), // of all prices that the book has shown
   steps: [], // the steps to choose from
   digits: { price: 0, size: 0 }, // behind the point, the most seen: columns stay straight
@@ -73,6 +75,7 @@ function show(market) {
   const { category, symbol } = state.market;
   if (isOther || symbol !== market.symbol || category !== market.category) forgetMarket();
   state.market = market;
+  if (!hasCandles(market.category)) state.candle = Math.min(state.candle, LONGEST_OF_TRADES);
   state.undrawnSince = null;
   state.topics = follow(state.feed, market);
   for (const topic of old) topic?.close();
@@ -92,7 +95,9 @@ function forgetMarket() {
   state.steps = [];
   state.digits = { price: 0, size: 0 };
   state.last = { price: null, tone: null };
-  state.heardAt = { book: null, ticker: null, trades: null };
+  state.heardAt = { book: null, ticker: null, trades: null, candles: null };
+  for (const subscription of state.kept.values()) subscription.close();
+  state.kept.clear();
 }
 
 function connect(category) {
@@ -117,7 +122,17 @@ function follow(feed, { category, symbol, depth }) {
     book: subscribe("book", { topic: "orderbook", symbol, levels: depth }),
     ticker: subscribe("ticker", { topic: "tickers", symbol }),
     trades: subscribe("trades", { topic: "publicTrade", symbol: traded }),
+    candles: followCandles(feed, { category, symbol }),
   };
+}
+
+/** Follow the exchange's candles where it has some of the chosen length; null where not. */
+function followCandles(feed, { category, symbol }) {
+  const interval = intervalOf(category, state.candle);
+  if (interval === null || !symbol) return null;
+  const request = { topic: "kline", symbol, interval };
+  if (!state.kept.has(interval)) state.kept.set(interval, feed.subscribe(request));
+  return feed.subscribe(request, (topic, message) => heard("candles", topic, message));
 }
 
 /** A topic that both markets share has its image already, and will send no snapshot. */
@@ -274,6 +289,11 @@ byId("step").addEventListener("change", ({ target }) => {
 });
 byId("candle").addEventListener("change", ({ target }) => {
   state.candle = Number(target.value);
+  const old = state.topics.candles;
+  state.topics.candles = followCandles(state.feed, state.market);
+  old?.close();
+  noteFreshness("candles");
+  drawCandles();
   schedule();
 });
 byId("retry").addEventListener("click", () => state.feed.connect());
