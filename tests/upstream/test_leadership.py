@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from relay.bybit.topics import Category
 from relay.lib import timing
-from relay.upstream.leadership import LeaseLeadership, connect
+from relay.upstream.leadership import LeaseLeadership, State, connect
 from tests.processes import PATIENCE, until
 from tests.redis_server import RedisServer
 
@@ -38,13 +38,12 @@ async def test_one_leads_and_the_other_follows_at_once_when_it_leaves(redis: Red
     one, other = candidate(redis), candidate(redis)
     assert await one.win() == NOW
     waiting = asyncio.create_task(other.win())
-    await asyncio.sleep(timing.LEADER_LEASE + 1)  # the lease is renewed by `keep` alone
-    assert await soon(waiting) == NOW + 1
+    assert await soon(waiting) == NOW + 1  # the lease is renewed by `keep` alone
     assert await soon(asyncio.create_task(one.keep())) == "another worker leads"
     await one.leave()  # takes nothing from the one that leads now
     keeping = asyncio.create_task(other.keep())
     third = asyncio.create_task(candidate(redis).win())
-    await asyncio.sleep(timing.LEADER_LEASE + 1)
+    await asyncio.sleep(timing.LEADER_LEASE + timing.LEADER_RETRY)
     assert not third.done()
     assert not keeping.done()
     keeping.cancel()
@@ -78,15 +77,18 @@ async def test_who_stands_by_lets_a_leader_that_redis_forgot_go_on(
     one, other = candidate(redis), candidate(redis, NOW + 1)
     await one.win()
     waiting = asyncio.create_task(other.win())
-    await asyncio.sleep(timing.LEADER_RETRY * 8)  # until it has seen that somebody leads
+    await until(lambda: other.state is State.STANDING_BY, PATIENCE, "it sees that somebody leads")
     await redis.flushall()
-    await asyncio.sleep(timing.LEADER_RETRY * 2)
-    assert not waiting.done()
+    await until(lambda: other.state is State.GRACE, PATIENCE, "it sees that nobody does")
     keeping = asyncio.create_task(one.keep())
-    await asyncio.sleep(timing.LEADER_GRACE + timing.LEADER_RETRY)
+    await until(
+        lambda: other.state is not State.GRACE, PATIENCE, "it sees that somebody does again"
+    )
+    assert other.state is State.STANDING_BY
     assert not waiting.done()
     assert not keeping.done()
     keeping.cancel()
+    monkeypatch.setattr(timing, "LEADER_GRACE", 0.5)
     await redis.flushall()  # and nobody is left to take it again
     assert await soon(waiting) == NOW + 1
 
@@ -183,12 +185,17 @@ async def test_a_term_outlives_a_redis_that_is_away(redis_server: RedisServer) -
     epoch = await one.win()
     keeping = asyncio.create_task(one.keep())
     await asyncio.to_thread(redis_server.kill)
-    await asyncio.sleep(timing.LEADER_LEASE + 1)
+    await until(lambda: one.is_in_doubt, PATIENCE, "it sees that Redis is away")
+    await asyncio.sleep(timing.LEADER_LEASE)
     assert not keeping.done()
     await asyncio.to_thread(redis_server.start)
     other = asyncio.create_task(candidate(redis, NOW + 1).win())  # it has not seen the leader
-    done, _ = await asyncio.wait([keeping, other], timeout=5, return_when=asyncio.FIRST_COMPLETED)
-    if done:  # the other was faster: then the first must stand by
+    await until(
+        lambda: keeping.done() or other.done() or not one.is_in_doubt,
+        PATIENCE,
+        "one of them finds that Redis is back",
+    )
+    if keeping.done() or other.done():  # the other was faster: then the first must stand by
         assert await soon(other) == NOW + 1
         assert await soon(keeping) == "another worker leads"
     else:
