@@ -399,9 +399,20 @@ async def test_longer_candles_are_the_exchanges_and_there_at_once(
         heard.append(str(text)[:40])
 
     page.on("websocket", lambda socket: socket.on("framereceived", hear))
+    await page.add_init_script(
+        """globalThis.labels = new Set();
+        const fillText = CanvasRenderingContext2D.prototype.fillText;
+        CanvasRenderingContext2D.prototype.fillText = function (text) {
+          if (this.canvas.closest("#price-chart")) labels.add(text);
+          return fillText.apply(this, arguments);
+        };"""
+    )
     await opened(page, relay)
     note = page.locator("#price-note")
-    for length, topic in (("1 day", "kline.D.BTCUSDT"), ("1 min", "kline.1.BTCUSDT")):
+    for length, topic, label in (
+        ("1 day", "kline.D.BTCUSDT", r"^\d+ [A-Z][a-z]{2,3}$"),
+        ("1 min", "kline.1.BTCUSDT", r"^\d\d:\d\d$"),
+    ):
         await page.locator("#candle").select_option(length)
 
         async def has_begun(start: str = f'{{"topic":"{topic}"') -> bool:
@@ -414,6 +425,9 @@ async def test_longer_candles_are_the_exchanges_and_there_at_once(
         prices = [f"{float(candle[name]):,.2f}" for name in ("open", "high", "low", "close")]
         words = "  ".join(f"{letter} {price}" for letter, price in zip("OHLC", prices, strict=True))
         await expect(note).to_have_text(words)
+        await page.wait_for_function(  # its axis of times is there with one candle, too
+            "(label) => [...labels].some((text) => new RegExp(label).test(text))", arg=label
+        )
         await exchange.do("resume")
     await page.locator("#candle").select_option("1 s")
     await expect(note).to_contain_text("O ")

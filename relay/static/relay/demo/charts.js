@@ -145,7 +145,7 @@ export class PriceChart extends Chart {
       padding: [10, 0, 0, 8],
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: {
-        x: { time: false, range: (plot, low, high) => this.#times(low, high) },
+        x: { time: false, range: () => this.#times() },
         y: { range: (plot, low, high) => padded(low, high) },
         volume: { range: (plot, low, high) => [0, Math.max(high, 1e-9) * VOLUME_SHARE] },
       },
@@ -187,9 +187,10 @@ export class PriceChart extends Chart {
   }
 
   /** Room for the least number of candles, the newest at the right edge. */
-  #times(low, high) {
-    const newest = high ?? Date.now() / 1_000;
-    const span = Math.max(newest - (low ?? newest), this.#least * this.#width);
+  #times() {
+    const newest = this.#candles.at(-1)?.at ?? Date.now() / 1_000;
+    const oldest = this.#candles[0]?.at ?? newest;
+    const span = Math.max(newest - oldest, this.#least * this.#width);
     return [newest - span - this.#width, newest + this.#width];
   }
 
