@@ -329,7 +329,7 @@ class _Stage:
             time.sleep(0.05)
 
     def _drain(self, result: Result, loads: list[Program], sent: dict[str, Any]) -> None:
-        """Wait for what is on its way; then everybody must stand where the exchange does."""
+        """Wait for what is on its way; then every reader must stand where the exchange does."""
         until = time.monotonic() + DRAIN_LIMIT
         while True:
             final = [load.ask("report") for load in loads]

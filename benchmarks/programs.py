@@ -34,7 +34,7 @@ class BenchFault(Exception):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at."""
+    """Return a port that no program listens at."""
     with socket.socket() as found:
         found.bind((LOOPBACK, 0))
         return found.getsockname()[1]
@@ -253,7 +253,7 @@ class Marketfeed(Server):
     }
 
     def _start(self, port: int) -> Program:
-        # As everybody starts it: the application sees to the listen backlog itself.
+        # As operators start it: the application sees to the listen backlog itself.
         command = [*(sys.executable, "-m", "daphne", "-b", LOOPBACK, "-p", str(port), "-v", "0")]
         command += ["--access-log", os.devnull, "marketfeed.asgi:application"]
         name = f"marketfeed-{len(self.programs)}" if self.programs else "marketfeed"

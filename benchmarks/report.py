@@ -48,7 +48,7 @@ class Results:
         return None if found is None or found.fault else found
 
     def fan_out(self, server: str, rate: int, clients: int = CLIENTS) -> Result | None:
-        """Return the result of a cell in which everybody reads one topic."""
+        """Return the result of a cell in which every client reads one topic."""
         return self.get(fan_out_name(server, rate, clients))
 
     def each(self) -> list[Result]:

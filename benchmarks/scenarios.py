@@ -44,7 +44,7 @@ class Scenario:
 
 
 def fan_out_name(server: str, rate: int, clients: int = CLIENTS) -> str:
-    """Return the name of the cell in which everybody reads one topic."""
+    """Return the name of the cell in which every client reads one topic."""
     return f"{server}: {clients} x {rate}"
 
 
@@ -86,7 +86,7 @@ def textbook() -> Scenario:
 
 
 def compressed() -> Scenario:
-    """Everybody but a few offers permessage-deflate; a plain run is beside it."""
+    """All but a few clients offer permessage-deflate; a plain run is beside it."""
     deflated = Cell(
         "marketfeed: deflate", "marketfeed", CLIENTS, 100, deflate=CLIENTS - PLAIN_AMONG_DEFLATED
     )

@@ -1,4 +1,4 @@
-"""The database of an installation that nobody migrates by hand."""
+"""The database of an installation that is not migrated by hand."""
 
 from __future__ import annotations
 

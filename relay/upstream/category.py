@@ -196,7 +196,7 @@ class CategoryUpstream:
         try:
             topic = Topic.parse(self.category, text)
         except Refusal as refusal:
-            logger.warning("a hub wants what is no topic: %s", refusal.message)
+            logger.warning("ignoring invalid topic requested by a hub: %s", refusal.message)
             return False
         until, words = self._refused.get(text, (0.0, ""))
         if now < until:
@@ -365,7 +365,7 @@ class CategoryUpstream:
         name = frame.topic or ""
         stream, subscriptions = self.streams.get(name), connection.subscriptions
         if stream is None or subscriptions is None or self._connection_of[name] is not connection:
-            # Data on its way while a topic is being unsubscribed, or moves, is no fault.
+            # Data on its way while a topic is being unsubscribed, or moves, is not a fault.
             if subscriptions is None or name not in subscriptions:
                 self._ignore(text, f"a topic that was not asked for: {truncate(name)}")
             return
@@ -460,7 +460,7 @@ class CategoryUpstream:
                 self._refuse(verdict.topic, verdict.words, now)
 
     def _interrupt(self, stream: StreamSender | None) -> None:
-        """Note that the exchange sends nothing of a topic until it is subscribed anew."""
+        """Note that the exchange sends nothing of a topic until it is subscribed again."""
         if stream is not None:
             was_live = stream.is_live
             stream.stop()
@@ -508,11 +508,11 @@ class CategoryUpstream:
     # ---- time ----
 
     def extend_leases(self, now: float) -> None:
-        """Note that demand cannot be heard: what was wanted last is kept."""
+        """Note that demand cannot be received: what was wanted last is kept."""
         self._leases.extend_leases(now)
 
     def tick(self, now: float) -> None:
-        """Do what is due: let topics go, ask broken ones anew. Call a few times a second."""
+        """Do what is due: let topics go, ask for broken ones again. Call a few times a second."""
         for text in self._leases.expire(now, self._linger):
             self._release(text, now)
         for connection in list(self.connections):
@@ -533,7 +533,7 @@ class CategoryUpstream:
                 stream.resynced(now, self._random())
 
     def resync(self, text: str, now: float) -> None:
-        """Ask the exchange for a topic's snapshot anew, as an operator wishes.
+        """Ask the exchange for a topic's snapshot again, as an operator requests.
 
         Until it comes the topic is stale: between leaving and coming back messages are missed.
         """
@@ -606,7 +606,7 @@ class CategoryUpstream:
         if connection.subscriptions is not None:
             connection.subscriptions.unwant(text)
         if not connection.topics and connection.subscriptions is None:
-            self.connections.remove(connection)  # a connection that nobody wants is not opened
+            self.connections.remove(connection)  # a connection that no topic needs is not opened
         elif not connection.topics:
             connection.empty_since = now
         self._refresh_state()
@@ -688,7 +688,7 @@ class CategoryUpstream:
         self._weigh(size + ENVELOPE_BYTES)
 
     def _weigh(self, size: int) -> None:
-        """Bound what waits: the hubs see the hole and ask for what they lack."""
+        """Bound what waits: the hubs see the gap and ask for what they lack."""
         self.waiting_bytes += size
         if self.waiting_bytes > MAX_WAITING_BYTES:
             self.counted.dropped += sum(map(len, self._outbox.values()))

@@ -1,6 +1,6 @@
 """One connection to the exchange: opened, kept alive, replaced.
 
-Bybit gives no notice when it drops a connection, and a half-open one is silent for ever, so
+Bybit gives no notice when it drops a connection, and a half-open one is silent without end, so
 its own JSON ping is sent at intervals and the answers are watched: none for three intervals
 means that the connection is dead, whatever else it does.
 

@@ -4,14 +4,14 @@ The lead is a lease: redis-py's `Lock` on a key in the first Redis of `REDIS_URL
 times in its life. A leader that dies, freezes or is cut off lets it run out, and the next one
 that asks gets it. A lease alone does not silence a leader that was frozen and wakes, and Redis
 cannot fence a PUBLISH: so each term has a number of its own, the epoch, which every envelope
-carries, and hubs refuse what is older than the newest they have heard.
+carries, and hubs refuse what is older than the newest they know.
 
-Where it was Redis that was away or forgot, whoever led has a moment to take the lead again: a
-new leader would have to ask the exchange for everything, and nobody could bring back what was
+Where it was Redis that was away or forgot, the last leader has a moment to take the lead again: a
+new leader would have to ask the exchange for everything, and could not bring back what was
 traded meanwhile.
 
 A leader that cannot reach Redis goes on: nothing it publishes arrives, or else the hubs refuse
-it, and if nobody has led meanwhile its term simply continues when Redis is back.
+it, and if no other has led meanwhile its term simply continues when Redis is back.
 
 `MACHINE` is all of this as a table: in each state of a worker, where each event leads, and whether
 the worker tries to acquire the lease. `LeaseLeadership` asks Redis and turns what it answers into
@@ -143,11 +143,11 @@ class Leadership(Protocol):
         """End the term, so that another worker may begin at once."""
 
     def heard(self, epoch: int) -> None:
-        """Take note of an epoch that hubs know: the own must not be lower."""
+        """Record an epoch seen by a hub; ours must be at least as high."""
 
 
 class AloneLeadership:
-    """Where there can be no other worker: the one in the web process leads for ever."""
+    """Where there can be no other worker: the one in the web process leads until it stops."""
 
     is_in_doubt = False
 
@@ -165,10 +165,10 @@ class AloneLeadership:
         raise AssertionError
 
     async def leave(self) -> None:
-        """Do nothing: nobody waits."""
+        """Do nothing: no worker waits."""
 
     def heard(self, epoch: int) -> None:
-        """Do nothing: nobody else gives numbers."""
+        """Do nothing: no other worker gives numbers."""
 
 
 class LeaseLeadership:
@@ -255,7 +255,7 @@ class LeaseLeadership:
         return Event.FORGOTTEN if last_epoch is None else Event.FREE
 
     async def _acquire(self) -> bool:
-        """Take the lease if nobody else has it; return whether it is this worker's."""
+        """Take the lease if no other worker has it; return whether it is this worker's."""
         # It may be already, by an earlier try whose answer was lost or came too late.
         token = self._lock.local.token
         return await self._lock.acquire(blocking=False, token=token) or await self._lock.owned()

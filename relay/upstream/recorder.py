@@ -1,8 +1,8 @@
 """The exchange's own words, kept in a file, with the time at which they arrived.
 
 A line `{"at":1795996800123}` stands before the frames that arrived at that time, in Unix ms. The
-frames themselves stay as they came, byte for byte, and whoever reads frames alone passes over
-the other lines, as over answers: they have no topic.
+frames themselves stay as they came, byte for byte, and a program that reads frames alone passes
+over the other lines, as over answers: they have no topic.
 
 The file is right at every moment: it grows by whole lines, or by whole gzip members, and a write
 that fails is taken back. So it can be played (`relay.simulator.replay`) whatever ended it.

@@ -1,6 +1,6 @@
-"""What a worker tells of itself, and what it hears of the other workers.
+"""What a worker reports of itself, and what the other workers report to it.
 
-For the live picture it reports once a second. Workers also tell each other at once how many
+For the overview it reports once a second. Workers also tell each other at once how many
 topics they carry, so that `RELAY_MAX_TOPICS` bounds what all of them subscribe together.
 """
 
@@ -86,7 +86,7 @@ class Reporting:
                 del self._others[process]
 
     async def listen(self) -> None:
-        """Hear what other workers carry; ask for it at the start."""
+        """Receive what other workers carry; ask for it at the start."""
         inbox = Inbox("upstream: hear", envelopes.decode_to_worker, self._take)
         async with channel_in(self._layer, WORKERS_GROUP) as channel:
             await self._send(Hello(self._process))
@@ -138,7 +138,7 @@ class Reporting:
                 told = self._told
                 report = await self._make(now)
                 await self._send(envelopes.WorkerReport(self._process, encode(report)))
-                if self._told == told:  # else somebody new wants to be told everything
+                if self._told == told:  # else a new process wants everything
                     self._told = max((e["number"] for e in report["events"]), default=told)
 
     async def goodbye(self) -> None:

@@ -93,7 +93,7 @@ test("what took the exchange from several categories is said once", () => {
 
 test("while nobody knows whether exchange or worker failed, neither is blamed", () => {
   const [fault] = faultsIn(picture({ linear: { state: "down" } }));
-  assert.equal(fault.words, "linear: nothing is heard of the exchange, 3 topics stand still");
+  assert.equal(fault.words, "linear: nothing is known of the exchange, 3 topics stand still");
 });
 
 test("a process without Redis says so, and not that everybody else has failed", () => {

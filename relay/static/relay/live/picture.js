@@ -307,7 +307,7 @@ const UPSTREAM_FAULTS = Object.freeze({
   silent: {
     level: "bad",
     topicsOf: desired,
-    say: ({ topics }) => `nothing is heard of the exchange, ${count(topics, "topic")} ${stand(topics)} still`,
+    say: ({ topics }) => `nothing is known of the exchange, ${count(topics, "topic")} ${stand(topics)} still`,
   },
   lost: {
     level: "bad",
