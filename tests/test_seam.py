@@ -325,9 +325,7 @@ class Process:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.hub = Hub(
-            Telemetry.fresh(), on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 0
-        )
+        self.hub = Hub(Telemetry.fresh(), wall_ms=lambda: 0)
         self.joined: set[str] = set()
         self.queue: deque[dict[str, object]] = deque()  # envelopes on their way here
         self.clients: list[Client] = []

@@ -44,7 +44,7 @@ class Deliverer(Protocol):
 
 
 class Reader(Protocol):
-    """What the hub needs of a client. None of these may raise or call the hub back."""
+    """What the hub needs of a client. None of these may raise or have another input of the hub."""
 
     @property
     def outbound(self) -> Deliverer:
@@ -55,6 +55,9 @@ class Reader(Protocol):
 
     def has_room(self) -> bool:
         """Whether a snapshot may be sent."""
+
+    def on_turn(self, now: float) -> None:
+        """The turn that it asked for has come; its runner says so, and all inputs are allowed."""
 
     def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         """A subscribe is decided: send the ack or the refusal."""

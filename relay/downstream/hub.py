@@ -1,8 +1,12 @@
 """This process's topics and who reads them.
 
 The hub is the one member of each topic's channel-layer group. It keeps the topic's image,
-frames a message once and hands the same bytes to every local reader. It does no I/O and
-starts no task: `hub_runner` brings it envelopes and the time, and takes its demand away.
+frames a message once and hands the same bytes to every local reader.
+
+It is a core: inputs go in, effects come out. It does no I/O, starts no task and calls nobody of its
+runner, which calls one of the inputs and then takes the `Effects`. The one exception is what is for
+readers: `flush` writes their messages to their outbounds, and notices are handed to them as they
+are decided. An effect per delivery would be an allocation per delivery.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import Any, assert_never
 
@@ -60,10 +63,35 @@ class CategoryState:
     unserved_since: float | None = None  # None while served by any worker, or not wanted
 
 
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a hub wants of its runner.
+
+    Attributes:
+        wake_at: When to call `tick`; None if nothing waits for the time.
+        has_fresh: Whether `flush` has anything to send.
+        has_demand: Whether the demand has changed since the effects were last taken: join the
+            groups of `unjoined`, and tell the workers what `take_demand` returns.
+    """
+
+    wake_at: float | None
+    has_fresh: bool
+    has_demand: bool
+
+
+_NOTHING = Effects(wake_at=None, has_fresh=False, has_demand=False)
+_FLUSH = Effects(wake_at=None, has_fresh=True, has_demand=False)  # what messages leave behind
+
+
 class Hub:
     """The topics of this process, their readers, and what it asks of the workers.
 
+    The inputs are `subscribe`, `unsubscribe`, `leave`, `pin`, `ask_turn`, `receive`, `tick`,
+    `extend_leases`, `retry_slow` and `flush`. After any of them `effects` says what is to be done.
+
     Attributes:
+        has_effects: Whether there may be effects to take. Most publications leave none behind,
+            as they come while others wait for the flush: look here before calling `effects`.
         audiences: By channel-layer group.
         categories: What is known of each category's upstream.
         corked: Ways to clients that hold bytes back until the end of a flush, so that what
@@ -76,16 +104,12 @@ class Hub:
         self,
         telemetry: Telemetry,
         *,
-        on_work: Callable[[], None],
-        on_demand: Callable[[], None],
         wall_ms: Callable[[], int],
     ) -> None:
         """Start with no topic.
 
         Args:
             telemetry: What this process records.
-            on_work: Called when `flush` or `tick` have something to do; `due_at` says when.
-            on_demand: Called when `take_demand` has something to tell.
             wall_ms: The time of day, Unix ms.
         """
         self.audiences: dict[str, Audience] = {}
@@ -95,10 +119,11 @@ class Hub:
         self.oldest = 0.0
         self._counters = telemetry.counters
         self._events = telemetry.events
-        self._on_work = on_work
-        self._on_demand = on_demand
+        self.has_effects = False
+        self._has_demand = False
         self._wall_ms = wall_ms
-        self._calls: list[tuple[float, int, Callable[[float], None]]] = []  # a heap, by time
+        self._decided: list[tuple[float, int, Request]] = []  # a heap, by the time to settle them
+        self._turns: list[tuple[float, int, Reader]] = []  # a heap, by the time from which
         self._taken = 0.0  # requests in this turn, by their price
         self._number = count()
         self._dirty: dict[Audience, None] = {}
@@ -242,47 +267,55 @@ class Hub:
         dropped = self._dropped.setdefault(topic.category, {})
         if len(dropped) < conf.current().max_topics:  # else the next whole demand tells
             dropped[topic.text] = None
-        self._on_demand()
+        self.has_effects = self._has_demand = True
 
     # ---- requests ----
 
     def _schedule(self, request: Request) -> None:
         at = request.deadline if request.undecided else request.not_before
-        self.call_at(at, partial(self._settle, request))
-
-    def call_at(self, at: float, call: Callable[[float], None]) -> None:
-        """Have `tick` call back with the time: at a time, or in the next turn if that is past."""
-        heapq.heappush(self._calls, (at, next(self._number), call))
-        self._on_work()
-
-    def due_at(self) -> float | None:
-        """Return when `tick` is to be called; None if nothing is waiting for the time."""
-        return self._calls[0][0] if self._calls else None
+        heapq.heappush(self._decided, (at, next(self._number), request))
+        self.has_effects = True
 
     @property
     def has_turn(self) -> bool:
         """Whether a further request may be taken in this turn of the event loop.
 
-        Else it waits for the next one with `call_at`, so that many clients with costly requests
-        hold up nobody else's messages for longer than one request takes.
+        Else its reader asks for another turn, so that many clients with costly requests hold up
+        nobody else's messages for longer than one request takes.
         """
         return self._taken < TURN
+
+    def ask_turn(self, reader: Reader, at: float) -> None:
+        """Have `take_turn` return a reader: at a time, or in the next turn if that is past.
+
+        Readers may ask while they are told something: it changes nothing of the topics.
+        """
+        heapq.heappush(self._turns, (at, next(self._number), reader))
+        self.has_effects = True
+
+    def take_turn(self, now: float) -> Reader | None:
+        """Return a reader whose turn has come, for `Reader.on_turn`; None if no further fits in."""
+        if self._turns and self._turns[0][0] <= now and self.has_turn:
+            return heapq.heappop(self._turns)[2]
+        return None
 
     def use_turn(self, price: float) -> None:
         """Count a request that is taken in this turn of the event loop."""
         self._taken += price
 
     def tick(self, now: float, read_until: float | None = None) -> None:
-        """Begin a turn: make the calls that are due, as many as fit into it.
+        """Begin a turn: settle the requests that are due, as many as fit into it.
 
-        It also looks after the silence of workers.
+        It also looks after the silence of workers. Call `take_turn` afterwards until it returns
+        None.
 
         Args:
             read_until: Everything that was sent before has been received; `now` by default.
         """
         self._taken = 0.0
-        while self._calls and self._calls[0][0] <= now and self.has_turn:
-            heapq.heappop(self._calls)[2](now)  # what is left is due in the next turn
+        self.has_effects = True  # what is left is due in the next turn
+        while self._decided and self._decided[0][0] <= now and self.has_turn:
+            self._settle(heapq.heappop(self._decided)[2], now)
         for category, known in self.categories.items():
             at = now if read_until is None else read_until
             silent = known.heard is not None and at - known.heard > timing.SILENCE
@@ -457,15 +490,9 @@ class Hub:
     # ---- fan-out ----
 
     def _touch(self, audience: Audience) -> None:
-        is_first = not self._dirty
+        if not self._dirty:
+            self.has_effects = True
         self._dirty[audience] = None
-        if is_first:
-            self._on_work()
-
-    @property
-    def has_fresh(self) -> bool:
-        """Whether `flush` has anything to send."""
-        return bool(self._dirty)
 
     @property
     def has_slow(self) -> bool:
@@ -475,7 +502,7 @@ class Hub:
     def retry_slow(self) -> None:
         """Look again at readers that had no room; call a few times a second."""
         for audience in self._slow:
-            self._dirty[audience] = None
+            self._touch(audience)
         self._slow = {}
 
     def flush(self) -> None:
@@ -504,7 +531,17 @@ class Hub:
         if audience.has_slow and not is_down:
             self._slow[audience] = None
 
-    # ---- demand ----
+    # ---- effects ----
+
+    def effects(self) -> Effects:
+        """Take what is to be done after the inputs since the last call."""
+        if self._decided or self._turns or self._has_demand:
+            waiting = [heap[0][0] for heap in (self._decided, self._turns) if heap]
+            effects = Effects(min(waiting, default=None), bool(self._dirty), self._has_demand)
+        else:
+            effects = _FLUSH if self._dirty else _NOTHING
+        self.has_effects = self._has_demand = False
+        return effects
 
     def _ask(self, audience: Audience) -> None:
         """Have the worker told what is wanted, or else have the topic's group joined first.
@@ -515,7 +552,7 @@ class Hub:
             topic = audience.topic
             self._asked.setdefault(topic.category, {})[topic.text] = audience.receiver.known
             self._dropped.get(topic.category, {}).pop(topic.text, None)
-        self._on_demand()
+        self.has_effects = self._has_demand = True
 
     def _of(self, category: Category) -> list[Audience]:
         return [a for a in self.audiences.values() if a.topic.category is category]

@@ -1,4 +1,8 @@
-"""Carries envelopes between the channel layer and the hub, and wakes it in time."""
+"""Carries envelopes between the channel layer and the hub, and wakes it in time.
+
+The hub is a core: whatever has an input for it comes here, and after the input the runner does what
+the hub wants done, its effects.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from channels.layers import get_channel_layer
 
-from relay.bybit.topics import Category
+from relay.bybit.topics import Category, Topic
+from relay.downstream.audience import Reader
 from relay.downstream.hub import Hub
 from relay.layers import post
 from relay.layers.groups import on_layer
@@ -39,7 +44,7 @@ class HubRunner:
     """The hub of this process and the tasks that serve it.
 
     Attributes:
-        hub: Made by `start`, with the event loop.
+        hub: To be looked at; its inputs are the runner's methods of the same names.
         process: A name that no other process has, for leases.
         name: Host and process id, for operators.
         unreachable_since: When the channel layer was last reached, if it cannot be now.
@@ -49,7 +54,7 @@ class HubRunner:
         """Make a hub that `start` serves; `telemetry` is what this process records."""
         self.process = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.hub = Hub(telemetry, on_work=self._work, on_demand=self._demand, wall_ms=wall_ms)
+        self.hub = Hub(telemetry, wall_ms=wall_ms)
         self._written = telemetry.counters.written
         self._loop = asyncio.get_running_loop()
         self._layer = get_channel_layer()
@@ -90,6 +95,41 @@ class HubRunner:
         except Exception:  # the lease will run out
             logger.warning("could not take the demand back", exc_info=True)
 
+    # ---- inputs of clients and operators ----
+
+    def subscribe(
+        self, reader: Reader, topics: Iterable[Topic], request_id: object, now: float
+    ) -> None:
+        """Have a reader follow topics; see `Hub.subscribe`.
+
+        Raises:
+            Refusal: As the hub says.
+        """
+        try:
+            self.hub.subscribe(reader, topics, request_id, now)
+        finally:  # a refusal may have cost another reader its topics
+            self._carry_out()
+
+    def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
+        """Have a reader no longer follow a topic."""
+        self.hub.unsubscribe(reader, topic, now)
+        self._carry_out()
+
+    def leave(self, reader: Reader, topics: Iterable[Topic]) -> None:
+        """Forget a reader that is gone."""
+        self.hub.leave(reader, topics)
+        self._carry_out()
+
+    def ask_turn(self, reader: Reader, at: float) -> None:
+        """Call `Reader.on_turn` at a time, or in the next turn if that is past."""
+        self.hub.ask_turn(reader, at)
+        self._carry_out()
+
+    def pin(self, topics: Iterable[Topic], now: float) -> None:
+        """Keep these topics whether anybody reads them or not, and no others."""
+        self.hub.pin(topics, now)
+        self._carry_out()
+
     # ---- the channel layer ----
 
     async def _listen(self) -> None:
@@ -104,6 +144,7 @@ class HubRunner:
                     message: Any = await self._layer.receive(channel)
                     self._is_reading = True
                     self.hub.receive(message, time.monotonic())
+                    self._carry_out()
                     received += 1
                     if received % ENVELOPES_PER_TURN == 0:
                         await asyncio.sleep(0)
@@ -195,10 +236,10 @@ class HubRunner:
             now = self._look()
             if now >= next_tick:
                 next_tick = now + 1
-                self.hub.tick(now, self._read_until)
+                self._tick(now)
             if self.hub.has_slow:
                 self.hub.retry_slow()
-                self._work()
+                self._carry_out()
 
     def _look(self) -> float:
         """Return the time; what came while this process was stopped is read before it is judged."""
@@ -216,33 +257,35 @@ class HubRunner:
         now = time.monotonic()
         return now - self._looked_at > timing.LATE or now - self._read_until > timing.LATE
 
-    # ---- what the hub asks for ----
+    # ---- effects ----
 
-    def _demand(self) -> None:
-        self._wanted.set()
+    def _carry_out(self) -> None:
+        """Do what the hub wants after an input."""
+        if not self.hub.has_effects:
+            return
+        effects = self.hub.effects()
+        if effects.has_demand:
+            self._wanted.set()
+        if effects.has_fresh and self._flush_handle is None:
+            self._flush_soon()
+        if effects.wake_at is not None:
+            self._wake(effects.wake_at)
 
-    def _work(self) -> None:
+    def _flush_soon(self) -> None:
         """Have the hub flush at the end of this turn, or after a pause if it does nothing else.
 
         With rest between flushes there is no pause. When one follows another the pause grows
         towards the time that the last one took: the loop has time for everything else, messages
         share their writes, and writes grow instead of queues.
         """
-        if self.hub.has_fresh and self._flush_handle is None:
-            now = self._loop.time()
-            is_busy = now - self._flushed_at < BUSY_WITHIN
-            self._pressure = min(1.0, self._pressure + PRESSURE_STEP) if is_busy else 0.0
-            pause = min(self._flush_took * PAUSE_SHARE * self._pressure, LONGEST_PAUSE)
-            if self._flushed_at + pause <= now:
-                self._flush_handle = self._loop.call_soon(self._flush)
-            else:
-                self._flush_handle = self._loop.call_at(self._flushed_at + pause, self._flush)
-        due_at = self.hub.due_at()
-        if due_at is not None and (self._timer is None or due_at < self._timer_at):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due_at
-            self._timer = self._loop.call_at(due_at, self._tick)
+        now = self._loop.time()
+        is_busy = now - self._flushed_at < BUSY_WITHIN
+        self._pressure = min(1.0, self._pressure + PRESSURE_STEP) if is_busy else 0.0
+        pause = min(self._flush_took * PAUSE_SHARE * self._pressure, LONGEST_PAUSE)
+        if self._flushed_at + pause <= now:
+            self._flush_handle = self._loop.call_soon(self._flush)
+        else:
+            self._flush_handle = self._loop.call_at(self._flushed_at + pause, self._flush)
 
     def _flush(self) -> None:
         self._flush_handle = None
@@ -255,11 +298,25 @@ class HubRunner:
                 self._written.observe(time.time() - oldest)
             self._flushed_at = self._loop.time()
             self._flush_took = self._flushed_at - started
-            self._work()
+            self._carry_out()
 
-    def _tick(self) -> None:
+    def _wake(self, at: float) -> None:
+        """Have the hub tick at a time, or at the earlier one that is set already."""
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
         self._timer = None
+        self._tick(self._look())
+
+    def _tick(self, now: float) -> None:
         try:
-            self.hub.tick(self._look(), self._read_until)
+            self.hub.tick(now, self._read_until)
+            while (reader := self.hub.take_turn(now)) is not None:
+                reader.on_turn(now)
         finally:
-            self._work()
+            self._carry_out()

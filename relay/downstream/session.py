@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from typing import Protocol
 
 from relay import conf
 from relay.bybit import dialect as bybit_dialect
@@ -19,7 +21,7 @@ from relay.bybit.errors import Code, Refusal
 from relay.bybit.requests import Door, Fields, decode_fields
 from relay.bybit.topics import Category, Topic
 from relay.downstream import native_dialect
-from relay.downstream.audience import Request
+from relay.downstream.audience import Reader, Request
 from relay.downstream.close_codes import CloseCode, code_of_client
 from relay.downstream.hub import Hub
 from relay.downstream.intake import Intake, Message
@@ -46,6 +48,27 @@ class _Asked:
     id: NativeId | BybitId
 
 
+class Runner(Protocol):
+    """Who has the hub: it takes a client's inputs, and does after each what the hub wants done."""
+
+    hub: Hub
+    """To be looked at."""
+
+    def subscribe(
+        self, reader: Reader, topics: Iterable[Topic], request_id: object, now: float
+    ) -> None:
+        """See `Hub.subscribe`."""
+
+    def unsubscribe(self, reader: Reader, topic: Topic, now: float) -> None:
+        """See `Hub.unsubscribe`."""
+
+    def leave(self, reader: Reader, topics: Iterable[Topic]) -> None:
+        """See `Hub.leave`."""
+
+    def ask_turn(self, reader: Reader, at: float) -> None:
+        """See `Hub.ask_turn`."""
+
+
 class ClientSession:
     """A client of this process.
 
@@ -62,7 +85,7 @@ class ClientSession:
     def __init__(
         self,
         telemetry: Telemetry,
-        hub: Hub,
+        runner: Runner,
         door: Door,
         *,
         address: str | None = None,
@@ -72,7 +95,7 @@ class ClientSession:
 
         Args:
             telemetry: What this process records.
-            hub: Whose topics it follows.
+            runner: Of the hub whose topics it follows.
             door: By which it came in.
             address: As the server reports it; None if it reports none.
             user_agent: As the client names itself.
@@ -91,7 +114,8 @@ class ClientSession:
         self.is_closing = False
         self._counters = telemetry.counters
         self._events = telemetry.events
-        self._hub = hub
+        self._runner = runner
+        self._hub = runner.hub
         self.outbound: Outbound
         self._buffer_limit = settings.client_buffer
         self._slow_timeout = settings.slow_timeout
@@ -149,12 +173,15 @@ class ClientSession:
         if self.door is Door.BYBIT:
             self._intake.give_frame_back()
         if is_first:
-            self._hub.call_at(self._turn_at(now), self._go_on)
+            self._runner.ask_turn(self, self._turn_at(now))
         if self._intake.is_full:
             self.outbound.pause_reading()
 
-    def _go_on(self, now: float) -> None:
-        """Take the requests whose turn has come."""
+    def on_turn(self, now: float) -> None:
+        """Take the requests whose turn has come; leave the hub if it was closed."""
+        if self.is_closing:
+            self._leave()
+            return
         intake = self._intake
         while intake.is_waiting and self._turn_at(now) <= now and self._hub.has_turn:
             try:
@@ -164,7 +191,7 @@ class ClientSession:
         if self.is_closing:
             return
         if intake.is_waiting:
-            self._hub.call_at(self._turn_at(now), self._go_on)
+            self._runner.ask_turn(self, self._turn_at(now))
         if not intake.is_full:
             self.outbound.resume_reading()
 
@@ -227,7 +254,7 @@ class ClientSession:
             return
         if len(self.topics) >= self._max_topics:
             raise Refusal(Code.TOO_MANY_TOPICS, f"a connection may have {self._max_topics} topics")
-        self._hub.subscribe(self, [topic], known, now)
+        self._runner.subscribe(self, [topic], known, now)
         self._follow([topic], known)
 
     # ---- Bybit's dialect ----
@@ -263,7 +290,7 @@ class ClientSession:
         if topics is None or len(self.topics) + len(topics) > limit:
             raise Refusal(Code.TOO_MANY_TOPICS, f"error:too many topics,limit:{limit}")
         try:
-            self._hub.subscribe(self, topics, known, now)
+            self._runner.subscribe(self, topics, known, now)
         except Refusal as refusal:
             raise in_words_of_bybit(refusal) from None
         self._follow(topics, known)
@@ -287,7 +314,7 @@ class ClientSession:
             self.idle_since = None
 
     def _unsubscribe(self, topic: Topic, now: float) -> None:
-        self._hub.unsubscribe(self, topic, now)
+        self._runner.unsubscribe(self, topic, now)
         self._forget(topic)
 
     def _forget(self, topic: Topic) -> None:
@@ -432,11 +459,11 @@ class ClientSession:
         self.outbound.close(code.value, message)
         if self.wants_input:
             self.outbound.resume_reading()  # to read the client's own close frame
-        self._hub.call_at(time.monotonic(), self._leave)  # not now: the hub may be delivering
+        self._runner.ask_turn(self, time.monotonic())  # to leave; the hub may be delivering now
 
-    def _leave(self, _now: float = 0.0) -> None:
+    def _leave(self) -> None:
         """Follow nothing any more."""
-        self._hub.leave(self, list(self.topics))
+        self._runner.leave(self, list(self.topics))
         self.topics.clear()
 
     def disconnect(self) -> None:

@@ -343,7 +343,7 @@ class LiveService:
                 is_told = True
             else:
                 is_told = False
-                self._runner.hub.pin(pinned, time.monotonic())
+                self._runner.pin(pinned, time.monotonic())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PINS_READ):
                     await self._pins_changed.wait()

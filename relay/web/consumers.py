@@ -50,7 +50,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         user_agent = sys.intern(headers.get(b"user-agent", b"")[:USER_AGENT_KEPT].decode("latin1"))
         client = ClientSession(
             process.telemetry,
-            process.runner.hub,
+            process.runner,
             self.door,
             address=address,
             user_agent=user_agent,

@@ -16,6 +16,7 @@ from relay.lib import timing
 from relay.seam import envelopes
 from relay.telemetry.telemetry import Telemetry
 from tests.builders import compact
+from tests.downstream.plain_runner import PlainRunner
 
 EPOCH = 100
 
@@ -82,15 +83,22 @@ class Call:
     """One client on the line, its hub and the worker behind it."""
 
     def __init__(
-        self, clock: Clock, door: Door = Door.NATIVE, category: Category | None = None
+        self,
+        clock: Clock,
+        door: Door = Door.NATIVE,
+        category: Category | None = None,
+        *,
+        beside: Call | None = None,
     ) -> None:
+        """Connect a client, to the hub of another one where `beside` is given."""
         self.clock = clock
         self.telemetry = Telemetry.fresh()
         self.counters = self.telemetry.counters
-        self.hub = Hub(
-            self.telemetry, on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1_700
-        )
-        self.client = ClientSession(self.telemetry, self.hub, door)
+        self.runner = PlainRunner(Hub(self.telemetry, wall_ms=lambda: 1_700))
+        if beside is not None:
+            self.runner = beside.runner
+        self.hub = self.runner.hub
+        self.client = ClientSession(self.telemetry, self.runner, door)
         self.client.category = category
         self.outbound = RecordingOutbound()
         self.client.attach(self.outbound)
@@ -144,5 +152,5 @@ class Call:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
-        self.hub.tick(self.clock.now)
+        self.runner.tick(self.clock.now)
         self.hub.flush()

@@ -34,6 +34,9 @@ class RecordingReader:
     def has_room(self) -> bool:
         return not self.is_full
 
+    def on_turn(self, now: float) -> None:
+        self.heard.append(("turn", now))
+
     def on_subscribed(self, request: Request, refusal: Refusal | None) -> None:
         self.heard.append(("ack", request.id) if refusal is None else (refusal.code, request.id))
 

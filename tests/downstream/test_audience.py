@@ -75,7 +75,7 @@ def test_events_above_the_budget_leave_in_portions_without_a_loss(
     town.subscribe(late, TRADES)
     reader.taken()
     flushes = 0
-    while town.hub.has_fresh:
+    while town.hub.effects().has_fresh:
         town.hub.flush()
         flushes += 1
         for batch in reader.batches:
@@ -100,9 +100,9 @@ def test_a_reader_is_greeted_after_the_portions_that_wait(
     town.subscribe(late, TRADES)
     town.pass_time(0.01)
     town.hub.flush()
-    assert town.hub.has_fresh
+    assert town.hub.effects().has_fresh
     assert late.taken() == [("ack", 7)]
-    while town.hub.has_fresh:
+    while town.hub.effects().has_fresh:
         town.hub.flush()
     [greeting] = late.taken()
     assert trade_numbers(greeting)[-1] == 100

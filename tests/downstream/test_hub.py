@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from relay.bybit.errors import Code, Refusal
 from relay.bybit.images import CANDLES_KEPT
 from relay.bybit.topics import Category
+from relay.downstream.hub import Effects
 from relay.downstream.wire import Batch
 from relay.lib import timing
 from relay.seam import envelopes
@@ -88,28 +88,37 @@ def test_acks_of_many_topics_are_spread_over_turns(town: Town) -> None:
         town.subscribe(reader, *topics)
     town.now += timing.MAX_ACK_DELAY
     turns = []
-    while (due_at := town.hub.due_at()) is not None and due_at <= town.now:
+    while (wake_at := town.hub.effects().wake_at) is not None and wake_at <= town.now:
         town.hub.tick(town.now)
         turns.append(sum(len(reader.taken()) for reader in readers))
     assert turns == [1] * 5
 
 
-def test_a_call_is_made_at_its_time_and_in_a_turn_that_has_room(town: Town) -> None:
-    made: list[str] = []
+def test_readers_take_their_turns_in_time_and_as_many_as_fit(town: Town) -> None:
+    first, second, later = readers = [RecordingReader() for _ in range(3)]
 
-    def costly(name: str, now: float) -> None:
-        made.append(name)
-        town.hub.use_turn(1_000)
+    def taken() -> list[RecordingReader]:
+        found = []
+        while (reader := town.hub.take_turn(town.now)) is not None:
+            found.append(reader)
+            town.hub.use_turn(1_000)
+        return found
 
-    for name, at in (("later", 1_002.0), ("second", 1_001.0), ("first", 1_000.5)):
-        town.hub.call_at(at, partial(costly, name))
+    for reader, at in zip(reversed(readers), (1_002.0, 1_001.0, 1_000.5), strict=True):
+        town.hub.ask_turn(reader, at)
+    assert town.hub.effects().wake_at == 1_000.5
+    assert taken() == []
     town.pass_time(1)
-    assert made == ["first"]
+    assert taken() == [first]
+    assert taken() == []
+    assert town.hub.effects().wake_at == 1_001.0  # it is due in the next turn
     town.pass_time(0)
+    assert taken() == [second]
     town.pass_time(0)
-    assert made == ["first", "second"]
+    assert taken() == []
     town.pass_time(1)
-    assert made == ["first", "second", "later"]
+    assert taken() == [later]
+    assert town.hub.effects().wake_at is None
 
 
 # ---- the ack ----
@@ -195,7 +204,7 @@ def test_the_ack_waits_two_milliseconds_at_least(town: Town, reader: RecordingRe
     town.base(BOOK, 10, snapshot())
     town.pass_time(timing.MIN_ACK_DELAY * 0.9)
     assert reader.heard == []
-    assert town.hub.due_at() == pytest.approx(1_000 + timing.MIN_ACK_DELAY)
+    assert town.hub.effects().wake_at == pytest.approx(1_000 + timing.MIN_ACK_DELAY)
     town.pass_time(timing.MIN_ACK_DELAY)
     assert reader.heard == [("ack", 7)]
 
@@ -419,14 +428,13 @@ def test_a_topic_is_asked_for_when_its_group_has_been_joined(
 ) -> None:
     """A base that a worker sends before would never arrive."""
     town.hub.subscribe(reader, [BOOK], 7, town.now)
-    assert "demand" in town.calls  # so that the group is joined
+    assert town.hub.effects().has_demand  # so that the group is joined
     assert town.hub.take_demand(Category.LINEAR) == ({}, [])
     assert town.hub.interest(Category.LINEAR) == {}
-    town.calls.clear()
     town.receive(envelopes.Joined({BOOK.group: town.hub.unjoined()[BOOK.group] - 1}))
     assert town.hub.interest(Category.LINEAR) == {}
     town.receive(envelopes.Joined(town.hub.unjoined()))
-    assert "demand" in town.calls
+    assert town.hub.effects().has_demand
     assert town.hub.interest(Category.LINEAR) == {BOOK.text: None}
     assert town.hub.take_demand(Category.LINEAR) == ({BOOK.text: None}, [])
 
@@ -864,19 +872,29 @@ def test_a_message_is_framed_once_for_all_its_readers(town: Town) -> None:
     assert batches[0].texts == [delta(5_001), delta(5_002), delta(5_003)]
 
 
-def test_the_hub_says_when_there_is_something_to_do(town: Town, reader: RecordingReader) -> None:
+def test_effects_say_what_is_to_be_done_after_an_input(town: Town, reader: RecordingReader) -> None:
+    hub = town.hub
+    assert not hub.has_effects
+    assert hub.effects() == Effects(wake_at=None, has_fresh=False, has_demand=False)
     town.subscribe(reader, BOOK)
-    assert {"work", "demand"} <= set(town.calls)
+    assert hub.has_effects
+    wake_at = town.now + timing.MAX_ACK_DELAY
+    assert hub.effects() == Effects(wake_at, has_fresh=False, has_demand=True)
+    assert not hub.has_effects
     town.base(BOOK, 10, snapshot())
     town.pass_time(timing.MIN_ACK_DELAY)
-    assert town.hub.has_fresh
-    town.hub.flush()
-    assert not town.hub.has_fresh
-    town.calls.clear()
+    assert hub.effects() == Effects(wake_at, has_fresh=True, has_demand=False)
+    hub.flush()
+    assert not hub.has_effects
     town.publish(BOOK, 10, delta(5_001))
-    assert town.calls == ["work"]
-    town.hub.unsubscribe(reader, BOOK, town.now)
-    assert town.calls == ["work", "demand"]
+    assert hub.has_effects
+    assert hub.effects().has_fresh
+    town.publish(BOOK, 11, delta(5_002))
+    assert not hub.has_effects  # the runner knows that there is something to flush
+    assert hub.effects().has_fresh
+    hub.unsubscribe(reader, BOOK, town.now)
+    assert hub.has_effects
+    assert hub.effects() == Effects(wake_at, has_fresh=False, has_demand=True)
 
 
 # ---- pins ----

@@ -68,7 +68,7 @@ async def test_nothing_is_asked_for_before_its_group_has_been_joined(layer: Laye
 
         def subscribe() -> None:
             if left:
-                runner.hub.subscribe(RecordingReader(), [left.pop()], 7, time.monotonic())
+                runner.subscribe(RecordingReader(), [left.pop()], 7, time.monotonic())
 
         layer.while_joining = subscribe
         subscribe()
@@ -132,7 +132,7 @@ async def test_a_hub_that_has_not_read_everything_says_so_with_its_positions(
 
     monkeypatch.setattr(Hub, "receive", slowly)
     async with running() as runner:
-        runner.hub.subscribe(RecordingReader(), [TOPICS[0]], 7, time.monotonic())
+        runner.subscribe(RecordingReader(), [TOPICS[0]], 7, time.monotonic())
         await until(lambda: bool(renewals(behind=False)), PATIENCE, "it has read everything")
         delay = 0.002
         for _ in range(2_000):

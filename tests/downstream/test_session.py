@@ -504,7 +504,7 @@ def test_requests_at_bybit_s_door_are_taken_in_turn_and_none_is_refused(clock: C
     assert 0 < len(call.client.topics) <= 120
     answered = [answer["req_id"] for answer in call.heard() if answer["success"]]
     while len(answered) < 300:
-        assert call.hub.due_at() is not None
+        assert call.hub.effects().wake_at is not None
         call.pass_time(0.05)
         answered += [answer["req_id"] for answer in call.heard() if answer["success"]]
         assert clock.now < 1_000 + 60
@@ -595,15 +595,14 @@ def test_a_request_of_too_many_topics_is_refused_before_they_are_read(
 def test_costly_requests_of_many_clients_are_taken_in_different_turns(
     clock: Clock, door: Door
 ) -> None:
-    calls = [Call(clock, door, Category.LINEAR) for _ in range(10)]
-    hub = calls[0].hub
+    first = Call(clock, door, Category.LINEAR)
+    calls = [first, *(Call(clock, door, Category.LINEAR, beside=first) for _ in range(9))]
     args = [f"tickers.A{number}" for number in range(200)]
     for call in calls:
-        call.client._hub = hub
         call.say({"op": "subscribe", "args": args})
     turns = [sum(bool(call.client.topics) for call in calls)]
     while turns[-1] < 10:
-        hub.tick(clock.now)
+        first.runner.tick(clock.now)
         turns.append(sum(bool(call.client.topics) for call in calls))
     assert turns == list(range(1, 11))
 
@@ -747,8 +746,7 @@ def test_nothing_is_said_after_the_close(call: Call) -> None:
 
 
 def test_a_client_that_is_being_closed_reads_nothing_any_more(call: Call, clock: Clock) -> None:
-    other = Call(clock)
-    other.client._hub = other.hub = call.hub
+    other = Call(clock, beside=call)
     call.follow(BOOK)
     other.say(subscribe())
     other.pass_time(timing.MIN_ACK_DELAY)

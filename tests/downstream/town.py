@@ -24,13 +24,10 @@ class Town:
 
     def __init__(self) -> None:
         self.now = 1_000.0
-        self.calls: list[str] = []
         self.telemetry = Telemetry.fresh()
         self.counters = self.telemetry.counters
         self.hub = Hub(
             self.telemetry,
-            on_work=lambda: self.calls.append("work"),
-            on_demand=lambda: self.calls.append("demand"),
             wall_ms=lambda: int(self.now * 1_000),
         )
 

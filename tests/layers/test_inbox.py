@@ -279,7 +279,7 @@ async def test_a_hub_goes_on_whatever_it_is_sent(
     reader = RecordingReader()
     try:
         linear = runner.hub.categories[Category.LINEAR]
-        runner.hub.subscribe(reader, [BOOK], 7, asyncio.get_running_loop().time())
+        runner.subscribe(reader, [BOOK], 7, asyncio.get_running_loop().time())
         await until(lambda: not runner.hub.unjoined(), PATIENCE, "the hub has joined")
         for epoch in (1, 2):
             for envelope in novelties():

@@ -42,9 +42,7 @@ class Cyclic(RecordingOutbound):
 
 
 def _come(process: WebProcess, count: int) -> list[ClientSession]:
-    clients = [
-        ClientSession(process.telemetry, process.runner.hub, Door.NATIVE) for _ in range(count)
-    ]
+    clients = [ClientSession(process.telemetry, process.runner, Door.NATIVE) for _ in range(count)]
     for client in clients:
         client.attach(Cyclic(client))
         process.add(client)

@@ -14,6 +14,7 @@ from relay.downstream.hub import Hub
 from relay.downstream.outbound.daphne import DaphneOutbound
 from relay.downstream.session import ClientSession
 from relay.telemetry.telemetry import Telemetry
+from tests.downstream.plain_runner import PlainRunner
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -34,10 +35,9 @@ class Line:
         self.transport: Any = unix.Server(ours, self.protocol, None, None, 0, reactor)
         self.protocol.makeConnection(self.transport)
         self.telemetry = Telemetry.fresh()
-        self.hub = Hub(
-            self.telemetry, on_work=lambda: None, on_demand=lambda: None, wall_ms=lambda: 1
-        )
-        self.client = ClientSession(self.telemetry, self.hub, door)
+        self.hub = Hub(self.telemetry, wall_ms=lambda: 1)
+        self.runner = PlainRunner(self.hub)
+        self.client = ClientSession(self.telemetry, self.runner, door)
         self.client.backlogged_in = set()
         self.outbound = DaphneOutbound(
             None,

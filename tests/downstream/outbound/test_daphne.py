@@ -204,7 +204,7 @@ async def test_answers_wait_within_the_budget(unhurried: None, line: Line) -> No
     line.outbound.write(MUCH)
     while not line.client.is_closing:
         line.say(client_frame(1, b'{"method":"ping"}'))
-        line.hub.tick(time.monotonic())
+        line.runner.tick(time.monotonic())
         assert line.outbound.unsent() <= budget + 200  # the goodbye
     assert line.is_ended
     assert line.outbound.unsent() > budget - 200
