@@ -33,7 +33,7 @@ help:
 	@echo "make test   run every test (ARGS= for pytest)"
 	@echo "make quick  run the tests that start no process (a minute on two cores)"
 	@echo "make soak   churn of clients and faults for an hour (DURATION=seconds, SEED=)"
-	@echo "make check  format, lint, types, layers, migrations, deployment, coverage of the pure rooms"
+	@echo "make check  format, lint, types, layers, words, migrations, deployment, coverage of the pure rooms"
 	@echo "make bench  measure it beside its peers (ARGS=--quick, ARGS='--only storm')"
 	@echo "make docs   build the documents as a site in docs/.build/html"
 	@echo "make lock   write deploy/requirements.lock anew, with the newest versions in bounds"
@@ -67,6 +67,7 @@ check: $(TESTS_INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs.prose
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(MAKE) coverage

@@ -265,7 +265,7 @@ class Audience:
         """Send what is owed to those who have room for it.
 
         Args:
-            is_down: Upstream is: the image may be outdated, and is handed to nobody.
+            is_down: Upstream is: the image may be outdated, and is handed to no reader.
 
         Raises:
             ExchangeFault: The image turned out to be wrong; a base is needed.
@@ -321,7 +321,7 @@ class Audience:
                 reader.on_rows_lost(self.topic, lost, is_slow=True)
 
     def restart(self) -> None:
-        """Owe a snapshot to everybody: those who were current have missed something."""
+        """Owe a snapshot to all: the readers that were current have missed something."""
         self.fresh.clear()
         for reader in self.current:
             self._owe(reader)

@@ -3,8 +3,9 @@
 The hub is the one member of each topic's channel-layer group. It keeps the topic's image,
 frames a message once and hands the same bytes to every local reader.
 
-It is a core: inputs go in, effects come out. It does no I/O, starts no task and calls nobody of its
-runner, which calls one of the inputs and then takes the `Effects`. The one exception is what is for
+It is a core: inputs go in, effects come out. It does no I/O, starts no task and calls nothing of
+its runner, which calls one of the inputs and then takes the `Effects`. The one exception is what
+is for
 readers: `flush` writes their messages to their outbounds, and notices are handed to them as they
 are decided. An effect per delivery would be an allocation per delivery.
 """
@@ -97,7 +98,7 @@ class Hub:
         corked: Ways to clients that hold bytes back until the end of a flush, so that what
             leaves for a client leaves in one write.
         oldest: When the oldest message was published that the last flush did not see, Unix
-            seconds; 0 if there is none. Whoever flushes takes it.
+            seconds; 0 if there is none. The runner takes it with each flush.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class Hub:
         return audience
 
     def pin(self, topics: Iterable[Topic], now: float) -> None:
-        """Keep these topics whether anybody reads them or not, and no others."""
+        """Keep these topics whether a client reads them or not, and no others."""
         pinned = {topic.group: topic for topic in topics}
         for group, audience in list(self.audiences.items()):
             if audience.is_pinned and group not in pinned:
@@ -281,7 +282,7 @@ class Hub:
         """Whether a further request may be taken in this turn of the event loop.
 
         Else its reader asks for another turn, so that many clients with costly requests hold up
-        nobody else's messages for longer than one request takes.
+        no other client's messages for longer than one request takes.
         """
         return self._taken < TURN
 
@@ -323,7 +324,7 @@ class Hub:
                 self._set_state(category, UpstreamState.DOWN, self._wall_ms(), now)
 
     def extend_leases(self, now: float) -> None:
-        """Note that nobody was listened to for a while: the silence of workers begins now."""
+        """Record that nothing could be received for a while: the silence of workers begins now."""
         for known in self.categories.values():
             known.heard = known.heard and now
 
@@ -462,7 +463,7 @@ class Hub:
         known = self.categories[category]
         before = known.state
         known.state, known.since = state, since
-        # A new worker is idle until it hears what is wanted; one that stays so has nothing to do.
+        # A new worker is idle until it knows what is wanted; one that stays so has nothing to do.
         if state in SERVED or state is before is UpstreamState.IDLE:
             known.unserved_since = None
         elif state is not UpstreamState.IDLE and known.unserved_since is None:
@@ -479,7 +480,7 @@ class Hub:
         for audience in self._of(category):
             if state is UpstreamState.DOWN:
                 for request in list(audience.waiting.values()):
-                    request.undecided.clear()  # nobody is there to decide
+                    request.undecided.clear()  # no worker is there to decide
                     self._schedule(request)
             readers |= dict.fromkeys(audience.current) | audience.owed
             self._touch(audience)  # what is owed can be paid, or not any more

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 ENVELOPES_PER_TURN = 200  # received before the event loop may do something else
 LONGEST_PAUSE = 0.02  # seconds between flushes under load
 PAUSE_SHARE = 0.75  # of the last flush's duration: leaves the loop nearly half of the time
-BUSY_WITHIN = 0.001  # seconds from a flush to the next wish for one, that count as no rest at all
+BUSY_WITHIN = 0.001  # seconds: a flush requested so soon after the last means a saturated loop
 PRESSURE_STEP = 0.25  # so that a chance pair of messages is not kept waiting
 
 
@@ -126,14 +126,14 @@ class HubRunner:
         self._carry_out()
 
     def pin(self, topics: Iterable[Topic], now: float) -> None:
-        """Keep these topics whether anybody reads them or not, and no others."""
+        """Keep these topics whether a client reads them or not, and no others."""
         self.hub.pin(topics, now)
         self._carry_out()
 
     # ---- the channel layer ----
 
     async def _listen(self) -> None:
-        """Receive for ever. A cancelled `receive` would unsubscribe, so nothing limits it."""
+        """Receive until cancelled. A `receive` with a timeout would unsubscribe: it has none."""
         async with channel_in(self._layer, UPSTREAM_GROUP) as channel:
             self._channel, self._joined = channel, {}
             self._wanted.set()

@@ -428,7 +428,8 @@ class ClientSession:
     def _tell_upstream(self, category: Category) -> None:
         """Tell a client that followed nothing what it has missed: upstream went down or came back.
 
-        Without it a client that comes while upstream is down would wait for a snapshot in vain.
+        Without it a client that comes while upstream is down would wait for a snapshot without
+        knowing why.
         """
         known = self._hub.categories[category]
         if known.told_down:

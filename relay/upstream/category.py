@@ -78,7 +78,7 @@ class ConnectionState:
 
     @property
     def is_open(self) -> bool:
-        """Whether the exchange hears it."""
+        """Whether the exchange is connected."""
         return self.subscriptions is not None
 
     def confirmed(self) -> int:

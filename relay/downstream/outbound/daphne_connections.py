@@ -82,7 +82,7 @@ def _untie(request: WebRequest, channel: Any, transport: Any) -> None:
     def connection_lost(reason: Any) -> None:
         del protocol.connectionLost  # this function, which holds the protocol
         if not hasattr(protocol, "server"):
-            protocol.onClose = _ignore  # Daphne's fails after a handshake that it never heard of
+            protocol.onClose = _ignore  # Daphne's fails after a handshake that it did not make
         try:
             lost(reason)
         finally:
