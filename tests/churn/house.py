@@ -158,7 +158,8 @@ class House:
                 question = "collect" if collect else "count"
                 answer = await inside.ask(self._sockets, pid, question)
                 look = inside.flat(answer, is_collected=collect, is_counted=role == "web")
-                for name, number in (look | inside.files(pid)).items():
+                files = inside.files(pid, look["pooled connections"])
+                for name, number in (look | files).items():
                     found[f"{role}: {name}"] += number
         for web in self.webs:
             for name, number in SHOWN.findall(await asyncio.to_thread(_metrics, web)):
@@ -193,7 +194,8 @@ class House:
             clients = await redis.client_list()
         found = Counter(f"redis: redis channel {_bare(name)}" for name in channels)
         found.update(f"redis: redis key {key}" for key in keys)
-        found["redis: redis clients"] = len(clients)
+        # Those that have not subscribed are of pools, which the processes tell themselves.
+        found["redis: redis clients"] = sum("P" in client["flags"] for client in clients)
         return dict(found)
 
     async def stops(self) -> dict[str, float]:

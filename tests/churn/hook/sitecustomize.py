@@ -83,9 +83,21 @@ def _count():
         "timers": sum(not timer.cancelled() for timer in _loop._scheduled),
         "collections": _collections(alive),
         "garbage": len(gc.garbage),
+        "pooled": _pooled(alive),
     }
     _stops.clear()
     return answer
+
+
+def _pooled(alive):
+    """Return how many sockets the pools of redis-py have open, in use or not."""
+    pools = [one for one in alive if type(one).__module__ == "redis.asyncio.connection"]
+    return sum(
+        connection._writer is not None and not connection._writer.transport.is_closing()
+        for pool in pools
+        if hasattr(pool, "_available_connections")
+        for connection in (*pool._available_connections, *pool._in_use_connections)
+    )
 
 
 def _by_name(kinds):
