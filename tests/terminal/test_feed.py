@@ -133,6 +133,21 @@ async def test_a_relay_that_refuses_the_connection_is_never_called_live(relay: R
     assert watching.feed.state is FeedState.CONNECTING
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "socks_proxy", "WS_PROXY"])
+async def test_no_proxy_is_asked_for_a_relay_on_this_machine(
+    name: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    watching = Watching(relay, BOOK)
+    reasons: list[str] = []
+    watching.feed._on_change = lambda: reasons.append(watching.feed.reason)
+    await until(lambda: relay.heard or any(reasons), PATIENCE, "a subscribe or a vain try")
+    await watching.end()
+    assert relay.heard, reasons
+
+
 async def test_a_relay_that_never_had_the_exchange_has_not_lost_it(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")

@@ -23,7 +23,7 @@ from relay.upstream.connects import Connects
 from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
 
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "no_proxy")
+PROXIES = ("http_proxy", "https_proxy", "socks_proxy", "ws_proxy", "wss_proxy", "no_proxy")
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ async def test_a_proxy_is_named_in_the_log_without_its_password(
     assert "secret" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY"])
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "socks_proxy", "WS_PROXY"])
 async def test_no_proxy_is_asked_for_an_exchange_on_this_machine(
     name: str, exchange: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
