@@ -519,6 +519,22 @@ def test_a_refused_unsubscribe_is_tried_again_each_topic_alone() -> None:
     assert "a" not in subscriptions
 
 
+def test_an_unsubscribe_that_is_refused_again_and_again_is_at_last_taken_for_done() -> None:
+    subscriptions = settled("a")
+    subscriptions.unwant("a")
+    sent: list[str] = []
+    now: float | None = 0.0
+    while now is not None:
+        for request_id, op, args in asked(subscriptions, now):
+            assert (op, args) == ("unsubscribe", ["a"])
+            sent.append(request_id)
+            assert len(sent) <= MAX_TRIES
+            assert told(subscriptions, refusal(request_id, BUSY, op), now) == []
+        now = subscriptions.due_at(now)
+    assert len(sent) == MAX_TRIES
+    assert "a" not in subscriptions
+
+
 def test_what_was_known_is_asked_for_first_and_not_together_with_the_unknown() -> None:
     subscriptions = Subscriptions(
         Category.LINEAR, ["new", "a", "newer", "b"], 0.0, known={"a", "b"}
