@@ -608,6 +608,21 @@ def test_costly_requests_of_many_clients_are_taken_in_different_turns(
 
 
 @pytest.mark.parametrize("door", Door)
+def test_costly_requests_of_one_client_are_taken_in_different_turns(
+    clock: Clock, door: Door
+) -> None:
+    call = Call(clock, door, Category.LINEAR)
+    args = [f"tickers.A{number}" for number in range(200)]
+    for _ in range(5):
+        call.say({"op": "unsubscribe", "args": args})
+    turns = [len(call.heard())]
+    for _ in range(4):
+        call.hub.tick(clock.now)
+        turns.append(len(call.heard()))
+    assert turns == [1] * 5
+
+
+@pytest.mark.parametrize("door", Door)
 def test_ten_times_more_in_a_second_closes(clock: Clock, door: Door) -> None:
     call = Call(clock, door, Category.LINEAR)
     for _ in range(200):
