@@ -41,8 +41,11 @@ class Cyclic(RecordingOutbound):
         self.client = client
 
 
-def _come(process: WebProcess, count: int) -> list[ClientSession]:
-    clients = [ClientSession(process.telemetry, process.runner, Door.NATIVE) for _ in range(count)]
+def _come(process: WebProcess, count: int, *, address: str | None = None) -> list[ClientSession]:
+    clients = [
+        ClientSession(process.telemetry, process.runner, Door.NATIVE, address=address)
+        for _ in range(count)
+    ]
     for client in clients:
         client.attach(Cyclic(client))
         process.add(client)
@@ -52,6 +55,31 @@ def _come(process: WebProcess, count: int) -> list[ClientSession]:
 def _is_visited(client: ClientSession) -> bool:
     """Whether the collector looks at a client."""
     return any(found is client for found in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stranger"),
+    [
+        ("203.0.113.7", "203.0.113.7", "203.0.113.8"),
+        ("2001:db8:1:2::7", "2001:db8:1:2:3::", "2001:db8:1:3::7"),
+    ],
+)
+async def test_clients_of_one_address_share_places_and_give_them_back(
+    first: str, second: str, stranger: str, settings: Any
+) -> None:
+    settings.RELAY = {"max_connections_per_address": 2}
+    process = WebProcess()
+    clients = [
+        client for address in (first, second) for client in _come(process, 1, address=address)
+    ]
+    assert not process.has_place(first)
+    assert not process.has_place(second)
+    assert process.has_place(stranger)
+    for client in clients:
+        process.remove(client)
+        assert process.has_place(first)
+        assert process.has_place(second)
+    assert not process._addresses
 
 
 @pytest.mark.usefixtures("_thawed")
