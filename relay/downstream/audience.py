@@ -65,7 +65,7 @@ class Reader(Protocol):
     def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
         """The exchange refused a topic after its ack had been sent."""
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """Log the exception that is being handled, and close the connection."""
 
     def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:
@@ -288,7 +288,7 @@ class Audience:
                     self.failing.add(reader)
                     self._log_failure()
                     continue
-                reader.failed()
+                reader.on_failure()
             self.failing.discard(reader)
             del self.owed[reader]
             self.current[reader] = reader.outbound

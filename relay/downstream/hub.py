@@ -140,7 +140,7 @@ class Hub:
     ) -> Request:
         """Have a reader follow topics it does not follow yet.
 
-        The answer comes through `Reader.settled`, 2 ms later at the earliest.
+        The answer comes through `Reader.on_subscribed`, 2 ms later at the earliest.
 
         Raises:
             Refusal: A topic is new here and no worker can be told (`upstream_unavailable`), or

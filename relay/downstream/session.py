@@ -149,7 +149,7 @@ class ClientSession:
         self.wants_input = False
         self.close(CloseCode.TOO_MANY_REQUESTS)
 
-    def heard(self, message: Message) -> None:
+    def on_message(self, message: Message) -> None:
         """Take one message of the client, at once or in its turn."""
         now = time.monotonic()
         if self.is_closing:
@@ -187,7 +187,7 @@ class ClientSession:
             try:
                 self._request(intake.pop(), now)
             except Exception:
-                self.failed()
+                self.on_failure()
         if self.is_closing:
             return
         if intake.is_waiting:
@@ -332,7 +332,7 @@ class ClientSession:
         """Whether so many bytes may wait beside those that do."""
         return self.outbound.unsent() + size <= self._most_unsent
 
-    def crowded(self, batch: Batch, size: int) -> bool:
+    def on_crowded(self, batch: Batch, size: int) -> bool:
         """Take messages although others are waiting, up to the limit; tell when it comes near."""
         unsent = self.outbound.unsent() + size
         if unsent > self._buffer_limit // 2 and not self.is_lagging:
@@ -345,7 +345,7 @@ class ClientSession:
         self.outbound.write(batch)
         return True
 
-    def backlogged(self) -> None:
+    def on_backlog(self) -> None:
         """Have the progress of the socket watched."""
         unsent = self.outbound.unsent()
         if unsent <= self._buffer_limit:
@@ -474,7 +474,7 @@ class ClientSession:
         else:
             self.close(CloseCode.BY_OPERATOR)
 
-    def left(self, code: int | None) -> None:
+    def on_left(self, code: int | None) -> None:
         """Leave the hub: the client has sent a close frame, though its connection may linger."""
         if not self.is_closing:
             self.is_closing = True
@@ -482,12 +482,12 @@ class ClientSession:
         self._intake.clear()
         self._leave()
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """Log the exception that is being handled, which the client's input caused, and close."""
         logger.exception("client %d: an error of the relay; closing its connection", self.number)
         self.close(CloseCode.INTERNAL_ERROR)
 
-    def gone(self) -> None:
+    def on_gone(self) -> None:
         """Release everything: the connection has ended."""
         self.is_closing = True
         self._intake.clear()

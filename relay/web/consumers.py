@@ -71,7 +71,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             try:
                 self._welcome(process, client, scope, headers)
             except Exception:
-                client.failed()
+                client.on_failure()
             await self._read(client, receive)
         except asyncio.CancelledError:
             # Daphne cancels consumers at once, while the goodbye takes its time; and a client that
@@ -81,7 +81,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         finally:
             if not process.is_stopping:
                 process.remove(client)
-                client.gone()
+                client.on_gone()
 
     def _welcome(
         self, process: WebProcess, client: ClientSession, scope: Any, headers: dict[bytes, bytes]
@@ -108,7 +108,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         while True:
             message = await receive()
             if message["type"] != "websocket.receive":
-                client.left(message.get("code"))
+                client.on_left(message.get("code"))
                 return
             text = message.get("text")
             sent = (message.get("bytes") or b"") if text is None else text
@@ -118,9 +118,9 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                     client.close(CloseCode.TOO_LONG, words)
                 else:
                     client.on_frame()
-                    client.heard(text)
+                    client.on_message(text)
             except Exception:
-                client.failed()
+                client.on_failure()
             await client.outbound.until_readable()
 
     def read_category(self, scope: Any) -> Category | None:

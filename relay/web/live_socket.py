@@ -74,7 +74,7 @@ class LiveSocket:
 
     # ---- what the page says ----
 
-    def heard(self, text: str | bytes | None) -> None:
+    def on_message(self, text: str | bytes | None) -> None:
         """Take a message; None stands for a binary one."""
         if self.is_closing:
             return
@@ -118,7 +118,7 @@ class LiveSocket:
             self.has_history = self.has_history or with_history
             self.outbound.write(batch)
 
-    def crowded(self, batch: Batch, size: int) -> bool:
+    def on_crowded(self, batch: Batch, size: int) -> bool:
         """Refuse: nothing is sent before everything else has left."""
         return False
 
@@ -126,14 +126,14 @@ class LiveSocket:
         """Whether nothing waits, so that a pong may be sent."""
         return not self.outbound.unsent()
 
-    def backlogged(self) -> None:
+    def on_backlog(self) -> None:
         """Do nothing: `look_after_backlog` is called each second."""
 
-    def left(self, code: int | None) -> None:
+    def on_left(self, code: int | None) -> None:
         """Send nothing any more: the page has sent a close frame."""
         self.is_closing = True
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """Log the exception that is being handled, and close."""
         logger.exception("a live page: an error of the relay; closing its connection")
         self.close(CloseCode.INTERNAL_ERROR)
@@ -229,7 +229,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
                 socket.close(CloseCode.TOO_LONG, f"a message may have {MESSAGE_LIMIT} bytes")
             else:
                 socket.on_frame()
-                socket.heard(text)
+                socket.on_message(text)
 
 
 def _session_key(headers: dict[bytes, bytes]) -> str | None:

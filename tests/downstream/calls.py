@@ -108,7 +108,7 @@ class Call:
         if not isinstance(message, str | bytes | None):
             message = compact(message)
         self.client.on_frame()
-        self.client.heard(message)
+        self.client.on_message(message)
 
     def raw(self) -> list[bytes]:
         texts, self.outbound.texts = self.outbound.texts, []

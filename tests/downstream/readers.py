@@ -43,7 +43,7 @@ class RecordingReader:
     def on_revoked(self, topic: Topic, refusal: Refusal) -> None:
         self.heard.append(("revoked", topic.text, refusal.message))
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         raise  # noqa: PLE0704 - what is being handled: no test may overlook it
 
     def on_rows_lost(self, topic: Topic, dropped: int, *, is_slow: bool) -> None:

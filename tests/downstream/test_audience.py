@@ -34,7 +34,7 @@ class FailingReader(RecordingReader):
             raise AttributeError("a private name that is gone")
         return super().deliver(batch)
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         self.failures.append("failed")
 
 
@@ -186,7 +186,7 @@ async def test_a_burst_leaves_no_client_with_more_than_its_budget(make_line: Any
     line: Line = make_line(Door.BYBIT)
     budget = conf.current().client_buffer
     hub = line.hub
-    line.client.heard(b'{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
+    line.client.on_message(b'{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
     hub.receive(envelopes.as_message(envelopes.Joined(hub.unjoined())), time.monotonic())
     hub.receive(
         envelopes.as_message(envelopes.Base(BOOK.group, 1, 1, [snapshot()])), time.monotonic()

@@ -780,10 +780,10 @@ def test_a_client_that_is_being_closed_reads_nothing_any_more(call: Call, clock:
 def test_who_is_gone_leaves_nothing_behind(call: Call) -> None:
     call.follow(BOOK)
     call.say(subscribe(topic="tickers"))
-    call.client.gone()
+    call.client.on_gone()
     call.pass_time(timing.MAX_ACK_DELAY)
     assert (call.hub.audiences, call.raw(), call.outbound.is_detached) == ({}, [], True)
-    call.client.gone()
+    call.client.on_gone()
 
 
 def test_idle_is_who_follows_nothing(call: Call, clock: Clock) -> None:
@@ -838,7 +838,7 @@ def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
         answers = call.heard()
         assert [answer for answer in answers if "type" not in answer or "op" in answer]
     assert call.outbound.closed == []
-    call.client.gone()
+    call.client.on_gone()
     assert call.hub.audiences == {}
 
 

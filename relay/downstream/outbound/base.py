@@ -18,22 +18,22 @@ def close_reason(reason: str) -> bytes:
 class Peer(Protocol):
     """The user of an outbound: it is notified of what the outbound alone can know."""
 
-    def crowded(self, batch: Batch, size: int) -> bool:
+    def on_crowded(self, batch: Batch, size: int) -> bool:
         """Bytes are waiting already: decide whether `size` more may; then call `write`."""
 
     def has_room_for(self, size: int) -> bool:
         """Whether so many bytes may wait beside those that do."""
 
-    def backlogged(self) -> None:
+    def on_backlog(self) -> None:
         """Bytes wait for the socket, of whatever kind."""
 
-    def left(self, code: int | None) -> None:
+    def on_left(self, code: int | None) -> None:
         """The client has sent a close frame: nothing will be sent to it any more."""
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """Log the exception that is being handled, which the client's input caused, and close."""
 
-    def heard(self, text: bytes | None) -> None:
+    def on_message(self, text: bytes | None) -> None:
         """A message came in, past the server's queue; None stands for a binary one."""
 
     def on_frame(self) -> None:
@@ -62,7 +62,7 @@ class Outbound(ABC):
 
     @abstractmethod
     def deliver(self, batch: Batch) -> bool:
-        """Send market messages; where bytes are waiting already, as `Peer.crowded` decides.
+        """Send market messages; where bytes are waiting already, as `Peer.on_crowded` decides.
 
         Returns whether they were taken.
         """

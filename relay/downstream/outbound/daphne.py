@@ -72,7 +72,7 @@ def _guarded(hook: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return hook(self, *arguments)
         except Exception:
-            self._peer.failed()
+            self._peer.on_failure()
             return None
 
     return call
@@ -194,7 +194,7 @@ class DaphneOutbound(Outbound):
         self._is_clear = False
         self._queued += len(data)
         type(self._buffer).write(self._buffer, data)
-        self._peer.backlogged()
+        self._peer.on_backlog()
 
     def _watch_input(self) -> None:
         """Take messages as they are read, without a queue, and count every frame."""
@@ -232,13 +232,13 @@ class DaphneOutbound(Outbound):
 
     @_guarded
     def _on_message(self, payload: bytes, is_binary: bool) -> None:
-        self._peer.heard(None if is_binary else payload)
+        self._peer.on_message(None if is_binary else payload)
 
     @_guarded
     def _on_close_frame(self, code: int | None, reason: bytes | None) -> Any:
         # autobahn answers, and then waits without limit until the client has read everything.
         is_invalid = WebSocketProtocol.onCloseFrame(self._protocol, code, reason)
-        self._peer.left(code)
+        self._peer.on_left(code)
         if self.unsent() and self._abort_call is None:
             self._abort_call = asyncio.get_running_loop().call_later(LAST_BYTES, self.abort)
         return is_invalid
@@ -288,7 +288,7 @@ class DaphneOutbound(Outbound):
             return True
         if self.unsent():
             data = batch.deflated if self._deflates else batch.plain
-            return self._peer.crowded(batch, len(data))
+            return self._peer.on_crowded(batch, len(data))
         self.write(batch)
         return True
 

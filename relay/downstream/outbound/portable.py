@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class PortableOutbound(Outbound):
-    """A queue and the task that empties it. Its bound is kept by the peer: see `crowded`."""
+    """A queue and the task that empties it. Its bound is kept by the peer: see `on_crowded`."""
 
     way = "portable"
 
@@ -52,7 +52,7 @@ class PortableOutbound(Outbound):
 
     def deliver(self, batch: Batch) -> bool:
         if self._unsent and not self._is_closing:
-            return self._peer.crowded(batch, sum(map(len, batch.texts)))
+            return self._peer.on_crowded(batch, sum(map(len, batch.texts)))
         self.write(batch)
         return True
 
@@ -63,7 +63,7 @@ class PortableOutbound(Outbound):
         for text in batch.texts:
             self._put({"type": "websocket.send", "text": text.decode()}, len(text))
         if was_empty:
-            self._peer.backlogged()
+            self._peer.on_backlog()
 
     def unsent(self) -> int:
         return self._unsent

@@ -65,26 +65,26 @@ class _Listener:
     def __init__(self) -> None:
         self.calls: list[Any] = []
 
-    def crowded(self, batch: Batch, size: int) -> bool:
-        self.calls.append("crowded")
+    def on_crowded(self, batch: Batch, size: int) -> bool:
+        self.calls.append("on_crowded")
         return False
 
     def has_room_for(self, size: int) -> bool:
         return True
 
-    def backlogged(self) -> None:
-        self.calls.append("backlogged")
+    def on_backlog(self) -> None:
+        self.calls.append("on_backlog")
 
-    def heard(self, text: bytes | None) -> None:
+    def on_message(self, text: bytes | None) -> None:
         self.calls.append(text)
 
     def on_frame(self) -> None:
         pass
 
-    def left(self, code: int | None) -> None:
+    def on_left(self, code: int | None) -> None:
         self.calls.append(code)
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         self.calls.append(sys.exc_info()[1])
 
 

@@ -169,10 +169,10 @@ async def test_an_operator_ends_a_connection_whose_goodbye_is_not_read(line: Lin
 @pytest.mark.parametrize(
     ("hook", "data"),
     [
-        ("heard", client_frame(1, b"{}")),
+        ("on_message", client_frame(1, b"{}")),
         ("on_frame", client_frame(1, b"{}")),
         ("on_frame", client_frame(9)),
-        ("left", client_frame(8, b"\x03\xe8")),
+        ("on_left", client_frame(8, b"\x03\xe8")),
     ],
 )
 async def test_an_error_of_the_relay_is_logged_and_closes_with_1011(
@@ -191,7 +191,7 @@ async def test_an_error_of_the_relay_is_logged_and_closes_with_1011(
     assert record.levelno == logging.ERROR
     assert "ZeroDivisionError" in caplog.text
     received = line.read()
-    if hook == "left":
+    if hook == "on_left":
         assert received == b"\x88\x02\x03\xe8"  # it was answered before
         return
     bye = json.loads(received[2 : 2 + received[1]])
@@ -250,7 +250,7 @@ async def test_a_small_message_that_inflates_beyond_the_limit_is_not_inflated(
     deflating: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bytes | None] = []
-    monkeypatch.setattr(deflating.client, "heard", heard.append)
+    monkeypatch.setattr(deflating.client, "on_message", heard.append)
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = compressor.compress(bytes(7_000_000)) + compressor.flush(zlib.Z_SYNC_FLUSH)
     frame = compressed_frame(packed[:-4])
