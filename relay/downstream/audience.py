@@ -15,6 +15,7 @@ from relay import conf
 from relay.bybit.errors import Refusal
 from relay.bybit.frames import decode_frame, decode_rows
 from relay.bybit.topics import Category, Kind, Topic
+from relay.downstream.outbound import Outbound
 from relay.downstream.wire import Batch
 from relay.seam.envelopes import UpstreamState
 from relay.seam.receiver import StreamReceiver
@@ -26,28 +27,11 @@ EVENT_PORTIONS = 4  # that fit into what may wait for one client
 PORTIONS_AT_MOST = 8  # that wait for the next flush; what comes faster leaves in larger steps
 
 
-class Corked(Protocol):
-    """A way to a client that holds bytes back."""
-
-    def uncork(self) -> None:
-        """Send what was held back."""
-
-    def abort(self) -> None:
-        """End the connection."""
-
-
-class Deliverer(Protocol):
-    """A way to a client."""
-
-    def deliver(self, batch: Batch) -> bool:
-        """Send messages; False if there is no room for them, and then nothing was sent."""
-
-
 class Reader(Protocol):
     """What the hub needs of a client. None of these may raise or have another input of the hub."""
 
     @property
-    def outbound(self) -> Deliverer:
+    def outbound(self) -> Outbound:
         """By which its market messages leave."""
 
     takes_notices: bool
@@ -126,7 +110,7 @@ class Audience:
         self.is_confirmed = False
         self.is_pinned = False
         self.peak = 0
-        self.current: dict[Reader, Deliverer] = {}
+        self.current: dict[Reader, Outbound] = {}
         self.owed: dict[Reader, None] = {}
         self.waiting: dict[Reader, Request] = {}
         self.withheld: dict[Reader, int] = {}

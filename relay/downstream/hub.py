@@ -22,7 +22,8 @@ from typing import Any, assert_never
 from relay import conf
 from relay.bybit.errors import Code, ExchangeFault, Refusal
 from relay.bybit.topics import Category, Topic
-from relay.downstream.audience import Audience, Corked, Reader, Request
+from relay.downstream.audience import Audience, Reader, Request
+from relay.downstream.outbound import Outbound
 from relay.layers.inbox import Inbox
 from relay.lib import timing
 from relay.seam import envelopes
@@ -115,7 +116,7 @@ class Hub:
         """
         self.audiences: dict[str, Audience] = {}
         self.categories = {category: CategoryState() for category in Category}
-        self.corked: list[Corked] = []
+        self.corked: list[Outbound] = []
         self.is_reachable = True
         self.oldest = 0.0
         self._counters = telemetry.counters

@@ -22,7 +22,7 @@ from relay.bybit.requests import BYBIT_DOOR_LIMIT, NATIVE_DOOR_LIMIT, Door
 from relay.bybit.topics import Category, parse_category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.handshake import chosen_subprotocol
-from relay.downstream.outbound import make_outbound
+from relay.downstream.outbound.choice import make_outbound
 from relay.downstream.session import ClientSession
 from relay.web import process as web_process
 from relay.web.addresses import client_address

@@ -22,7 +22,8 @@ from django.http import HttpRequest, parse_cookie
 
 from relay import conf
 from relay.downstream.close_codes import CloseCode
-from relay.downstream.outbound import Outbound, make_outbound
+from relay.downstream.outbound import Outbound
+from relay.downstream.outbound.choice import make_outbound
 from relay.downstream.session import ABORT_AFTER
 from relay.downstream.wire import Batch
 from relay.lib.pacing import TokenBucket

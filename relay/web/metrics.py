@@ -15,7 +15,7 @@ from relay.bybit.errors import Code
 from relay.bybit.requests import Door
 from relay.downstream.close_codes import LIVE_PAGE_CODES, CloseCode
 from relay.downstream.hub import Hub
-from relay.downstream.outbound import WAYS
+from relay.downstream.outbound.choice import WAYS
 from relay.ops.metric_families import count, counted, gauge, gauges
 from relay.ops.metric_registry import LOOP, as_text, make_registry
 from relay.ops.rows import state_of

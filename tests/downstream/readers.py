@@ -19,7 +19,7 @@ class RecordingReader:
         self.is_full = False
         self.heard: list[Any] = []
         self.batches: list[Any] = []  # of messages, as they came
-        self.outbound = self
+        self.outbound: Any = self  # of an outbound, `deliver` is all that an audience needs
 
     def taken(self) -> list[Any]:
         heard, self.heard = self.heard, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from relay.downstream.wire import Batch
 
@@ -52,7 +52,7 @@ class Outbound(ABC):
     way: ClassVar[str]
     """In a word, for operators."""
 
-    corked: list[Any] | None
+    corked: list[Outbound] | None
     """Where to leave itself when it holds bytes back for `uncork`, so that what leaves for a
     client in one flush leaves in one write; None for clients of a single topic."""
 
