@@ -617,7 +617,7 @@ def test_costly_requests_of_one_client_are_taken_in_different_turns(
         call.say({"op": "unsubscribe", "args": args})
     turns = [len(call.heard())]
     for _ in range(4):
-        call.hub.tick(clock.now)
+        call.runner.tick(clock.now)
         turns.append(len(call.heard()))
     assert turns == [1] * 5
 
