@@ -10,8 +10,12 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from websockets.exceptions import InvalidProxy
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
+
+PROXY_FAULTS = (InvalidProxy, ImportError)
+"""What a proxy that cannot be used raises: a SOCKS proxy wants a library, which the words name."""
 
 
 def proxy_for(url: str) -> str | None:
@@ -45,3 +49,10 @@ def without_secrets(proxy: str) -> str:
     except ValueError:
         port = ""
     return f"{parts.scheme}://{parts.hostname or '?'}{port}"
+
+
+def words_of(fault: Exception) -> str:
+    """Return an exception's words, without the password of the proxy that it may name."""
+    if isinstance(fault, InvalidProxy):
+        return f"{without_secrets(fault.proxy)} isn't a valid proxy: {fault.msg}"
+    return str(fault)

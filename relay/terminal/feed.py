@@ -26,7 +26,7 @@ from relay.downstream.close_codes import CloseCode, Retry, retry_policy
 from relay.lib import timing
 from relay.lib.clock import wall_ms
 from relay.lib.pacing import Backoff, TokenBucket
-from relay.lib.proxies import proxy_for
+from relay.lib.proxies import PROXY_FAULTS, proxy_for, words_of
 from relay.terminal.followed import Followed, State, Trade
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class TopicFeed:
             return 0, f"HTTP {status}"
         except TimeoutError:
             return 0, "no answer"
-        except (OSError, EOFError, InvalidHandshake) as fault:
+        except (OSError, EOFError, InvalidHandshake, *PROXY_FAULTS) as fault:
             return 0, truncate(_why(fault))
 
     async def _follow(self, socket: ClientConnection) -> None:
@@ -397,4 +397,4 @@ def _why(fault: Exception) -> str:
     """Say in the system's words why there is no connection, without the address again."""
     if isinstance(fault, OSError) and fault.errno is not None and fault.errno > 0:
         return os.strerror(fault.errno)
-    return getattr(fault, "strerror", None) or str(fault)
+    return getattr(fault, "strerror", None) or words_of(fault)

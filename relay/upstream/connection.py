@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.frames import DATA_OPCODES, Opcode
 from websockets.frames import Frame as WireFrame
 from websockets.protocol import Event
@@ -29,7 +29,7 @@ from relay.bybit.subscriptions import Subscriptions
 from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.lib.pacing import Backoff
-from relay.lib.proxies import proxy_for, without_secrets
+from relay.lib.proxies import PROXY_FAULTS, proxy_for, without_secrets, words_of
 from relay.upstream.category import ConnectionState
 from relay.upstream.connects import Connects
 
@@ -40,7 +40,7 @@ MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
 
 CONNECT_FAULTS = (
     *(OSError, TimeoutError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError),
-    *(InvalidProxy, ImportError),  # a SOCKS proxy wants a library, which the words name
+    *PROXY_FAULTS,
 )
 
 
@@ -215,7 +215,7 @@ class Connection:
                     error = "closed by the exchange"
                     delay = backoff.next(random.random())
             except CONNECT_FAULTS as fault:
-                error = f"{type(fault).__name__}: {fault}{self._pacing.words}"
+                error = f"{type(fault).__name__}: {words_of(fault)}{self._pacing.words}"
             except Exception as fault:
                 logger.exception(
                     "%s: connection %d failed", self._upstream.category, self.state.number

@@ -148,6 +148,24 @@ async def test_no_proxy_is_asked_for_a_relay_on_this_machine(
     assert relay.heard, reasons
 
 
+@pytest.mark.parametrize("value", ["nonsense://u:secret@x", "http://u:secret@x/path"])
+async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    value: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("ws_proxy", value)
+    watching = Watching(relay, BOOK)
+    watching.feed._url = "ws://relay.test/ws"
+    reasons: list[str] = []
+    watching.feed._on_change = lambda: reasons.append(watching.feed.reason)
+    await until(lambda: any(reasons) or watching.task.done(), PATIENCE, "a vain try")
+    await watching.end()
+    assert reasons[-1].startswith(value[:4])
+    assert "isn't a valid proxy" in reasons[-1]
+    assert "secret" not in reasons[-1]
+
+
 async def test_a_relay_that_never_had_the_exchange_has_not_lost_it(relay: Relay) -> None:
     watching = Watching(relay, BOOK)
     await until(lambda: relay.heard, PATIENCE, "a subscribe")

@@ -24,6 +24,7 @@ from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
 
 PROXIES = ("http_proxy", "https_proxy", "socks_proxy", "ws_proxy", "wss_proxy", "no_proxy")
+NOBODY = "http://127.0.0.1:9"  # no proxy is there
 
 
 @pytest.fixture(autouse=True)
@@ -216,13 +217,15 @@ async def test_a_proxy_is_named_in_the_log_without_its_password(
 async def test_no_proxy_is_asked_for_an_exchange_on_this_machine(
     name: str, exchange: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setenv(name, NOBODY)
     async with upstream(exchange.url) as one:
         one.want("tickers.A")
         await exchange.until_followed("linear", "tickers.A")
 
 
-@pytest.mark.parametrize("value", ["nonsense://x", "socks5://127.0.0.1:9", "http://127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "value", ["nonsense://u:secret@x", "http://u:secret@x/path", "socks5://127.0.0.1:9", NOBODY]
+)
 async def test_a_proxy_that_cannot_be_used_is_said_in_one_line(
     value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,3 +235,4 @@ async def test_a_proxy_that_cannot_be_used_is_said_in_one_line(
         await until(lambda: "cannot be made" in caplog.text, PATIENCE, "a warning")
     assert "Traceback" not in caplog.text
     assert "through the proxy" in caplog.text
+    assert "secret" not in caplog.text
