@@ -21,9 +21,11 @@ from tests.settings import BLANK
 ROOT = Path(__file__).resolve().parent.parent
 DAPHNE = str(Path(sys.executable).with_name("daphne"))
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
-# Runs a command that the kernel kills with its parent: also a killed pytest leaves nothing.
+# Runs a command that the kernel kills with its parent: also a killed pytest leaves nothing. The
+# command hears SIGINT, also where a shell started pytest in the background, which ignores it.
 LEASH = """
 import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, kept over exec
 os.execvp(sys.argv[1], sys.argv[1:])
