@@ -140,6 +140,7 @@ SECURE_HSTS_PRELOAD = _project.hsts_preload and SECURE_HSTS_INCLUDE_SUBDOMAINS
 # What these two of `check --deploy` ask for is up to the owner of the domain.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
+RELAY_OWNS_PROCESS = True
 RELAY = select(conf.RelaySettings, _variables)
 UNKNOWN_RELAY_VARIABLES = sorted(
     name for name in _variables if name.startswith("RELAY_") and name not in conf.VARIABLES.values()

@@ -8,6 +8,7 @@
 | relay.E004 | UPSTREAM_URL cannot be used |
 | relay.E005 | REDIS_URL cannot be used |
 | relay.E006 | a `RELAY_` variable cannot be used |
+| relay.E007 | there is no channel layer |
 | relay.W001 | a `RELAY_` variable that does not exist |
 
 With `--deploy` also, in `relay.ops.deploy_checks`:
@@ -45,10 +46,19 @@ def check_values(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_layer(**kwargs: Any) -> list[CheckMessage]:
+    """Report a project without the channel layer by which hubs and workers meet."""
+    if "default" in getattr(settings, "CHANNEL_LAYERS", {}):
+        return []
+    hint = "Set CHANNEL_LAYERS; in one process relay.layers.local.LocalChannelLayer does."
+    return [Error("There is no channel layer.", hint=hint, id="relay.E007")]
+
+
+@register()
 def check_names(**kwargs: Any) -> list[CheckMessage]:
     """Report `RELAY_` variables that nothing reads."""
     found: list[CheckMessage] = []
-    for name in settings.UNKNOWN_RELAY_VARIABLES:
+    for name in getattr(settings, "UNKNOWN_RELAY_VARIABLES", ()):
         meant = conf.nearest(name)
         hint = f"Did you mean {meant}?" if meant else "docs/settings.md lists the variables."
         found.append(Warning(f"{name} is not a setting of the relay.", hint=hint, id="relay.W001"))

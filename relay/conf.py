@@ -2,7 +2,7 @@
 
 `settings.RELAY` holds what was set, keyed by the fields below: the texts that
 `marketfeed/settings.py` found in the environment, or values, such as the numbers of
-`override_settings(RELAY={"linger": 0.1})`.
+`override_settings(RELAY={"linger": 0.1})`. A project that mounts the app may leave it out.
 
 They are parsed field by field, so that every wrong value is found and none of them keeps Django
 from loading: `faults()` is what the system checks, the commands and the ASGI entry point report.
@@ -246,7 +246,7 @@ def current() -> RelaySettings:
         ImproperlyConfigured: a value cannot be used.
     """
     global _latest  # noqa: PLW0603 - the one value parsed last, so that reading costs nothing
-    source = settings.RELAY
+    source = given()
     if _latest is None or _latest[0] is not source:
         value, found = read(source)
         if found:
@@ -256,11 +256,27 @@ def current() -> RelaySettings:
 
 
 _latest: tuple[Mapping[str, Any], RelaySettings] | None = None
+_NOTHING: Mapping[str, Any] = {}
+
+
+def given() -> Mapping[str, Any]:
+    """Return `settings.RELAY`: what was set, by field; nothing in a project that has no such."""
+    found: Mapping[str, Any] = getattr(settings, "RELAY", _NOTHING)
+    return found
+
+
+def owns_process() -> bool:
+    """Return `settings.RELAY_OWNS_PROCESS`: whether a web process is there for the relay alone.
+
+    Then the relay suits the process to its thousands of connections: the garbage collector, the
+    limit of open files, and what Daphne and its event loop do. Off unless a project sets it.
+    """
+    return bool(getattr(settings, "RELAY_OWNS_PROCESS", False))
 
 
 def faults() -> list[Fault]:
     """List what is wrong in the environment; needs the settings, not a started Django."""
-    return [*settings.ENVIRONMENT_FAULTS, *read(settings.RELAY)[1]]
+    return [*getattr(settings, "ENVIRONMENT_FAULTS", ()), *read(given())[1]]
 
 
 def sentence(found: Iterable[Fault]) -> str:

@@ -55,6 +55,20 @@ def test_an_unknown_name_is_a_warning_that_guesses(settings: Any) -> None:
     ]
 
 
+def test_a_project_without_a_channel_layer_is_told(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    [message] = checks.run_checks()
+    assert (message.id, message.msg) == ("relay.E007", "There is no channel layer.")
+
+
+def test_a_project_need_not_set_anything_of_the_relay(settings: Any) -> None:
+    for name in ("RELAY", "RELAY_OWNS_PROCESS", "ENVIRONMENT_FAULTS", "UNKNOWN_RELAY_VARIABLES"):
+        delattr(settings, name)
+    assert checks.run_checks() == []
+    assert conf.current() == conf.RelaySettings()
+    assert not conf.owns_process()
+
+
 def test_check_reports_every_fault_at_once_with_status_1() -> None:
     result = run(*MANAGE, "check", DATABASE_URL="what", RELAY_LINGER="soon", REDIS_URL="valkey")
     assert result.returncode == 1

@@ -71,6 +71,7 @@ class WebProcess:
         self.ways: Counter[tuple[str, str]] = Counter()
         self.live = LiveService(self.telemetry, self.runner, self.clients, self._backlogged)
         self._addresses: Counter[str] = Counter()
+        self._owns_process = conf.owns_process()
         self._unfrozen = 0  # clients
         self._last_frozen = 0  # the number of the last client that was frozen
         self._gone: weakref.WeakSet[ClientSession] = weakref.WeakSet()
@@ -80,13 +81,17 @@ class WebProcess:
     def start(self) -> None:
         """Start everything."""
         loop = asyncio.get_running_loop()
-        gc.freeze()  # what is there now stays for good
-        gc.set_threshold(*GC_THRESHOLDS)
-        _allow_many_files()
-        if ports := reactor.ports():
+        ports = reactor.ports()
+        if ports:
             trial.passed()  # logs at start, not with the first client, if it did not
+        if self._owns_process:
+            gc.freeze()  # what is there now stays for good
+            gc.set_threshold(*GC_THRESHOLDS)
+            _allow_many_files()
+        if self._owns_process and ports:
             daphne_connections.adopt(ports)
             reactor.bound_turns()
+            reactor.raise_backlog()
         self.runner.start()
         self.live.start()
         steps = {
@@ -121,7 +126,7 @@ class WebProcess:
         if client.address is not None:
             self._addresses[counted_as(client.address)] += 1
         self._unfrozen += 1
-        if self._unfrozen >= FREEZE_AFTER:
+        if self._owns_process and self._unfrozen >= FREEZE_AFTER:
             self._freeze(client.number)
 
     def remove(self, client: ClientSession) -> None:
@@ -148,7 +153,7 @@ class WebProcess:
 
     def look_after_the_gone(self) -> None:
         """Have clients collected that left and were not freed; call every `LEAVING` seconds."""
-        if len(self._gone_before) > LEFT_BEHIND:
+        if self._owns_process and len(self._gone_before) > LEFT_BEHIND:
             logger.error(
                 "%d clients left and are still in memory; collecting them stops this process "
                 "for a while",
@@ -233,7 +238,6 @@ def current() -> WebProcess:
         process = _processes[loop] = WebProcess()
         process.start()
         reactor.call_before_shutdown(process.refuse_newcomers, process.stop)
-        reactor.raise_backlog()
         reactor.warn_of_forged_addresses()
     return process
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from relay import conf
@@ -49,7 +48,7 @@ class Command(RelayCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run if the relay's own settings can be used: it serves nothing, so no other matters."""
-        if found := conf.read(settings.RELAY)[1]:
+        if found := conf.read(conf.given())[1]:
             raise CannotStart(conf.sentence(found))
         return BaseCommand.execute(self, *args, **options)
 
