@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.contenttypes.models import ContentType
 from django.http import QueryDict
 
@@ -67,9 +67,9 @@ class Action:
     title: str
     consequence: str
     read: Callable[[QueryDict], Target]
-    perform: Callable[[User, Target], str]
+    perform: Callable[[AbstractBaseUser, Target], str]
 
-    def run(self, user: User, target: Target) -> str:
+    def run(self, user: AbstractBaseUser, target: Target) -> str:
         """Do it and record it (see `OperatorAction`); return what was done, in words.
 
         Raises:
@@ -128,7 +128,7 @@ def _order(group: str, envelope: Envelope) -> None:
         raise ActionFault(503, "upstream_unavailable", words) from fault
 
 
-def _resync(user: User, target: Target) -> str:
+def _resync(user: AbstractBaseUser, target: Target) -> str:
     topic = target.topic
     assert topic is not None
     if not _live().overview.carries(topic.category, topic.text):
@@ -137,21 +137,21 @@ def _resync(user: User, target: Target) -> str:
     return f"Asked the exchange for {target.words} anew."
 
 
-def _pin(user: User, target: Target) -> str:
+def _pin(user: AbstractBaseUser, target: Target) -> str:
     if PinnedTopic.objects.count() >= MAX_PINS:
         raise ActionFault(409, "too_many_topics", f"{MAX_PINS} topics are pinned already")
-    PinnedTopic.objects.get_or_create(**target.fields, defaults={"pinned_by": user})
+    PinnedTopic.objects.get_or_create(**target.fields, defaults={"pinned_by_id": user.pk})
     return f"Pinned {target.words}."
 
 
-def _unpin(user: User, target: Target) -> str:
+def _unpin(user: AbstractBaseUser, target: Target) -> str:
     deleted, _ = PinnedTopic.objects.filter(**target.fields).delete()
     if not deleted:
         raise ActionFault(404, "not_pinned", f"{target.words} is not pinned")
     return f"Unpinned {target.words}."
 
 
-def _disconnect(user: User, target: Target) -> str:
+def _disconnect(user: AbstractBaseUser, target: Target) -> str:
     _order(REPORTS_GROUP, Disconnect(**target.fields))
     return f"Disconnected {target.words}."
 
