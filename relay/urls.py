@@ -1,4 +1,4 @@
-"""What the relay serves over HTTP, besides what `marketfeed.front` answers without Django."""
+"""What the app serves over HTTP besides its part of the admin; a project mounts it anywhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from django.urls import URLPattern, path
 
 from relay import views
 
+app_name = "relay"
 urlpatterns: list[URLPattern] = [
-    path("", views.demo, name="demo"),
     path("symbols.json", views.symbols, name="symbols"),
-    path("favicon.ico", views.favicon, name="favicon"),
 ]

@@ -1,46 +1,21 @@
-"""The pages for every visitor: the demo and what it asks for."""
+"""What every visitor may read over HTTP."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Final
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
-from django.shortcuts import render
-from django.templatetags.static import static
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from relay.bybit.topics import FEEDS, ORDERBOOK, Category, split_text
+from relay.bybit.topics import FEEDS, Category, split_text
 from relay.web import query
 from relay.web.origins import is_welcome
 
-# Pairs and perpetuals that will not expire. Option contracts do, so none is named.
-_SUGGESTIONS: Final[dict[Category, tuple[str, ...]]] = {
-    Category.SPOT: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT"),
-    Category.LINEAR: ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "BTCPERP"),
-    Category.INVERSE: ("BTCUSD", "ETHUSD", "SOLUSD", "XRPUSD"),
-    Category.OPTION: (),
-}
-_PAGE_DEPTH: Final = "200"  # levels: joining prices into steps needs more than the usual 50
-_MARKETS: Final = json.dumps(
-    {
-        category.value: {
-            "depths": [int(depth) for depth in ORDERBOOK.parameters[category]],
-            "depth": int(
-                _PAGE_DEPTH
-                if _PAGE_DEPTH in ORDERBOOK.parameters[category]
-                else ORDERBOOK.defaults[category]
-            ),
-            "symbols": _SUGGESTIONS[category],
-        }
-        for category in Category
-    }
-)
 _SYMBOLS_SHOWN: Final = 200  # a category, the most read first
 
 
@@ -62,12 +37,6 @@ def the_same_for_everybody(seconds: int) -> Callable[[_View], _View]:
         return view
 
     return declare
-
-
-@the_same_for_everybody(seconds=5)
-def demo(request: HttpRequest) -> HttpResponse:
-    """Answer the demo page; its script reads `?category=&symbol=&depth=` itself."""
-    return render(request, "relay/demo.html", {"categories": list(Category), "markets": _MARKETS})
 
 
 def _open_to_allowed_pages(view: _View) -> _View:
@@ -106,9 +75,3 @@ def symbols(request: HttpRequest) -> HttpResponse:
             for category, counts in readers.items()
         }
     )
-
-
-@the_same_for_everybody(seconds=86_400)
-def favicon(request: HttpRequest) -> HttpResponse:
-    """Lead browsers to the icon where a page of Django's admin names none."""
-    return HttpResponseRedirect(static("relay/icon.svg"))
