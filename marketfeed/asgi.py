@@ -20,9 +20,9 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - needs the started Django
 
 from marketfeed.front import Front  # noqa: E402
-from relay.routing import websocket  # noqa: E402
+from marketfeed.routing import websocket  # noqa: E402
+from relay.routing import lifespan, start_with_daphne  # noqa: E402
 from relay.web import process as web_process  # noqa: E402
-from relay.web.reactor import start_early  # noqa: E402
 
 front = Front(django_application)
 
@@ -32,18 +32,5 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     await front(scope, receive, send)
 
 
-async def _lifespan(scope: Any, receive: Any, send: Any) -> None:
-    """Start and stop with servers that say when; Daphne does not: see `start_early`."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            web_process.current()
-            await send({"type": "lifespan.startup.complete"})
-        else:
-            await web_process.stop()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-
-
-start_early(web_process.current)
-application = ProtocolTypeRouter({"http": _http, "websocket": websocket, "lifespan": _lifespan})
+start_with_daphne()
+application = ProtocolTypeRouter({"http": _http, "websocket": websocket, "lifespan": lifespan})

@@ -21,7 +21,7 @@ from relay.bybit.errors import Refusal
 from relay.bybit.requests import BYBIT_DOOR_LIMIT, NATIVE_DOOR_LIMIT, Door
 from relay.bybit.topics import Category, parse_category
 from relay.downstream.close_codes import CloseCode
-from relay.downstream.handshake import chosen_subprotocol
+from relay.downstream.handshake import chosen_subprotocol, decline_unknown_offers
 from relay.downstream.outbound.choice import make_outbound
 from relay.downstream.session import ClientSession
 from relay.web import process as web_process
@@ -63,6 +63,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
             compression=settings.compression,
         )
         client.attach(outbound)
+        decline_unknown_offers(send)
         await receive()  # websocket.connect
         note_peer(send)
         # Refused after the handshake: before it, Daphne could only say HTTP 403.
@@ -159,6 +160,7 @@ class UnknownPathConsumer(AsyncConsumer):  # type: ignore[misc]
     channel_layer_alias = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        decline_unknown_offers(send)
         await receive()
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope)})
         code = CloseCode.NOT_FOUND

@@ -22,6 +22,7 @@ from django.http import HttpRequest, parse_cookie
 
 from relay import conf
 from relay.downstream.close_codes import CloseCode
+from relay.downstream.handshake import decline_unknown_offers
 from relay.downstream.outbound import Outbound
 from relay.downstream.outbound.choice import make_outbound
 from relay.downstream.session import ABORT_AFTER
@@ -171,6 +172,7 @@ class LiveTopicsConsumer(AsyncConsumer):  # type: ignore[misc]
             compression=relay_settings.compression,
         )
         socket.attach(outbound)
+        decline_unknown_offers(send)
         await receive()  # websocket.connect
         await outbound.accept()
         headers = dict(scope["headers"])
