@@ -85,6 +85,13 @@ class Candle(msgspec.Struct, frozen=True, rename={"is_closed": "confirm"}):
     is_closed: bool
 
 
+class _Pool(msgspec.Struct, frozen=True):
+    """What tells a row of insurance pools from the others."""
+
+    coin: str
+    symbols: str
+
+
 class _Address(msgspec.Struct, frozen=True):
     topic: str | None = None
 
@@ -98,6 +105,7 @@ _book = msgspec.json.Decoder(BookData)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _candles = msgspec.json.Decoder(list[Candle])
+_pool = msgspec.json.Decoder(_Pool)
 _ack = msgspec.json.Decoder(AckData)
 
 
@@ -151,7 +159,7 @@ def decode_fields(frame: Frame) -> dict[str, msgspec.Raw]:
 
 
 def decode_rows(frame: Frame) -> list[msgspec.Raw]:
-    """Return the trades of a message, oldest first, each as the JSON text that came.
+    """Return the rows of a message, trades oldest first, each as the JSON text that came.
 
     Raises:
         BadFrame: not an array of objects.
@@ -166,6 +174,22 @@ def decode_rows(frame: Frame) -> list[msgspec.Raw]:
             raise BadFrame("Expected `object` in `data`")
         _bound(written, 1)
     return rows
+
+
+def decode_pools(frame: Frame) -> dict[tuple[str, str], msgspec.Raw]:
+    """Return the insurance pools of a message by coin and symbols, each as the JSON text that came.
+
+    Raises:
+        BadFrame: not an array of objects, or one lacks its coin or its symbols.
+    """
+    pools: dict[tuple[str, str], msgspec.Raw] = {}
+    for row in decode_rows(frame):
+        try:
+            pool = _pool.decode(row)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadFrame(str(error)) from error
+        pools[pool.coin, pool.symbols] = row.copy()  # a copy lets go of the rest of the frame
+    return pools
 
 
 def decode_candles(frame: Frame) -> list[Candle]:

@@ -1,8 +1,8 @@
 """The current state of a topic, from which a late reader is greeted.
 
-Three kinds of feed, three kinds of image: messages that amend a state (order books deeper
-than 1, tickers other than spot's), messages that are the whole state (depth 1, spot tickers),
-and events (trades).
+An image for each kind of feed: messages that amend a state (order books deeper than 1), that
+change some of its fields or rows (tickers other than spot's, insurance pools), that are the whole
+state (depth 1, spot tickers, price limits, alerts), candles, and events (trades, liquidations).
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from relay.bybit.frames import (
     decode_book,
     decode_candles,
     decode_fields,
+    decode_pools,
     decode_rows,
 )
 from relay.bybit.topics import Category, Kind, Shape, Topic
 
-TRADES_KEPT = 50  # trades that greet a late reader
+ROWS_KEPT = 50  # trades, or other events, that greet a late reader
 CANDLES_KEPT = 100  # closing messages of a topic, for readers that were behind
 RESTARTED = 1  # a `u` that says: the exchange's service restarted, this is the whole book
 # Levels a side that a book may have beyond its depth. Recorded books never had one, but nothing
 # else bounds what an exchange would have every process keep that forgets to delete.
 SPARE_LEVELS = 1_000
 MAX_FIELDS = 500  # of a ticker, which has about 40
+MAX_POOLS = 5_000  # of a coin, which has at most one a contract: about 750
 FOLDED_AT_ONCE = 16  # deltas; more would save little and keep more messages in memory
 
 
@@ -318,12 +320,16 @@ class LastMessageImage(Image):
         self._text = b""
 
     def apply(self, text: bytes, frame: Frame) -> int:
-        if self.topic.feed.shape is Shape.LEVELS:
-            decode_book(frame)
-        else:
-            decode_fields(frame)
+        match self.topic.feed.shape:
+            case Shape.LEVELS:
+                decode_book(frame)
+            case Shape.FIELDS:
+                decode_fields(frame)
+            case _:
+                decode_rows(frame)
         # Before March 2025 depth 1 had deltas too: forwarded, but no reader can start from one.
-        self.is_live = frame.type == "snapshot"
+        # Price limits have no type.
+        self.is_live = frame.type != "delta"
         self._greeting = None
         self._text = text
         self._last = frame
@@ -342,6 +348,35 @@ class LastMessageImage(Image):
 
     def _make_greeting(self) -> bytes:
         return self._text
+
+
+class PoolsImage(Image):
+    """Insurance pools: a delta has the rows of those that changed, each of them whole."""
+
+    def __init__(self, topic: Topic) -> None:
+        super().__init__(topic)
+        self._rows: dict[tuple[str, str], msgspec.Raw] = {}  # by coin and symbols
+        self._ts: int | None = None
+
+    def apply(self, text: bytes, frame: Frame) -> int:
+        pools = decode_pools(frame)
+        if frame.type == "snapshot":
+            self._rows = {}
+            self.is_live = True
+        elif not self.is_live:
+            raise NoSnapshotYet
+        self._rows |= pools
+        if len(self._rows) > MAX_POOLS:
+            raise BadFrame(f"expected at most {MAX_POOLS} pools, received {len(self._rows)}")
+        self._ts = frame.ts
+        self._greeting = text if frame.type == "snapshot" else None
+        return 1
+
+    def _make_greeting(self) -> bytes:
+        rows = list(self._rows.values())
+        return msgspec.json.encode(
+            {"topic": self.topic.text, "type": "snapshot", "ts": self._ts, "data": rows}
+        )
 
 
 class CandlesImage(Image):
@@ -392,51 +427,56 @@ class CandlesImage(Image):
         return self._text
 
 
-class TradesImage(Image):
-    """The last trades. Each trade takes one position, so that lost ones can be counted."""
+class EventsImage(Image):
+    """The last rows. Each row takes one position, so that lost ones can be counted."""
 
     def __init__(self, topic: Topic) -> None:
         super().__init__(topic)
-        self._rows: deque[bytes] = deque(maxlen=TRADES_KEPT)
+        self._rows: deque[bytes] = deque(maxlen=ROWS_KEPT)
         self._ts: int | None = None
 
     def start(self) -> None:
-        self.is_live = True  # a quiet market has no trades to show
+        self.is_live = True  # a quiet market has no events to show
 
     def recover(self, count: int) -> tuple[int, bytes | None]:
         return max(0, count - len(self._rows)), self._tail(count)
 
     def apply(self, text: bytes, frame: Frame) -> int:
         rows = decode_rows(frame)
-        self._rows.extend(bytes(row) for row in rows[-TRADES_KEPT:])
+        self._rows.extend(bytes(row) for row in rows[-ROWS_KEPT:])
         self._ts = frame.ts
         self.is_live = True
         self._greeting = None
         return len(rows)
 
     def _tail(self, count: int) -> bytes | None:
-        """Return the last `count` trades, or all that are kept, as one message."""
+        """Return the last `count` rows, or all that are kept, as one message."""
         rows = islice(self._rows, max(0, len(self._rows) - count), None)
         data = [msgspec.Raw(row) for row in rows]
         if not data:
             return None
-        return msgspec.json.encode(
-            {"topic": self.topic.text, "type": "snapshot", "ts": self._ts, "data": data}
-        )
+        body = {"topic": self.topic.text, "type": "snapshot", "ts": self._ts, "data": data}
+        if self.topic.feed.generated:
+            body["generated"] = True
+        return msgspec.json.encode(body)
 
     def _make_greeting(self) -> bytes | None:
-        return self._tail(TRADES_KEPT)
+        return self._tail(ROWS_KEPT)
 
 
-_IMAGES: dict[Kind, type[Image]] = {
-    Kind.AMENDED: BookImage,
-    Kind.MERGED: TickerImage,
-    Kind.REPLACED: LastMessageImage,
-    Kind.CLOSING: CandlesImage,
-    Kind.EVENTS: TradesImage,
+_IMAGES: dict[tuple[Kind, Shape], type[Image]] = {
+    (Kind.AMENDED, Shape.LEVELS): BookImage,
+    (Kind.MERGED, Shape.FIELDS): TickerImage,
+    (Kind.MERGED, Shape.ROWS): PoolsImage,
+    (Kind.REPLACED, Shape.LEVELS): LastMessageImage,
+    (Kind.REPLACED, Shape.FIELDS): LastMessageImage,
+    (Kind.REPLACED, Shape.ROWS): LastMessageImage,
+    (Kind.CLOSING, Shape.CANDLES): CandlesImage,
+    (Kind.EVENTS, Shape.TRADES): EventsImage,
+    (Kind.EVENTS, Shape.ROWS): EventsImage,
 }
 
 
 def make_image(topic: Topic) -> Image:
-    """Return an empty image of the topic's kind."""
-    return _IMAGES[topic.kind](topic)
+    """Return an empty image for messages of the topic's kind and shape."""
+    return _IMAGES[topic.kind, topic.feed.shape](topic)

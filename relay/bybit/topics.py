@@ -45,6 +45,7 @@ class Shape(Enum):
     FIELDS = auto()  # one object: fields by name
     TRADES = auto()  # a list of trades
     CANDLES = auto()  # a list of candles, one as a rule
+    ROWS = auto()  # a list of other rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,10 @@ class FeedSpec:
         shape: Of the `data` of its messages.
         kind: Of most topics.
         kinds: Of the topics that differ, by category and parameter.
-        by_coin: Categories in which the symbol is a base coin instead of one instrument.
+        by_coin: Categories in which the symbol is a coin, or another group of instruments,
+            instead of one.
+        generated: Whether messages that the relay makes of rows say so, with `"generated":true`:
+            where the exchange never sends again what was.
     """
 
     name: str
@@ -76,6 +80,7 @@ class FeedSpec:
     is_numeric: bool = False
     bad_parameter: Code = Code.BAD_REQUEST
     by_coin: frozenset[Category] = frozenset()
+    generated: bool = False
 
     def kind_of(self, category: Category, parameter: str) -> Kind:
         """Return what the messages of such a topic make up."""
@@ -140,7 +145,41 @@ CANDLES = FeedSpec(
     shape=Shape.CANDLES,
     kind=Kind.CLOSING,
 )
-FEEDS: dict[str, FeedSpec] = {feed.name: feed for feed in (ORDERBOOK, TRADES, TICKERS, CANDLES)}
+_CONTRACTS = (Category.LINEAR, Category.INVERSE)
+LIQUIDATIONS = FeedSpec(
+    name="allLiquidation",
+    parameters=dict.fromkeys(_CONTRACTS, NO_PARAMETER),
+    shape=Shape.ROWS,
+    kind=Kind.EVENTS,
+    generated=True,
+)
+PRICE_LIMITS = FeedSpec(
+    name="priceLimit",
+    parameters=dict.fromkeys((Category.SPOT, *_CONTRACTS), NO_PARAMETER),
+    shape=Shape.FIELDS,
+    kind=Kind.REPLACED,
+)
+INSURANCE = FeedSpec(
+    name="insurance",
+    parameters=dict.fromkeys(_CONTRACTS, NO_PARAMETER),
+    shape=Shape.ROWS,
+    kind=Kind.MERGED,
+    by_coin=frozenset(_CONTRACTS),
+)
+ADL_ALERTS = FeedSpec(
+    name="adlAlert",
+    parameters=dict.fromkeys(_CONTRACTS, NO_PARAMETER),
+    shape=Shape.ROWS,
+    kind=Kind.REPLACED,
+    by_coin=frozenset(_CONTRACTS),
+)
+FEEDS: dict[str, FeedSpec] = {
+    feed.name: feed
+    for feed in (
+        *(ORDERBOOK, TRADES, TICKERS, CANDLES),
+        *(LIQUIDATIONS, PRICE_LIMITS, INSURANCE, ADL_ALERTS),
+    )
+}
 """The feeds that this relay carries, by name. Source: Bybit v5 docs, WebSocket, Public."""
 
 # Bybit's symbols: XRP-30OCT26-0.4-P-USDT is an option with a fractional strike,

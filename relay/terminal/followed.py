@@ -14,6 +14,7 @@ from relay.bybit.topics import Shape, Topic
 
 TRADES_KEPT = 500  # more than the rows of any screen
 CANDLES_KEPT = 500
+ROWS_KEPT = 500
 RATE_SPAN = 5.0  # seconds over which messages are counted
 SMOOTHING = 0.1  # share of the newest message in the latency that is shown
 
@@ -101,6 +102,15 @@ def read_candles(frame: Frame) -> list[CandleRow]:
         raise BadFrame(str(fault)) from fault
 
 
+def read_rows(frame: Frame) -> list[str]:
+    """Return the rows of a message, each as the JSON text that came.
+
+    Raises:
+        BadFrame: not an array of objects.
+    """
+    return [bytes(row).decode() for row in decode_rows(frame)]
+
+
 class Followed:
     """A topic that is followed.
 
@@ -108,7 +118,8 @@ class Followed:
         words: Why it was refused.
         trades: The last ones, newest last; of `publicTrade` alone.
         candles: The last ones by their start, newest last; of `kline` alone.
-        dropped: Trades that the relay could not deliver.
+        rows: The last rows as JSON, newest last; of feeds that have neither trades nor candles.
+        dropped: Rows that the relay could not deliver.
         updated: When the last message came, on the clock of `now`; None before the first.
         is_subscribed: Whether the relay has agreed to it on this connection.
         is_crossed: Whether it is a book whose best bid is not below its best ask.
@@ -120,6 +131,7 @@ class Followed:
         self.words = ""
         self.trades: deque[Trade] = deque(maxlen=TRADES_KEPT)
         self.candles: dict[int, CandleRow] = {}
+        self.rows: deque[str] = deque(maxlen=ROWS_KEPT)
         self.dropped = 0
         self.updated: float | None = None
         self.is_subscribed = False
@@ -142,6 +154,8 @@ class Followed:
         trades = self._take_trades(frame) if self.topic.feed.shape is Shape.TRADES else []
         if self.topic.feed.shape is Shape.CANDLES:
             self._take_candles(frame)
+        if self.topic.feed.shape is Shape.ROWS:
+            self.rows.extend(read_rows(frame))
         self.meter.count(now)
         made_at = frame.cts or frame.ts
         if self._is_greeted and made_at is not None:  # a greeting may be of any age

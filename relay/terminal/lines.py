@@ -14,7 +14,7 @@ import select
 
 from relay.bybit.frames import Frame
 from relay.bybit.topics import Shape
-from relay.terminal.followed import CandleRow, Followed, Trade, read_candles
+from relay.terminal.followed import CandleRow, Followed, Trade, read_candles, read_rows
 from relay.terminal.words import NOTHING, moment, percent, printable, spread
 
 TICKER_WORDS = {
@@ -29,6 +29,8 @@ TICKER_WORDS = {
     "lowPrice24h": "low",
     "volume24h": "volume",
     "openInterest": "oi",
+    "buyLmt": "buys up to",
+    "sellLmt": "sells from",
 }
 """Bybit's keys, with what they are called in a line; those that a ticker lacks are left out."""
 
@@ -53,6 +55,8 @@ def lines(followed: Followed, frame: Frame, trades: list[Trade]) -> list[str]:
             return [
                 _line(candle.start, followed, _candle(candle)) for candle in read_candles(frame)
             ]
+        case Shape.ROWS:
+            return [_line(frame.ts or 0, followed, row) for row in read_rows(frame)]
     return [_line(frame.cts or frame.ts or 0, followed, words)]
 
 

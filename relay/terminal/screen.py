@@ -40,6 +40,7 @@ WRONG_CLOCK = 100_000  # ms: messages that seem older come from a replay, or the
 QUIET_AFTER = 5.0  # seconds without a message, after which that is said
 UP, DOWN, FAINT, ALARM = "green", "red", "dim", "bold yellow"
 
+LIMIT_ROWS = (("Buys up to", "buyLmt"), ("Sells from", "sellLmt"))
 TICKER_ROWS = (
     ("Mark", "markPrice"),
     ("Index", "indexPrice"),
@@ -160,6 +161,8 @@ class Screen:
                     body = _candles(followed, height)
                 case Shape.FIELDS:
                     body = _ticker(followed, width, height, wall_ms)
+                case Shape.ROWS:
+                    body = _rows(followed, height)
         is_right = followed.state in (State.LIVE, State.WAITING)
         if not is_right:  # nothing that may be outdated has a colour
             body = _text(body.plain, FAINT)
@@ -284,13 +287,22 @@ def _candles(followed: Followed, height: int) -> Text:
     return body
 
 
+def _rows(followed: Followed, height: int) -> Text:
+    """Return the last rows as they came, newest first."""
+    newest = list(reversed(followed.rows))[:height]
+    return _text("\n".join(map(printable, newest)))
+
+
 def _ticker(followed: Followed, width: int, height: int, wall_ms: int) -> Text:
     """Return the ticker, the most important first."""
     fields = followed.fields()
     change = fields.get("price24hPcnt") or fields.get("change24h") or ""
     colour = DOWN if change.startswith("-") else UP
-    rows = [("Last", fields.get("lastPrice", NOTHING), "bold")]
-    rows.append(("24h change", percent(change), colour if decimal(change) else ""))
+    if "buyLmt" in fields:  # price limits
+        rows = [(label, fields.get(key, NOTHING), "") for label, key in LIMIT_ROWS]
+    else:
+        rows = [("Last", fields.get("lastPrice", NOTHING), "bold")]
+        rows.append(("24h change", percent(change), colour if decimal(change) else ""))
     if funding := fields.get("fundingRate"):
         rows.append(("Funding", percent(funding, 4), ""))
         left = int(decimal(fields.get("nextFundingTime", "0"))) - wall_ms

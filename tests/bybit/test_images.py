@@ -26,14 +26,16 @@ from relay.bybit.frames import ROW_BYTES
 from relay.bybit.images import (
     CANDLES_KEPT,
     MAX_FIELDS,
+    MAX_POOLS,
+    ROWS_KEPT,
     SPARE_LEVELS,
-    TRADES_KEPT,
     BookImage,
     CandlesImage,
+    EventsImage,
     Image,
     LastMessageImage,
+    PoolsImage,
     TickerImage,
-    TradesImage,
     make_image,
 )
 from relay.bybit.topics import Category
@@ -486,7 +488,7 @@ def test_a_trade_is_kept_as_it_was_written() -> None:
 
 @given(st.lists(st.integers(0, 120), max_size=6))
 def test_each_trade_takes_one_position(sizes: list[int]) -> None:
-    image = TradesImage(topic("publicTrade.BTCUSDT"))
+    image = EventsImage(topic("publicTrade.BTCUSDT"))
     sent: list[int] = []
     for size in sizes:
         numbers = range(len(sent), len(sent) + size)
@@ -495,17 +497,17 @@ def test_each_trade_takes_one_position(sizes: list[int]) -> None:
         sent.extend(numbers)
     assert (image.greeting() is None) is (not sent)
     if sent:
-        assert trade_numbers(image.greeting()) == sent[-TRADES_KEPT:]
-        kept = len(sent[-TRADES_KEPT:])
+        assert trade_numbers(image.greeting()) == sent[-ROWS_KEPT:]
+        kept = len(sent[-ROWS_KEPT:])
         assert (lost := image.recover(3))[0] == max(0, 3 - kept)
         assert trade_numbers(lost[1]) == sent[-3:]
         assert (lost := image.recover(1_000))[0] == 1_000 - kept
-        assert trade_numbers(lost[1]) == sent[-TRADES_KEPT:]
+        assert trade_numbers(lost[1]) == sent[-ROWS_KEPT:]
     assert image.recover(0) == (0, None)
 
 
 def test_a_quiet_market_is_live_and_has_nothing_to_show() -> None:
-    image = TradesImage(topic("publicTrade.BTCUSDT"))
+    image = EventsImage(topic("publicTrade.BTCUSDT"))
     assert not image.is_live
     image.start()
     assert (image.is_live, image.greeting()) == (True, None)
@@ -532,6 +534,59 @@ def test_every_recorded_market_message_is_understood(path: Path) -> None:
     assert images
 
 
+# ---- rows of other feeds ----
+
+POOLS = "insurance.USDT"
+
+
+def pools(kind: str, **balances: str) -> bytes:
+    rows = [
+        {"coin": "USDT", "symbols": symbols, "balance": balance}
+        for symbols, balance in balances.items()
+    ]
+    return compact({"topic": POOLS, "type": kind, "ts": 7, "data": rows})
+
+
+def balances(image: Image) -> dict[str, str]:
+    return {row["symbols"]: row["balance"] for row in body_of(image.greeting())["data"]}
+
+
+def test_a_delta_of_pools_replaces_the_rows_that_it_has() -> None:
+    image = make_image(topic(POOLS))
+    with pytest.raises(NoSnapshotYet):
+        image.apply(first := pools("delta", A="1"), frame(first))
+    whole = pools("snapshot", A="1", B="2")
+    assert following(image, whole).greeting() == whole
+    assert balances(following(image, pools("delta", B="3", C="-4"))) == {
+        "A": "1",
+        "B": "3",
+        "C": "-4",
+    }
+    assert body_of(image.greeting())["type"] == "snapshot"
+    assert balances(following(image, pools("snapshot", D="5"))) == {"D": "5"}
+
+
+@pytest.mark.parametrize("row", [{"coin": "USDT"}, {"coin": 1, "symbols": "A"}, [], "x"])
+def test_a_pool_without_a_name_is_a_bad_frame(row: Any) -> None:
+    text = compact({"topic": POOLS, "type": "snapshot", "ts": 7, "data": [row]})
+    with pytest.raises(BadFrame):
+        make_image(topic(POOLS)).apply(text, frame(text))
+
+
+def test_pools_are_bounded_in_number() -> None:
+    image = following(make_image(topic(POOLS)), pools("snapshot", A="1"))
+    many = pools("delta", **{f"S{number}": "1" for number in range(MAX_POOLS)})
+    with pytest.raises(BadFrame, match=str(MAX_POOLS)):
+        image.apply(many, frame(many))
+
+
+def test_a_list_that_is_the_whole_state_greets_as_it_came() -> None:
+    image = make_image(topic("adlAlert.USDT"))
+    text = compact({"topic": "adlAlert.USDT", "type": "snapshot", "ts": 7, "data": [{"s": "A"}]})
+    assert following(image, text).greeting() == text
+    assert (image.levels(5), image.fields()) == (([], []), {})
+
+
 # ---- all ----
 
 
@@ -544,8 +599,12 @@ def test_every_recorded_market_message_is_understood(path: Path) -> None:
         (Category.INVERSE, "tickers.X", TickerImage),
         (Category.SPOT, "tickers.X", LastMessageImage),
         (Category.OPTION, "tickers.X", TickerImage),
-        (Category.SPOT, "publicTrade.X", TradesImage),
+        (Category.SPOT, "publicTrade.X", EventsImage),
         (Category.SPOT, "kline.D.X", CandlesImage),
+        (Category.SPOT, "priceLimit.X", LastMessageImage),
+        (Category.INVERSE, "adlAlert.inverse", LastMessageImage),
+        (Category.LINEAR, "insurance.USDT", PoolsImage),
+        (Category.LINEAR, "allLiquidation.X", EventsImage),
     ],
 )
 def test_each_feed_has_its_kind_of_image(category: Category, name: str, kind: type[Image]) -> None:

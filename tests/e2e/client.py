@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.e2e.reference import Breach, Follower
 from tests.processes import PATIENCE
 
-ENVELOPE = {"topic", "type", "ts", "data"}
+ENVELOPE = {"topic", "ts", "data"}
 REPLY = {"success", "ret_msg", "conn_id", "req_id", "op"}
 OPTION_REPLY = {"success", "conn_id", "data", "type"}
 OPTION_PONG = {"args", "op"}

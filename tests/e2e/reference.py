@@ -141,6 +141,20 @@ class Candles:
             self.rows[row["start"]] = row
 
 
+class Messages:
+    """A feed whose messages are only counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @property
+    def position(self) -> int | None:
+        return self.count or None
+
+    def apply(self, body: dict[str, Any]) -> None:
+        self.count += 1
+
+
 class Follower:
     """One topic as one reader got it: every message, and what they add up to."""
 
@@ -149,17 +163,19 @@ class Follower:
         self.texts: list[str] = []
         self.types: list[str] = []
         feed, *rest = topic.split(".", 2)
-        self.state: Book | Ticker | Trades | Candles
+        self.state: Book | Ticker | Trades | Candles | Messages
         if feed == "orderbook":
             self.state = Book(int(rest[0]))
         elif feed == "kline":
             self.state = Candles()
-        else:
+        elif feed in ("tickers", "publicTrade"):
             self.state = Ticker() if feed == "tickers" else Trades()
+        else:
+            self.state = Messages()
 
     def take(self, text: str, body: dict[str, Any]) -> None:
         self.texts.append(text)
-        self.types.append(body["type"])
+        self.types.append(body.get("type", ""))
         try:
             self.state.apply(body)
         except Breach as breach:

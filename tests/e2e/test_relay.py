@@ -185,6 +185,83 @@ async def test_candles_greet_with_their_last_message_and_go_on_byte_for_byte(
         assert (early, texts) == (said, said[3:])
 
 
+def message(topic: str, data: object, **more: object) -> str:
+    return json.dumps({"topic": topic, "data": data, **more, "ts": 1_700_000_600_782})
+
+
+def liquidation(number: int) -> dict[str, object]:
+    row = {"T": 1_700_000_300_992 + number, "s": "AUSDT", "S": "Buy", "v": f"{number}", "p": "9.8"}
+    return dict(row)
+
+
+LIMITS, ALERTS, POOLS, LIQUIDATIONS = (
+    *("priceLimit.AUSDT", "adlAlert.USDT", "insurance.USDT", "allLiquidation.AUSDT"),
+)
+
+
+def pool(symbols: str, balance: str) -> dict[str, str]:
+    return {"coin": "USDT", "symbols": symbols, "balance": balance, "updateTime": "1700000700000"}
+
+
+def said_of(topic: str) -> list[str]:
+    """Return four messages of a feed, as the exchange writes them."""
+    numbers = range(1, 5)
+    if topic == LIMITS:  # without a type
+        return [
+            message(topic, {"symbol": "AUSDT", "buyLmt": f"1{n}", "sellLmt": "9"}) for n in numbers
+        ]
+    if topic == ALERTS:
+        return [
+            message(topic, [{"c": "USDT", "s": "AUSDT", "b": n}], type="snapshot") for n in numbers
+        ]
+    if topic == LIQUIDATIONS:
+        return [message(topic, [liquidation(n)], type="snapshot") for n in numbers]
+    changes = [
+        [pool("BUSDT", "7")],
+        [pool("AUSDT", "-3"), pool("CUSDT", "1")],
+        [pool("BUSDT", "8")],
+    ]
+    return [
+        message(topic, [pool("AUSDT", "5"), pool("BUSDT", "6")], type="snapshot"),
+        *(message(topic, rows, type="delta") for rows in changes),
+    ]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("topic", [LIMITS, ALERTS, POOLS, LIQUIDATIONS])
+async def test_what_is_no_book_trade_ticker_or_candle_is_carried_too(
+    topic: str, door: str, exchange: StandIn, programs: Programs
+) -> None:
+    relay = await programs.daphne(exchange.url)
+    url = relay.url(DOORS[door].format("linear"))
+    *before, last = said_of(topic)
+    async with client(url) as first, client(url) as late:
+        await first.subscribe(topic)
+        early = first.followers[topic].texts
+        for count, text in enumerate(before, 1):
+            await exchange.say("linear", topic, text)
+            await first.until(lambda c=count: len(early) == c, "the message")
+        await late.subscribe(topic)
+        texts = late.followers[topic].texts
+        greets = topic != LIQUIDATIONS or not url.endswith("/v5/public/linear")
+        if greets:
+            await late.until(lambda: texts, "the greeting")
+        await exchange.say("linear", topic, last)
+        await first.until(lambda: len(early) == 4, "the last message")
+        await late.until(lambda: texts[-1:] == [last], "the last message")
+    assert early == [*before, last]
+    assert len(texts) == 1 + greets
+    if topic == POOLS:
+        rows = [pool("AUSDT", "-3"), pool("BUSDT", "7"), pool("CUSDT", "1")]
+        assert json.loads(texts[0]) == json.loads(message(topic, rows, type="snapshot"))
+    elif topic != LIQUIDATIONS:
+        assert texts[0] == before[-1]
+    elif greets:
+        rows = [liquidation(n) for n in (1, 2, 3)]
+        said = message(topic, rows, type="snapshot", generated=True)
+        assert json.loads(texts[0]) == json.loads(said)
+
+
 async def test_a_reader_that_stood_still_is_sent_every_candle_that_closed(
     exchange: StandIn, programs: Programs
 ) -> None:
