@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from tests.commands import refused
 from tests.processes import MANAGE, PATIENCE, run, running
 from tests.stopwatch import Stopwatch
 
@@ -85,10 +86,10 @@ def test_faults_and_replay_are_options(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_option_ends_with_one_sentence_and_status_2(options: list[str], words: str) -> None:
-    ended = run(*COMMAND, *options)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(words)
-    assert len(ended.stderr.splitlines()) == 1
+    ended = refused("run_simulator", *options)
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.errors.startswith(words)
+    assert len(ended.errors.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_ends_with_one_sentence_and_status_2() -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 
 from relay.lib.clock import wall_ms
 from relay.upstream.recorder import FrameFile
+from tests.commands import refused
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
 from tests.processes import MANAGE, PATIENCE, Program, Programs, run, until
 from tests.redis_server import free_port
@@ -287,10 +288,10 @@ async def test_a_full_disk_ends_it_with_one_sentence_and_a_whole_file(
 def test_a_wrong_argument_ends_it_with_one_sentence_and_status_2(
     arguments: list[str], words: str
 ) -> None:
-    result = run(*MANAGE, "record", *arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(words)
-    assert result.stderr.count("\n") == 1
+    ended = refused("record", *arguments)
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.errors.startswith(words)
+    assert ended.errors.count("\n") == 1
 
 
 def test_a_wrong_setting_ends_it_with_one_sentence_and_status_2(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from relay.terminal.words import clock, countdown, fixed, moment, percent, printable
+from tests.commands import refused
 from tests.e2e.client import client
 from tests.e2e.reference import Book, Sides, follow
 from tests.e2e.stand_in import BookFeed, StandIn, TickerFeed, TradesFeed
@@ -413,10 +414,10 @@ def _waiting(descriptor: int) -> int:
 def test_a_wrong_argument_ends_it_with_one_sentence_and_status_2(
     arguments: list[str], words: str
 ) -> None:
-    result = run(*MANAGE, "watch", *arguments)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(words)
-    assert result.stderr.count("\n") == 1
+    ended = refused("watch", *arguments)
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.errors.startswith(words)
+    assert ended.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
