@@ -93,6 +93,27 @@ async def test_the_screen_shows_the_book_that_an_independent_client_holds(
         assert f"spread {ask - bid}" in terminal.text
 
 
+LIMITS = '{"topic":"priceLimit.X","data":{"symbol":"X","buyLmt":"10.61","sellLmt":"9.59"},"ts":7}'
+LIQUIDATION = '{"T":7,"s":"X","S":"Buy","v":"0.6","p":"9.87"}'
+LIQUIDATIONS = '{"topic":"allLiquidation.X","type":"snapshot","ts":7,"data":[' + LIQUIDATION + "]}"
+
+
+async def test_price_limits_and_liquidations_are_shown_and_written(
+    exchange: StandIn, programs: Programs
+) -> None:
+    exchange.feeds["linear", "priceLimit.X"] = lambda: [LIMITS]
+    relay = await programs.daphne(exchange.url)
+    topics = ("priceLimit.X", "allLiquidation.X")
+    written = programs.start("watch", *watch(relay, *topics))
+    async with Terminal.running(*watch(relay, *topics), rows=40, columns=120) as terminal:
+        await exchange.until_followed("linear", *topics)
+        await terminal.until_shown("Buys up to", "10.61", "Sells from", "9.59")
+        await exchange.say("linear", "allLiquidation.X", LIQUIDATIONS)
+        await terminal.until_shown(LIQUIDATION)
+    for words in ("priceLimit.X buys up to 10.61 sells from 9.59", LIQUIDATION):
+        await until(lambda w=words: w in written.output, PATIENCE, words)
+
+
 async def test_a_ticker_a_tape_and_a_book_of_two_categories_share_the_screen(
     exchange: StandIn, programs: Programs, book: BookFeed
 ) -> None:
