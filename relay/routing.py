@@ -7,8 +7,9 @@
     })
     start_with_daphne()
 
-Import it after `get_asgi_application()` has started Django. Whoever mounts the clients' sockets
-below another path routes `client_urlpatterns` there and `live_page_urlpatterns` at the root.
+Import it after `get_asgi_application()` has started Django. A project that mounts the clients'
+sockets below another path routes `client_urlpatterns` there and `live_page_urlpatterns` at the
+root.
 """
 
 from __future__ import annotations

@@ -112,6 +112,9 @@ CONSOLE = ("docs/commands.md: watch",)
 """A command behind `$`, and what it prints."""
 
 OTHERS = {
+    "docs/commands.md: marketfeed": "tests/packaging/test_wheel.py installs it and runs it",
+    "docs/mounting.md: Mounting": "tests/packaging/test_mount.py puts it into a project",
+    "docs/mounting.md: Mounting 2": "tests/packaging/test_mount.py serves it",
     "docs/operations.md: Metrics": "nginx -t reads it",
     "docs/operations.md: Metrics 2": "compared with compose.yaml and prometheus.yml",
     "docs/clients.md: Web pages": "tests/browser/test_documents.py runs it in Chromium",

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from websockets.sync.client import connect
 
+from tests.docs.documents import blocks
 from tests.packaging import foreign
 from tests.packaging.books import moving_book
 from tests.packaging.installed import Installation, environment
@@ -60,6 +61,22 @@ def project(installation: Installation, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.fixture
+def documented_project(installation: Installation, tmp_path: Path) -> Path:
+    """The project as docs/mounting.md has it, with a database."""
+    folder = tmp_path / "documented"
+    folder.mkdir()
+    foreign.write(folder)
+    printed = blocks("python")
+    settings, asgi = (printed[f"docs/mounting.md: {name}"] for name in ("Mounting", "Mounting 2"))
+    with (folder / "shop" / "settings.py").open("a") as file:
+        file.write(f"{settings.text}\nINSTALLED_APPS += ['people']\n")
+    (folder / "shop" / "asgi.py").write_text(asgi.text)
+    manage(installation, folder, "makemigrations", "people")
+    manage(installation, folder, "migrate")
+    return folder
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
     """The project while it is served."""
@@ -77,15 +94,23 @@ class Shop:
 async def shop(
     request: pytest.FixtureRequest, installation: Installation, project: Path
 ) -> AsyncIterator[Shop]:
+    async with served(installation, project, request.param) as shop:
+        yield shop
+
+
+@contextlib.asynccontextmanager
+async def served(
+    installation: Installation, project: Path, server_name: str
+) -> AsyncIterator[Shop]:
     exchange, port = free_port(), free_port()
     simulator = (installation.marketfeed, "simulator", "--port", str(exchange))
-    server = (installation.python, *SERVERS[request.param], str(port), "shop.asgi:application")
+    server = (installation.python, *SERVERS[server_name], str(port), "shop.asgi:application")
     with installation.running(*simulator, cwd=project) as simulated:
         await simulated.says("simulator listening on ")
         url = f"ws://127.0.0.1:{exchange}/v5/public"
-        with installation.running(*server, cwd=project, SHOP_EXCHANGE=url) as served:
+        with installation.running(*server, cwd=project, SHOP_EXCHANGE=url) as serving:
             await until_it_answers(port)
-            await served.says(str(port))
+            await serving.says(str(port))
             yield Shop(f"127.0.0.1:{port}")
 
 
@@ -131,6 +156,14 @@ async def text(session: aiohttp.ClientSession, url: str) -> str:
 def test_the_project_has_nothing_to_complain_of(installation: Installation, project: Path) -> None:
     assert "no issues" in manage(installation, project, "check", "--fail-level", "WARNING")
     assert "No changes" in manage(installation, project, "makemigrations", "--check", "relay")
+
+
+async def test_the_project_of_the_document_relays_a_book(
+    installation: Installation, documented_project: Path
+) -> None:
+    async with served(installation, documented_project, "daphne") as shop:
+        first, later = moving_book(shop.socket("/ws?category=linear"))
+        assert later > first
 
 
 async def test_a_book_moves_and_the_live_page_shows_it(shop: Shop) -> None:
