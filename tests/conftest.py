@@ -19,7 +19,10 @@ settings.load_profile("marketfeed")
 
 # What starts a process, by the names under which test modules and their fixtures know it.
 STARTERS = frozenset(
-    {"subprocess", "run", "House", "opened", "Programs", "RedisServer", "Chromium", "Terminal"}
+    {
+        *("subprocess", "run", "House", "opened", "Programs", "RedisServer", "Chromium"),
+        *("Terminal", "Installation"),
+    }
 )
 STARTING_FIXTURES = frozenset({"programs", "redis_url", "redis_server", "chromium", "relay"})
 
