@@ -207,6 +207,19 @@ async def test_what_operators_do_is_recorded_of_the_projects_own_users(shop: Sho
         assert EMAIL in await text(session, shop.url(f"{ADMIN}relay/pinnedtopic/"))
 
 
+def test_the_demo_is_not_the_projects(installation: Installation, project: Path) -> None:
+    done = subprocess.run(
+        (installation.python, "manage.py", "demo"),
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("run marketfeed demo.")
+
+
 def untouched_process(python: str) -> Any:
     """Return what a process has of its own that nothing has tuned."""
     program = (

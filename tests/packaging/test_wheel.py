@@ -116,6 +116,8 @@ async def test_each_command_works_in_an_empty_folder(
             assert f"marketfeed: http://localhost:{port}/" in relay.log.read_text()
             with installation.running(*watch, cwd=folder) as watching:
                 await watching.says("BTCUSDT")
+            relay.process.terminate()
+            assert relay.process.wait(PATIENCE) == 0
         with installation.running(*record, cwd=folder, UPSTREAM_URL=upstream) as recording:
             await until(lambda: size(recorded), PATIENCE, "frames are recorded")
             recording.process.terminate()

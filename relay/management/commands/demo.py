@@ -38,6 +38,11 @@ class Command(RelayCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until a signal, or until one of the children ends."""
+        if getattr(settings, "ASGI_APPLICATION", "") != "marketfeed.asgi.application":
+            raise CannotStart(
+                "demo serves the project marketfeed, and these are the settings of another one: "
+                "run marketfeed demo."
+            )
         port, interface = options["port"], options["interface"]
         if not is_free(interface, port):
             raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
