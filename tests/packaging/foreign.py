@@ -85,6 +85,12 @@ FILES = {
         }
         STATIC_URL = "/files/"
         RELAY = {"upstream_url": os.environ.get("SHOP_EXCHANGE", "wss://stream.example")}
+        if redis := os.environ.get("SHOP_REDIS"):
+            RELAY |= {"redis_urls": [redis], "prefix": "shop"}
+            CHANNEL_LAYERS["default"] = {
+                "BACKEND": "relay.layers.redis.RedisChannelLayer",
+                "CONFIG": {"hosts": [redis]},
+            }
     """,
     "shop/urls.py": """
         import gc

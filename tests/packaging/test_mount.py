@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 from websockets.sync.client import connect
 
 from tests.docs.documents import blocks
@@ -82,6 +83,7 @@ class Shop:
     """The project while it is served."""
 
     host: str
+    variables: dict[str, str]
 
     def url(self, path: str) -> str:
         return f"http://{self.host}{path}"
@@ -100,18 +102,18 @@ async def shop(
 
 @contextlib.asynccontextmanager
 async def served(
-    installation: Installation, project: Path, server_name: str
+    installation: Installation, project: Path, server_name: str, **variables: str
 ) -> AsyncIterator[Shop]:
     exchange, port = free_port(), free_port()
     simulator = (installation.marketfeed, "simulator", "--port", str(exchange))
     server = (installation.python, *SERVERS[server_name], str(port), "shop.asgi:application")
     with installation.running(*simulator, cwd=project) as simulated:
         await simulated.says("simulator listening on ")
-        url = f"ws://127.0.0.1:{exchange}/v5/public"
-        with installation.running(*server, cwd=project, SHOP_EXCHANGE=url) as serving:
+        variables["SHOP_EXCHANGE"] = f"ws://127.0.0.1:{exchange}/v5/public"
+        with installation.running(*server, cwd=project, **variables) as serving:
             await until_it_answers(port)
             await serving.says(str(port))
-            yield Shop(f"127.0.0.1:{port}")
+            yield Shop(f"127.0.0.1:{port}", variables)
 
 
 async def until_it_answers(port: int) -> None:
@@ -164,6 +166,30 @@ async def test_the_project_of_the_document_relays_a_book(
     async with served(installation, documented_project, "daphne") as shop:
         first, later = moving_book(shop.socket("/ws?category=linear"))
         assert later > first
+
+
+async def until_a_worker_leads(redis: Redis) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await redis.exists("shop:leader:linear"):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_the_project_shares_a_redis_under_a_prefix(
+    installation: Installation, project: Path, redis_url: str
+) -> None:
+    worker = (installation.python, "manage.py", "run_upstream")
+    async with (
+        served(installation, project, "daphne", SHOP_REDIS=redis_url) as shop,
+        Redis.from_url(redis_url, decode_responses=True) as redis,
+    ):
+        with installation.running(*worker, cwd=project, **shop.variables):
+            await until_a_worker_leads(redis)
+            first, later = moving_book(shop.socket("/market/ws?category=linear"))
+            assert later > first
+            keys = await redis.keys()
+    assert {key.partition(":")[0] for key in keys} == {"shop"}
 
 
 async def test_a_book_moves_and_the_live_page_shows_it(shop: Shop) -> None:
