@@ -62,7 +62,7 @@ BOUNDED = {
     "KeptPages._kept": 64,
     "_Roll._arrivals": 50,
     "_Roll._missing": 50,
-    "urls.urlpatterns": 3,
+    "urls.urlpatterns": 10,
     # redis-py opens one more connection for a command while the others are in use, and keeps it for
     # good, even when Redis has closed it. In a worker each of four categories asks for its lease,
     # and its connection to the exchange for a turn: they never ask for two things at once.
