@@ -224,4 +224,4 @@ def test_the_demo_says_when_its_port_is_taken() -> None:
         wait_for_port(port, process)
         result = run(*MANAGE, "demo", "--port", str(port), **SECRET)
     assert result.returncode == 2
-    assert_one_sentence(result.stderr, f"Port {port}")
+    assert_one_sentence(result.stderr, f":{port} (in use")

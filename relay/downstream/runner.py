@@ -93,7 +93,7 @@ class HubRunner:
                     if self.hub.interest(category):
                         await self._send(category, {}, whole=True)
         except Exception:  # the lease will run out
-            logger.warning("could not take the demand back", exc_info=True)
+            logger.warning("could not withdraw demand on shutdown", exc_info=True)
 
     # ---- inputs of clients and operators ----
 

@@ -155,7 +155,7 @@ class LiveService:
             async with asyncio.timeout(timing.FAREWELL_LIMIT):
                 await post.group_send(self._layer, REPORTS_GROUP, Left(self._runner.process))
         except Exception:  # the lease will run out
-            logger.warning("could not say that this process stops", exc_info=True)
+            logger.warning("could not notify the other processes on shutdown", exc_info=True)
 
     def show(self, page: Page | None = None) -> dict[str, Any]:
         """Return the overview. Safe from any thread."""
@@ -339,7 +339,7 @@ class LiveService:
                 pinned = await database_sync_to_async(pins.read)()
             except db.Error as fault:
                 if not is_told:
-                    logger.warning("cannot read what is pinned: %s", fault)
+                    logger.warning("cannot read the pinned topics: %s", fault)
                 is_told = True
             else:
                 is_told = False
@@ -356,7 +356,7 @@ class LiveService:
         try:
             self.order(REPORTS_GROUP, PinsChanged(self._runner.process))
         except Exception as fault:  # whatever the layer raises; the processes look by themselves
-            logger.warning("could not tell that the pins have changed: %s", fault)
+            logger.warning("could not notify the other processes of changed pins: %s", fault)
 
     def order(self, group: str, envelope: Envelope) -> None:
         """Send an order to the processes that can carry it out. Safe from any other thread.

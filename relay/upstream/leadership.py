@@ -215,7 +215,7 @@ class LeaseLeadership:
         if move.state is State.GRACE and before is not State.GRACE:
             self._grace_until = self._now() + timing.LEADER_GRACE
         if move.state is State.STANDING_BY and before is State.COMPETING:
-            logger.info("%s: waits to lead", self._category)
+            logger.info("%s: standing by", self._category)
         return move
 
     @staticmethod
@@ -278,7 +278,7 @@ class LeaseLeadership:
                 self._answered()
             except LAYER_FAULTS as fault:
                 self._happens(Event.NO_ANSWER)
-                self._failed(fault, "lead cannot be renewed; goes on in doubt")
+                self._failed(fault, "cannot renew the leadership lease; continuing unconfirmed")
                 continue
             self._happens(Event.RENEWED if is_kept else Event.HELD)
             if not is_kept:
@@ -301,7 +301,9 @@ class LeaseLeadership:
         except LockError:
             pass  # lost before
         except LAYER_FAULTS:
-            logger.warning("%s: the lease could not be given back: it runs out", self._category)
+            logger.warning(
+                "%s: could not release the leadership lease; it will expire", self._category
+            )
 
     def heard(self, epoch: int) -> None:
         """Take note of an epoch that hubs know; a term below it ends, for they would not listen."""

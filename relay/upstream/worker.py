@@ -68,8 +68,8 @@ class _Term:
             ]
             try:
                 words = await self._leadership.keep()
-                logger.warning("%s: stands by, for %s", self.upstream.category, words)
-                words = f"{self._worker.name} stands by, for {words}"
+                logger.warning("%s: lost leadership: %s", self.upstream.category, words)
+                words = f"{self._worker.name} lost leadership: {words}"
                 self._worker.telemetry.events.record(
                     "leader", words, category=self.upstream.category
                 )
@@ -244,8 +244,8 @@ class UpstreamWorker:
         A call of its own for each: its variables hold all images of the term, and a worker that
         stands by again has no use for them.
         """
-        logger.info("%s: leads, epoch %d", category, epoch)
-        words = f"{self.name} leads, epoch {epoch}"
+        logger.info("%s: acquired leadership (epoch %d)", category, epoch)
+        words = f"{self.name} acquired leadership (epoch {epoch})"
         self.telemetry.events.record("leader", words, category=category)
         upstream = self.upstreams[category] = CategoryUpstream(
             category,
@@ -273,4 +273,4 @@ class UpstreamWorker:
             async with asyncio.timeout(timing.FAREWELL_LIMIT):
                 await term.say_goodbye()
         except Exception:  # the layer may be what ended the worker
-            logger.warning("could not tell the hubs goodbye", exc_info=True)
+            logger.warning("could not notify the hubs on shutdown", exc_info=True)

@@ -72,6 +72,6 @@ def _tell_once() -> None:
     if not _told:
         _told = True
         logger.warning(
-            "A proxy on this machine tells clients' addresses and the server does not believe it: "
-            "start daphne with --proxy-headers. Until then no limit per address applies."
+            "X-Forwarded-For is present but not trusted: start daphne with --proxy-headers. Until "
+            "then no limit per address applies."
         )

@@ -147,4 +147,4 @@ async def test_a_worker_says_once_that_it_stands_by(caplog: pytest.LogCaptureFix
     worker = worker_in(State.STANDING_BY)
     for event in (Event.HELD, Event.NO_ANSWER, Event.HELD, Event.FORGOTTEN, Event.HELD):
         worker._happens(event)
-    assert caplog.messages == ["linear: waits to lead"]
+    assert caplog.messages == ["linear: standing by"]

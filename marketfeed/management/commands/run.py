@@ -31,7 +31,9 @@ class Command(RelayCommand):
         """Serve until a signal."""
         port, interface = options["port"], options["interface"]
         if not is_free(interface, port):
-            raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
+            raise CannotStart(
+                f"Cannot bind {interface}:{port} (in use or not permitted): choose another port."
+            )
         migrate()
         self.stdout.write(f"marketfeed: http://{host(interface)}:{port}/ (stop with Ctrl-C)")
         self.stdout.flush()

@@ -45,7 +45,9 @@ class Command(RelayCommand):
             )
         port, interface = options["port"], options["interface"]
         if not is_free(interface, port):
-            raise CannotStart(f"Port {port} of {interface} is taken or not ours: choose another.")
+            raise CannotStart(
+                f"Cannot bind {interface}:{port} (in use or not permitted): choose another port."
+            )
         simulator_port = options["simulator_port"] or _free_port()
         is_quiet = options["verbosity"] < 2  # Django's usual verbosity is 1
         self.run_until_stopped(run(interface, port, simulator_port, is_quiet=is_quiet))
