@@ -25,6 +25,8 @@ class Feed(StrEnum):
 
     TRADES = "publicTrade"
     CANDLES = "kline"
+    LIQUIDATIONS = "allLiquidation"
+    PRICE_LIMITS = "priceLimit"
     ORDERBOOK = "orderbook"
     TICKERS = "tickers"
 
@@ -93,6 +95,12 @@ class Topic:
                 has_candles = category is not Category.OPTION and interval in INTERVALS
                 known = cls(category, Feed.CANDLES, symbol, interval=interval)
                 return known if has_candles and symbol else None
+            case Feed.LIQUIDATIONS:
+                is_had = category in (Category.LINEAR, Category.INVERSE) and rest
+                return cls(category, Feed.LIQUIDATIONS, rest) if is_had else None
+            case Feed.PRICE_LIMITS:
+                is_had = category is not Category.OPTION and rest
+                return cls(category, Feed.PRICE_LIMITS, rest) if is_had else None
             case Feed.TRADES | Feed.TICKERS:
                 return cls(category, Feed(name), rest) if rest else None
             case _:

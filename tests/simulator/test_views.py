@@ -241,6 +241,7 @@ KEY_ORDER = {
     (Category.OPTION, "orderbook.25"): "topic ts type id data cts",
     (Category.OPTION, "tickers"): "topic ts type id data",
     (Category.LINEAR, "kline.1"): "topic data ts type",
+    (Category.SPOT, "priceLimit"): "topic data ts",
 }
 
 
@@ -303,6 +304,43 @@ def test_candles_are_what_was_traded_in_their_time(category: Category, interval:
         assert Decimal(row["volume"]) == sum(sizes)
     opens = [row["start"] for row in sent if not row["confirm"]]
     assert opens == sorted(opens), "an open candle after its close"
+
+
+@pytest.mark.parametrize("category", [Category.LINEAR, Category.INVERSE])
+def test_liquidations_are_some_of_the_trades(category: Category) -> None:
+    market = open_market(category)
+    trades, liquidations = (
+        open_view(market, feed, 1) for feed in ("publicTrade", "allLiquidation")
+    )
+    traded: set[tuple[int, str, str, str]] = set()
+    sent: list[dict[str, Any]] = []
+    now = market.now.ts
+    for _ in range(600):
+        now += 1000
+        market.step(now)
+        for row in rows_of([message for message in [trades.advance()] if message]):
+            traded.add((row["T"], "Sell" if row["S"] == "Buy" else "Buy", row["v"], row["p"]))
+        sent += rows_of([message for message in [liquidations.advance()] if message])
+    assert 0 < len(sent) < len(traded) / 10
+    assert {(row["T"], row["S"], row["v"], row["p"]) for row in sent} <= traded
+
+
+def test_a_buy_may_name_more_than_the_mark_and_a_sell_less() -> None:
+    market = open_market(Category.SPOT)
+    view = open_view(market, "priceLimit", 10)
+    messages = [*view.greeting(), *advance(market, view, 30)]
+    assert len(messages) >= 10
+    for message in messages:
+        data = json.loads(message)["data"]
+        assert Decimal(data["sellLmt"]) < Decimal(data["buyLmt"])
+
+
+@pytest.mark.parametrize(
+    ("category", "text"),
+    [(Category.SPOT, "allLiquidation.X"), (Category.OPTION, "priceLimit.X")],
+)
+def test_a_category_without_a_feed_has_no_topic_of_it(category: Category, text: str) -> None:
+    assert Topic.parse(category, text) is None
 
 
 def test_option_has_no_candles() -> None:

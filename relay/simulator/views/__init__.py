@@ -13,6 +13,7 @@ from relay.simulator.topics import Category, Feed, Topic
 from relay.simulator.views.base import View
 from relay.simulator.views.books import DepthView, LevelOneView
 from relay.simulator.views.candles import CandlesView
+from relay.simulator.views.contracts import LiquidationsView, PriceLimitView
 from relay.simulator.views.tickers import FuturesTickerView, OptionTickerView, SpotTickerView
 from relay.simulator.views.trades import TradesView
 
@@ -22,6 +23,8 @@ BOOK_INTERVALS = {25: 20, 50: 20, 100: 100, 200: 100, 500: 100, 1000: 200}  # ms
 SPOT_TICKER_INTERVAL = 50  # ms
 TICKER_INTERVAL = 100  # ms
 CANDLE_INTERVAL = 1000  # ms
+PRICE_LIMIT_INTERVAL = 300  # ms
+LIQUIDATION_INTERVAL = 500  # ms
 
 
 def view_of(topic: Topic, market: SymbolMarket, rate: float) -> View:
@@ -36,6 +39,10 @@ def view_of(topic: Topic, market: SymbolMarket, rate: float) -> View:
         return DepthView(topic, market, _steps(BOOK_INTERVALS[topic.depth], rate))
     if topic.feed is Feed.CANDLES:
         return CandlesView(topic, market, _steps(CANDLE_INTERVAL, rate))
+    if topic.feed is Feed.PRICE_LIMITS:
+        return PriceLimitView(topic, market, _steps(PRICE_LIMIT_INTERVAL, rate))
+    if topic.feed is Feed.LIQUIDATIONS:
+        return LiquidationsView(topic, market, _steps(LIQUIDATION_INTERVAL, rate))
     if topic.feed is Feed.TRADES:
         return TradesView(topic, market)
     match topic.category:
