@@ -329,10 +329,24 @@ class Process:
         self.joined: set[str] = set()
         self.queue: deque[dict[str, object]] = deque()  # envelopes on their way here
         self.clients: list[Client] = []
-        self.next_renewal = 0.0
+        self.next_renewal = self.next_tick = 0.0
+        self.wake_at: float | None = None
+        self.has_fresh = self.has_demand = False
+
+    def take_effects(self) -> None:
+        """What `HubRunner` does after an input; here it is done before anything that obeys them."""
+        if self.hub.has_effects:
+            effects = self.hub.effects()
+            self.wake_at = effects.wake_at
+            self.has_fresh = effects.has_fresh
+            self.has_demand = self.has_demand or effects.has_demand
 
     def tell(self) -> None:
         """What `HubRunner` does: join, then tell; repeat the whole at intervals."""
+        self.take_effects()
+        if not self.has_demand and self.world.now < self.next_renewal:
+            return
+        self.has_demand = False
         self.joined = set(self.hub.audiences)
         if unjoined := self.hub.unjoined():
             self.queue.append(envelopes.as_message(envelopes.Joined(unjoined)))
@@ -358,8 +372,19 @@ class Process:
             self.hub.receive(self.queue.popleft(), self.world.now)
 
     def pass_time(self) -> None:
-        self.hub.tick(self.world.now)
-        self.hub.retry_slow()
+        self.take_effects()
+        now = self.world.now
+        if now >= self.next_tick or (self.wake_at is not None and self.wake_at <= now):
+            self.next_tick = now + 1
+            self.hub.tick(now)
+        if self.hub.has_slow:
+            self.hub.retry_slow()
+
+    def flush(self) -> None:
+        self.take_effects()
+        if self.has_fresh:
+            self.has_fresh = False
+            self.hub.flush()
 
 
 class World:
@@ -472,7 +497,7 @@ class World:
         self.processes[n % 2].receive(1 + n // 2)
 
     def flush(self, n: int) -> None:
-        self.processes[n % 2].hub.flush()
+        self.processes[n % 2].flush()
 
     def wait(self, n: int) -> None:
         self.now += (0.001, 0.01, 0.1, 1.0, 3.5)[n % 5]
@@ -584,7 +609,7 @@ class World:
             self.publish()
             for process in self.processes:
                 process.receive()
-                process.hub.flush()
+                process.flush()
 
     def come_to_rest(self) -> None:
         self.exchange.is_open = True

@@ -106,6 +106,7 @@ def test_readers_take_their_turns_in_time_and_as_many_as_fit(town: Town) -> None
 
     for reader, at in zip(reversed(readers), (1_002.0, 1_001.0, 1_000.5), strict=True):
         town.hub.ask_turn(reader, at)
+    assert town.hub.has_effects
     assert town.hub.effects().wake_at == 1_000.5
     assert taken() == []
     town.pass_time(1)
@@ -675,7 +676,9 @@ def test_a_slow_reader_of_a_book_is_owed_a_snapshot_and_the_others_notice_nothin
     assert (reader.taken(), len(quick.taken())) == ([], 3)
     assert town.hub.has_slow
     reader.is_full = False
+    town.hub.effects()
     town.hub.retry_slow()
+    assert town.hub.has_effects
     town.hub.flush()
     assert reader.heard == [snapshot(5_003, [("10.05", "3.2"), ("10.04", "2")])]
     town.publish(BOOK, 13, delta(5_004))
