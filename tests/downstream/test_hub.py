@@ -90,6 +90,7 @@ def test_acks_of_many_topics_are_spread_over_turns(town: Town) -> None:
     turns = []
     while (wake_at := town.hub.effects().wake_at) is not None and wake_at <= town.now:
         town.hub.tick(town.now)
+        assert town.hub.has_effects  # what is left wakes it again
         turns.append(sum(len(reader.taken()) for reader in readers))
     assert turns == [1] * 5
 
@@ -898,6 +899,11 @@ def test_effects_say_what_is_to_be_done_after_an_input(town: Town, reader: Recor
     hub.unsubscribe(reader, BOOK, town.now)
     assert hub.has_effects
     assert hub.effects() == Effects(wake_at, has_fresh=False, has_demand=True)
+    hub.pin([BOOK], town.now)
+    town.base(BOOK, 10, snapshot())
+    hub.effects()
+    hub.subscribe(reader, [BOOK], 8, town.now)
+    assert hub.has_effects  # the ack waits for its time, even if the topic is there already
 
 
 # ---- pins ----
