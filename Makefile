@@ -13,6 +13,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTS_INSTALLED := .venv/.installed-tests
 BENCH_INSTALLED := .venv/.installed-bench
+PAGES := tests/browser
+PAGES_INSTALLED := $(PAGES)/node_modules/.installed
 DOCS_INSTALLED := .venv/.installed-docs
 CLIENTS_INSTALLED := .venv/clients/.installed
 
@@ -25,7 +27,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
 	tests/downstream/test_session.py tests/upstream/test_supply.py
 
-.PHONY: help run demo test quick lock soak check coverage bench docs format secret migrated chromium
+.PHONY: help run demo test quick lock soak check coverage bench docs format secret migrated chromium pages pages-checked
 
 help:
 	@echo "make run    relay the live exchange at http://localhost:$(PORT)/ (PORT=, INTERFACE=)"
@@ -70,7 +72,18 @@ check: $(TESTS_INSTALLED)
 	$(BIN)/python -m tests.docs.prose
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(MAKE) --no-print-directory pages
 	$(MAKE) coverage
+
+# JavaScript and CSS: skipped where there is no npm, except in CI.
+pages:
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory pages-checked; \
+	else echo "npm is missing: JavaScript and CSS are not checked"; test -z "$$CI"; fi
+
+pages-checked: $(PAGES_INSTALLED)
+	$(PAGES)/node_modules/.bin/biome lint --config-path=$(PAGES)/lint.json --error-on-warnings \
+		relay/static/relay $(PAGES)/*.mjs
+	$(PAGES)/node_modules/.bin/tsc --project $(PAGES)
 
 # What is searched for at random is the same in each run, so that what it covers is, too.
 coverage: $(TESTS_INSTALLED)
@@ -118,6 +131,10 @@ $(INSTALLED): requirements.txt
 
 $(TESTS_INSTALLED): tests/requirements.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+$(PAGES_INSTALLED): $(PAGES)/package-lock.json
+	npm ci --prefix $(PAGES) --silent --no-audit --no-fund
 	@touch $@
 
 $(BENCH_INSTALLED): benchmarks/requirements.txt $(INSTALLED)

@@ -26,7 +26,7 @@ export class Stage {
       now: () => stage.time,
       random: () => 0.5,
       setTimeout: (callback, wait) => {
-        stage.timers.set((stage.lastHandle += 1), { at: stage.time + wait, callback });
+        stage.timers.set(++stage.lastHandle, { at: stage.time + wait, callback });
         return stage.lastHandle;
       },
       clearTimeout: (handle) => stage.timers.delete(handle),

@@ -114,3 +114,13 @@ def test_the_browsers_modules_pass_their_own_tests():
     passed = re.search(r"pass (\d+)", done.stdout)
     assert passed is not None
     assert int(passed[1]) > len(files), done.stdout
+
+
+def test_what_checks_the_pages_is_locked_and_comes_from_whatever_registry_npm_is_set_to():
+    lock = json.loads((HERE / "package-lock.json").read_text())
+    wanted = json.loads((HERE / "package.json").read_text())["devDependencies"]
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+    assert lock["packages"][""]["devDependencies"] == wanted
+    assert all(re.fullmatch(r"[\d.]+", version) for version in wanted.values())
+    assert all(entry["integrity"] for entry in packages.values())
+    assert not [name for name, entry in packages.items() if "resolved" in entry]

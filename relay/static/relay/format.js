@@ -7,6 +7,7 @@ export const NOTHING = "–";
 
 const MINUS = "−"; // as wide as "+", unlike a hyphen
 const EXACT = 12; // characters that a quantity may take as it is
+/** @type {[string, number][]} */
 const UNITS = [
   ["T", 1e12],
   ["B", 1e9],

@@ -112,6 +112,7 @@ export class MarketFeed extends EventTarget {
     super();
     this.category = category;
     this.url = address(url, category);
+    /** @type {string} a `FeedState` */
     this.state = FeedState.CLOSED;
     /** Unix ms of the last change of `state`. */
     this.since = null;
@@ -144,7 +145,7 @@ export class MarketFeed extends EventTarget {
   /**
    * Follow a topic. Following one twice shares its image and one subscription at the relay.
    *
-   * @param {{topic: string, symbol: string, levels?: number, interval?: string}} request `topic`
+   * @param {{topic: string, symbol: string, levels?: number, interval?: string|number}} request `topic`
    *   is orderbook, publicTrade, tickers or kline; `levels` belongs to orderbook, default 50
    *   (option: 100), `interval` to kline, such as "1" (minute) or "D"
    * @param {(subscription: Subscription, message: object|null) => void} [listener] called after
@@ -343,7 +344,7 @@ export class MarketFeed extends EventTarget {
   }
 
   #unsubscribe(followed) {
-    this.#enqueue({ method: "unsubscribe", ...followed.wanted, id: (this.#lastId += 1) });
+    this.#enqueue({ method: "unsubscribe", ...followed.wanted, id: ++this.#lastId });
   }
 
   /** Get a fresh snapshot of one topic; each further one in a row waits twice as long. */

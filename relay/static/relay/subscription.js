@@ -75,6 +75,7 @@ export class Followed {
     this.wanted = wanted;
     this.text = text;
     this.image = IMAGES[wanted.topic](wanted);
+    /** @type {string} a `TopicState` */
     this.state = TopicState.WAITING;
     this.error = null;
     this.id = null; // of the latest subscribe: a refusal may come late, with the same id
@@ -150,7 +151,13 @@ export class Followed {
   }
 }
 
-/** The request with its defaults filled in, and nothing the relay does not know. */
+/**
+ * The request with its defaults filled in, and nothing the relay does not know.
+ *
+ * @param {{topic: string, symbol: string, levels?: number, interval?: string|number}} request
+ * @param {string} category
+ * @returns {{topic: string, symbol: string, levels?: number, interval?: string}}
+ */
 export function complete({ topic, symbol, levels, interval }, category) {
   if (!Object.hasOwn(IMAGES, topic)) throw new TypeError(`unknown topic: ${topic}`);
   if (topic === "kline") return { topic, symbol, interval: String(interval) };
@@ -158,7 +165,11 @@ export function complete({ topic, symbol, levels, interval }, category) {
   return { topic, symbol, levels: levels ?? (category === "option" ? 100 : 50) };
 }
 
-/** The topic as Bybit writes it. */
+/**
+ * The topic as Bybit writes it.
+ *
+ * @param {{topic: string, symbol: string, levels?: number, interval?: string}} request
+ */
 export function topicText({ topic, symbol, levels, interval }) {
   return [topic, levels ?? interval, symbol].filter((part) => part !== undefined).join(".");
 }

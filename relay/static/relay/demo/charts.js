@@ -34,6 +34,11 @@ class Chart {
     return this.#size.width;
   }
 
+  /** What uPlot is to make; each chart says it. @returns {object} */
+  options() {
+    throw new Error("a chart without options");
+  }
+
   /** Make the chart again, in the colours that hold now. */
   rebuild() {
     this.#plot?.destroy();
@@ -146,8 +151,8 @@ export class PriceChart extends Chart {
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: {
         x: { time: false, range: () => this.#times() },
-        y: { range: (plot, low, high) => padded(low, high) },
-        volume: { range: (plot, low, high) => [0, Math.max(high, 1e-9) * VOLUME_SHARE] },
+        y: { range: (_plot, low, high) => padded(low, high) },
+        volume: { range: (_plot, _low, high) => [0, Math.max(high, 1e-9) * VOLUME_SHARE] },
       },
       axes: [
         this.axis({ size: 26, space: 90, incrs: TIMES, values: (plot, splits) => this.labels(plot, splits, (at) => this.#time(at)) }),
@@ -279,12 +284,12 @@ export class DepthChart extends Chart {
       padding: [10, 0, 0, 8],
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
-        x: { time: false, range: (plot, low, high) => this.#around(low, high) },
-        y: { range: (plot, low, high) => [0, (high ?? 1) * 1.08 || 1] },
+        x: { time: false, range: (_plot, low, high) => this.#around(low, high) },
+        y: { range: (_plot, _low, high) => [0, (high ?? 1) * 1.08 || 1] },
       },
       axes: [
         this.axis({ size: 26, space: 110, incrs: () => this.priceSteps(), values: (plot, splits) => this.labels(plot, splits, (value) => this.price(value)) }),
-        this.axis({ side: 1, space: 30, size: widest, values: (plot, splits) => splits.map(short) }),
+        this.axis({ side: 1, space: 30, size: widest, values: (_plot, splits) => splits.map(short) }),
       ],
       series: [{}, side("up", -1), side("down", 1)],
       hooks: { setCursor: [(plot) => this.#point(plot)] },
@@ -317,7 +322,7 @@ const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200,
 const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }); // as the exchange's days begin
 
 /** As wide as the longest label needs. */
-function widest(plot, labels) {
+function widest(_plot, labels) {
   return Math.max(48, 14 + 6.6 * Math.max(0, ...(labels ?? []).map((label) => label.length)));
 }
 

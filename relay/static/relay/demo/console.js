@@ -31,7 +31,7 @@ export class Console {
     clear: byId("log-clear"),
     filter: byId("log-filter"),
     skipped: byId("log-skipped"),
-    tabs: [...document.querySelectorAll("#console [role=tab]")],
+    tabs: /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#console [role=tab]")]),
     names: byId("example-names"),
     about: byId("example-about"),
     text: byId("example-text"),

@@ -1,5 +1,6 @@
 /** The few words the page's drawing is written in. What is shown goes in as text alone. */
 
+/** The element of the template with that id. @type {(id: string) => any} */
 export const byId = (id) => document.getElementById(id);
 
 /** Make an element with a class and a text. */

@@ -117,7 +117,10 @@ export function depthColumns({ bids, asks }) {
 
 function running(levels) {
   let total = 0;
-  return levels.map(({ price, size }) => [Number(price), (total += Number(size))]);
+  return levels.map(({ price, size }) => {
+    total += Number(size);
+    return [Number(price), total];
+  });
 }
 
 function finished({ key, size, total, isPartial }, scale, sizeScale) {
@@ -129,6 +132,7 @@ function finished({ key, size, total, isPartial }, scale, sizeScale) {
   };
 }
 
+/** @param {bigint} price @param {bigint} width @param {boolean} isDown */
 function rounded(price, width, isDown) {
   const rest = ((price % width) + width) % width;
   if (rest === 0n) return price;

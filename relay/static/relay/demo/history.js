@@ -128,8 +128,9 @@ function join(candle, second) {
     const { open, high, low, texts } = second;
     Object.assign(candle, { open, high, low, texts: { ...texts } });
   }
-  for (const [key, isBeyond] of [["high", second.high > candle.high], ["low", second.low < candle.low], ["close", true]]) {
-    if (isBeyond) [candle[key], candle.texts[key]] = [second[key], second.texts[key]];
+  const isBeyond = { high: second.high > candle.high, low: second.low < candle.low, close: true };
+  for (const key of ["high", "low", "close"]) {
+    if (isBeyond[key]) [candle[key], candle.texts[key]] = [second[key], second.texts[key]];
   }
   candle.buys += second.buys;
   candle.sells += second.sells;

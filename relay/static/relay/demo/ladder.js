@@ -67,8 +67,8 @@ export class Ladder {
    */
   draw(image, { step, digits, depth, tick }, now) {
     const sides = [
-      { name: "asks", rows: this.#asks, levels: image?.asks ?? [], isBid: false },
-      { name: "bids", rows: this.#bids, levels: image?.bids ?? [], isBid: true },
+      { name: "asks", rows: this.#asks, levels: image?.asks ?? [], isBid: false, shown: [], sum: 0 },
+      { name: "bids", rows: this.#bids, levels: image?.bids ?? [], isBid: true, shown: [], sum: 0 },
     ];
     let deepest = 0;
     for (const side of sides) {

@@ -239,7 +239,7 @@ const symbolField = byId("symbol");
 
 /** Show another category or depth; the symbol is what it was: half a symbol is not a choice. */
 function choose() {
-  const category = new FormData(picker).get("category");
+  const category = String(new FormData(picker).get("category"));
   const { symbol } = state.market;
   const isKnown = category === state.market.category || MARKETS[category].symbols.includes(symbol);
   chooseSymbol(isKnown ? symbol : firstSymbol(category, MARKETS), category);
@@ -316,7 +316,8 @@ symbolField.addEventListener("focus", () => {
 symbolField.addEventListener("click", offerAll);
 symbolField.addEventListener("blur", restore);
 addEventListener("keydown", (event) => {
-  const isTyping = event.target.matches?.("input:not([type=radio]), select, textarea");
+  const target = /** @type {Element|Document} */ (event.target);
+  const isTyping = "matches" in target && target.matches("input:not([type=radio]), select, textarea");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") {
     event.preventDefault();

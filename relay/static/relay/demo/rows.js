@@ -45,7 +45,9 @@ export class Rows {
 
   /** Write other headings over the columns. */
   name(columns) {
-    columns.forEach((heading, index) => (this.#head.children[index].textContent = heading));
+    columns.forEach((heading, index) => {
+      this.#head.children[index].textContent = heading;
+    });
   }
 
   /** How many rows there is room for. */

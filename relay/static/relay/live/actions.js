@@ -69,7 +69,8 @@ export class Actions {
   }
 
   async #act(name, fields) {
-    const token = this.#dialog.querySelector("input[name=csrfmiddlewaretoken]").value;
+    /** @type {HTMLInputElement} */
+    const { value: token } = this.#dialog.querySelector("input[name=csrfmiddlewaretoken]");
     try {
       const answer = await fetch(new URL(`${name}/`, this.#base), {
         method: "POST",

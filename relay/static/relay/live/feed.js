@@ -58,7 +58,7 @@ export class LiveFeed extends EventTarget {
     this.#jsonUrl = jsonUrl;
     this.#environment = {
       WebSocket: globalThis.WebSocket,
-      fetch: (...args) => globalThis.fetch(...args),
+      fetch: (input, init) => globalThis.fetch(input, init),
       now: () => Date.now(),
       random: Math.random,
       setTimeout: (callback, wait) => globalThis.setTimeout(callback, wait),
@@ -194,7 +194,7 @@ export class LiveFeed extends EventTarget {
     // Set first: whatever becomes of this question, there is a next one.
     this.#timers.after("poll", this.#environment.isHidden() ? POLL : PATIENCE + POLL, () => this.#poll());
     if (this.#environment.isHidden()) return;
-    const number = (this.#asked += 1);
+    const number = ++this.#asked;
     const before = this.#environment.now();
     let picture = null;
     let fault = null;

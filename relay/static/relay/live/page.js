@@ -44,6 +44,7 @@ const TITLE = document.title;
 const HAS_ROOM = matchMedia("(min-width: 1800px)"); // as in page.css
 const LATELY = 30; // events
 
+/** The element of the template with that id. @type {(id: string) => any} */
 const byId = (id) => document.getElementById(id);
 const root = byId("live");
 const may = new Set(root.dataset.actions.split(" ").filter(Boolean));
@@ -475,7 +476,7 @@ function drawPaginator(matched) {
       return part;
     }),
   );
-  if (isFocused) list.querySelector(".this-page")?.focus();
+  if (isFocused) /** @type {HTMLElement|null} */ (list.querySelector(".this-page"))?.focus();
   const total = state.picture.totals.topics;
   const of = isFiltered() ? ` of ${whole(total)}` : "";
   put(byId("live-matched"), `${whole(matched)}${of} topic${(of ? total : matched) === 1 ? "" : "s"}`);
@@ -562,7 +563,7 @@ tabs.forEach((tab, index) => {
 });
 
 byId("live-faults").addEventListener("click", (event) => {
-  const anchor = event.target.closest("a");
+  const anchor = /** @type {Element} */ (event.target).closest("a");
   if (anchor === null || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   go(viewFrom(anchor.search));

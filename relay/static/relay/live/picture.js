@@ -318,7 +318,7 @@ const UPSTREAM_FAULTS = Object.freeze({
   connecting: { level: "warn", topicsOf: desired, say: () => "still connecting to the exchange", patience: 5_000 },
   partial: {
     level: "bad",
-    topicsOf: (entry, broken) => broken.reduce((sum, one) => sum + one.topics, 0),
+    topicsOf: (_entry, broken) => broken.reduce((sum, one) => sum + one.topics, 0),
     say: ({ broken, all, topics }) =>
       `${broken.length} of ${count(all.length, "connection")} down, ${count(topics, "topic")} ${stand(topics)} still`,
     patience: 3_000,
@@ -454,6 +454,7 @@ export class History {
 
 // What of the page is looked at, as its address says it: words as in any Django change list.
 
+/** @type {{search: string, category: string, state: string, sort: string, descending: boolean, page: number, tab: string}} */
 const DEFAULT_VIEW = Object.freeze({
   search: "",
   category: "",

@@ -85,7 +85,7 @@ export class LiveTable {
       row.element.remove();
       this.#rows.delete(key);
     }
-    const focused = document.activeElement;
+    const focused = /** @type {HTMLElement|null} */ (document.activeElement);
     let place = this.#body.firstChild;
     for (const [key, item] of wanted) {
       let row = this.#rows.get(key);

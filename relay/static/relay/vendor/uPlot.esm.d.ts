@@ -1,0 +1,3 @@
+/** What the charts use of uPlot; its own types are at https://github.com/leeoniya/uPlot. */
+declare const uPlot: any;
+export default uPlot;
