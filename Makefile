@@ -84,6 +84,7 @@ pages-checked: $(PAGES_INSTALLED)
 	$(PAGES)/node_modules/.bin/biome lint --config-path=$(PAGES)/lint.json --error-on-warnings \
 		relay/static/relay $(PAGES)/*.mjs
 	$(PAGES)/node_modules/.bin/tsc --project $(PAGES)
+	$(PAGES)/node_modules/.bin/tsc --project $(PAGES)/types
 
 # What is searched for at random is the same in each run, so that what it covers is, too.
 coverage: $(TESTS_INSTALLED)

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { delay } from "../../relay/static/relay/backoff.js";
-import { MarketFeed } from "../../relay/static/relay/marketfeed.js";
+import * as module from "../../relay/static/relay/marketfeed.js";
 import { Stage, book, trades } from "./fixtures.mjs";
+
+const { MarketFeed } = module;
 
 const BOOK = { topic: "orderbook", symbol: "XYZUSDT", levels: 50 };
 const TRADES = { topic: "publicTrade", symbol: "XYZUSDT" };
@@ -446,4 +449,10 @@ test("an idle connection that the relay closes comes back with the next subscrib
   assert.deepEqual([feed.state, stage.timers.size], ["closed", 0]);
   feed.subscribe(TRADES);
   assert.equal(stage.sockets.length, 2);
+});
+
+test("the types declare what the module exports", () => {
+  const types = new URL("../../relay/static/relay/marketfeed.d.ts", import.meta.url);
+  const declared = readFileSync(types, "utf8").matchAll(/^export (?:class|const) (\w+)/gm);
+  assert.deepEqual([...declared].map(([, name]) => name).sort(), Object.keys(module).sort());
 });
