@@ -462,13 +462,13 @@ class World:
 
     def hear(self, n: int) -> None:
         for _ in range(min(n, len(self.demands))):
-            self.upstream.demand(self.demands.popleft(), self.now)
+            self.upstream.on_demand(self.demands.popleft(), self.now)
         self._connect()
 
     def _connect(self) -> None:
         for connection in self.upstream.connections:
             if connection.subscriptions is None and self.exchange.is_open:
-                self.upstream.opened(connection, self.now)
+                self.upstream.on_opened(connection, self.now)
             if connection.subscriptions is not None:
                 for request in connection.subscriptions.requests(self.now):
                     self.exchange.request(request)
@@ -478,7 +478,7 @@ class World:
             if not self.upstream.connections:
                 self.exchange.inbox.clear()
                 return
-            self.upstream.frame(
+            self.upstream.on_frame(
                 self.upstream.connections[0], self.exchange.inbox.popleft(), self.now
             )
         self._connect()
@@ -534,7 +534,7 @@ class World:
     def drop(self, n: int) -> None:
         self.exchange.drop()
         for connection in list(self.upstream.connections):
-            self.upstream.closed(connection)
+            self.upstream.on_closed(connection, "gone")
         self.faults += 1
 
     def reopen(self, n: int) -> None:
@@ -577,14 +577,14 @@ class World:
         for _ in range(min(n, len(self.frozen_inbox))):
             if self.frozen.connections:
                 frame = self.frozen_inbox.popleft()
-                self.frozen.frame(self.frozen.connections[0], frame, self.now)
+                self.frozen.on_frame(self.frozen.connections[0], frame, self.now)
         if n % 3 == 0:
             self.frozen.beat()
         if n % 5 == 0:
             for connection in list(self.frozen.connections):
-                self.frozen.closed(connection)
+                self.frozen.on_closed(connection, "gone")
         if n % 7 == 0 and self.last_demand is not None:
-            self.frozen.demand(self.last_demand, self.now)
+            self.frozen.on_demand(self.last_demand, self.now)
         self._send(self.frozen)
         self.faults += 1
 

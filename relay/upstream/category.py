@@ -1,7 +1,17 @@
 """What the worker of one category knows and decides, without I/O.
 
-Demand of the hubs goes in, as do the frames of the exchange; requests to the exchange and
-envelopes to the hubs come out. `worker` carries them.
+`CategoryUpstream` is a core: inputs go in, effects come out. Its runner (`worker`) calls an input
+with what happened, `on_demand`, `on_resync`, `on_opened`, `on_closed`, `on_frame`, `on_binary`,
+`tick`, `beat` or `extend_leases`, and then does what `effects` returns: open and close
+connections, send requests, publish envelopes, pause. No input calls the runner. The functions that
+the core is made with (the time of day, chance, the room for topics) only answer questions.
+
+A frame comes each 50 µs, so what it leaves behind waits in the core and is not an effect each
+time: envelopes until `take_envelopes`, requests in the `Subscriptions` of their connection.
+`has_effects` tells whether there is anything new to do.
+
+A demand may displace a topic of another category of the same worker: the effects of that category
+are taken after its own next input, a tick at the latest.
 """
 
 from __future__ import annotations
@@ -51,7 +61,7 @@ ENVELOPE_BYTES = 1_000  # that an envelope counts beside its messages: refusals 
 MAX_WAITING_BYTES = 64 * 2**20  # published and not yet taken by the channel layer
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ConnectionState:
     """One connection of the category: the topics it is to carry, and how it is.
 
@@ -65,6 +75,7 @@ class ConnectionState:
         has_failed: Whether the last try to connect failed or the connection broke.
         since: When it opened or broke, Unix ms.
         error: Why it broke last, in words; empty if it never did.
+        answered_at: When it opened or last answered a ping.
     """
 
     number: int
@@ -75,6 +86,7 @@ class ConnectionState:
     has_failed: bool = False
     since: int = 0
     error: str = ""
+    answered_at: float = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -103,10 +115,38 @@ class ConnectionState:
         self.characters -= argument_length(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the runner of a category is to do after an input.
+
+    Attributes:
+        opens: Connections to open, and to open again whenever they break.
+        closes: Connections to close for good.
+        asks: Open connections whose subscriptions may have requests to send.
+        has_envelopes: Whether `take_envelopes` has something to publish.
+        has_other_topics: Whether the topics carried are others than before.
+        is_crowded: Whether so much waits for the channel layer that the exchange should wait, too:
+            a connection that has just read a frame is to pause. Once this is false again, which
+            it may become by `take_envelopes`, all are to read.
+    """
+
+    opens: tuple[ConnectionState, ...] = ()
+    closes: tuple[ConnectionState, ...] = ()
+    asks: tuple[ConnectionState, ...] = ()
+    has_envelopes: bool = False
+    has_other_topics: bool = False
+    is_crowded: bool = False
+
+
+_NOTHING = Effects()
+_PUBLISH = Effects(has_envelopes=True)  # what a frame leaves behind, nearly always
+
+
 class CategoryUpstream:
     """The upstream side of one category.
 
     Attributes:
+        has_effects: Whether there is something new in `effects`.
         state: How the connections are.
         since: When that began, Unix ms.
         streams: The topics that are subscribed or about to be, by Bybit's text.
@@ -163,6 +203,11 @@ class CategoryUpstream:
         self._refused: dict[str, tuple[float, str]] = {}  # topic -> until, words
         self._outbox: dict[str, list[TopicEnvelope | Upstream]] = {}  # group -> envelopes, in order
         self.waiting_bytes = 0
+        self.has_effects = False
+        self._opens: dict[int, ConnectionState] = {}
+        self._closes: dict[int, ConnectionState] = {}
+        self._asks: dict[int, ConnectionState] = {}
+        self._has_other_topics = False
         self._waiting_since: float | None = None  # the first of the messages that wait
         self._ignored_in = 0  # the second in which a bad frame was logged last
         self._next_number = 1
@@ -171,9 +216,29 @@ class CategoryUpstream:
         self._left_at: dict[str, int] = {}  # topic -> where its next stream starts
         self._first_offset = 0  # where one starts that is not among them
 
+    def effects(self) -> Effects:
+        """Return what there is to do since this was called last."""
+        self.has_effects = False
+        is_crowded = self.waiting_bytes > CROWDED_BYTES
+        if not (self._opens or self._closes or self._asks or self._has_other_topics or is_crowded):
+            return _PUBLISH if self._outbox else _NOTHING
+        effects = Effects(
+            opens=tuple(self._opens.values()),
+            closes=tuple(self._closes.values()),
+            asks=tuple(self._asks.values()),
+            has_envelopes=bool(self._outbox),
+            has_other_topics=self._has_other_topics,
+            is_crowded=is_crowded,
+        )
+        self._opens.clear()
+        self._closes.clear()
+        self._asks.clear()
+        self._has_other_topics = False
+        return effects
+
     # ---- demand ----
 
-    def demand(self, envelope: Demand, now: float) -> None:
+    def on_demand(self, envelope: Demand, now: float) -> None:
         """Take what a hub wants; answer what can be answered at once."""
         process, want = envelope.process, envelope.want
         # First what needs no room, and what makes some.
@@ -214,9 +279,11 @@ class CategoryUpstream:
         self._connection_of[text] = connection
         if connection.subscriptions is not None:
             connection.subscriptions.want(text, is_known=was_confirmed)
+            self._ask(connection)
         if not was_confirmed:
             self._asked_by[text] = process
             self._unconfirmed.setdefault(process, {})[text] = now
+        self._has_other_topics = self.has_effects = True
         self._refresh_state()
         return True
 
@@ -258,7 +325,7 @@ class CategoryUpstream:
         self._events.record("too_many_topics", words, category=self.category, topic=topic.text)
         self._put(Refused(topic.group, self.epoch, Code.TOO_MANY_TOPICS, words))
 
-    def _settle_asker(self, text: str) -> None:
+    def _forget_asker(self, text: str) -> None:
         """Note that a topic is none of those any more that the exchange has never confirmed."""
         process = self._asked_by.pop(text, None)
         if process is not None:
@@ -274,7 +341,21 @@ class CategoryUpstream:
         connection = ConnectionState(self._next_number, since=self._wall_ms())
         self._next_number += 1
         self.connections.append(connection)
+        self._opens[connection.number] = connection
+        self.has_effects = True
         return connection
+
+    def _remove(self, connection: ConnectionState) -> None:
+        self.connections.remove(connection)
+        self._asks.pop(connection.number, None)
+        if self._opens.pop(connection.number, None) is None:
+            self._closes[connection.number] = connection
+            self.has_effects = True
+
+    def _ask(self, connection: ConnectionState) -> None:
+        """Have the requests of an open connection sent; it may have some now."""
+        self._asks[connection.number] = connection
+        self.has_effects = True
 
     def _answer(self, stream: StreamSender, position: Position | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""
@@ -306,23 +387,28 @@ class CategoryUpstream:
 
     # ---- the exchange ----
 
-    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
-        """Note that a connection is open; return its subscriptions, which want all its topics."""
+    def on_opened(self, connection: ConnectionState, now: float) -> None:
+        """Give an open connection its subscriptions, which want all its topics."""
         known = {text for text in connection.topics if self.streams[text].was_confirmed}
         connection.subscriptions = Subscriptions(self.category, connection.topics, now, known=known)
         self.counted.reconnects += connection.has_failed
         if connection.has_failed:
             self._refused.clear()  # what was refused just before may have been the exchange's fault
         connection.has_failed = False
+        connection.answered_at = now
         connection.since = self._wall_ms()
         self._events.record(
             "connection", f"connection {connection.number} opened", category=self.category
         )
         self._refresh_state()
-        return connection.subscriptions
 
-    def closed(self, connection: ConnectionState) -> None:
-        """Note that a connection broke or could not be made; its topics are stale."""
+    def on_closed(self, connection: ConnectionState, error: str) -> None:
+        """Take a connection for broken, or not made; its topics are stale.
+
+        Args:
+            error: Why, in words.
+        """
+        connection.error = error
         if connection.subscriptions is not None or not connection.has_failed:
             connection.since = self._wall_ms()
             words = f"connection {connection.number} broke: {connection.error}"
@@ -331,33 +417,33 @@ class CategoryUpstream:
         connection.has_failed = True
         self.counted.breaks += 1
         if not connection.topics and connection in self.connections:
-            self.connections.remove(connection)
+            self._remove(connection)
         for text in connection.topics:
             self._interrupt(self.streams[text])
         self._refresh_state()
 
-    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
-        """Take one frame of the exchange; return whether it was a pong."""
+    def on_frame(self, connection: ConnectionState, text: bytes, now: float) -> None:
+        """Take one text frame of the exchange."""
         try:
             frame = decode_frame(text)
         except BadFrame as fault:
             self._unreadable(connection, text, str(fault), now)
-            return False
+            return
         if frame.topic is not None:
             try:
                 self._message(connection, frame, text, now)
             except Exception as fault:  # a fault of this program costs the topic, not the others
                 self._unreadable(connection, text, repr(fault), now, fault)
-            return False
-        if frame.is_pong:
-            return True
-        if frame.is_ack and connection.subscriptions is not None:
-            self._decide(connection.subscriptions.reply(frame, now, self._random()), now)
+        elif frame.is_pong:
+            connection.answered_at = now
+        elif frame.is_ack and connection.subscriptions is not None:
+            verdicts = connection.subscriptions.reply(frame, now, self._random())
+            self._ask(connection)  # what waited for this answer, or is asked for again
+            self._decide(verdicts, now)
         else:
             self._ignore(text, "neither a topic nor an answer")
-        return False
 
-    def binary(self, size: int) -> None:
+    def on_binary(self, size: int) -> None:
         """Take note of a binary frame, which Bybit does not send here."""
         self._ignore(b"", f"binary, {size} bytes")
 
@@ -373,6 +459,7 @@ class CategoryUpstream:
         if data is Data.OUTDATED:
             return  # what follows it will be missing: the stream goes on from the next ack
         if data is Data.CONFIRMING:
+            self._ask(connection)  # the exchange accepts topics again, if it did not
             self._confirm(name, now)
         self.counted.messages += 1
         self.counted.bytes += len(text)
@@ -430,7 +517,7 @@ class CategoryUpstream:
             return  # let go meanwhile, or data came before the ack
         was_live = stream.is_live
         stream.confirm(now)
-        self._settle_asker(text)
+        self._forget_asker(text)
         if stream.is_live and not was_live:
             self._put_base(stream)  # trades begin here, also for hubs that know older ones
         else:
@@ -518,7 +605,7 @@ class CategoryUpstream:
         for connection in list(self.connections):
             since = connection.empty_since
             if since is not None and now - since >= timing.CONNECTION_LINGER:
-                self.connections.remove(connection)
+                self._remove(connection)
         for text, (until, _) in list(self._refused.items()):
             if until > now:
                 break  # oldest first
@@ -526,13 +613,15 @@ class CategoryUpstream:
         for text, stream in self.streams.items():
             if stream.stays_crossed(now):
                 self._broke(stream, was_live=True)
-            subscriptions = self._connection_of[text].subscriptions
+            connection = self._connection_of[text]
+            subscriptions = connection.subscriptions
             if subscriptions is not None and stream.take_resync(now):
                 self.counted.resyncs += 1
                 subscriptions.resync(text)
+                self._ask(connection)
                 stream.resynced(now, self._random())
 
-    def resync(self, text: str, now: float) -> None:
+    def on_resync(self, text: str, now: float) -> None:
         """Ask the exchange for a topic's snapshot again, as an operator requests.
 
         Until it comes the topic is stale: between leaving and coming back messages are missed.
@@ -598,15 +687,17 @@ class CategoryUpstream:
         stream = self.streams.pop(text, None)
         if stream is None:
             return
-        self._settle_asker(text)
+        self._has_other_topics = self.has_effects = True
+        self._forget_asker(text)
         if stream.offset or stream.is_live:  # what was refused has no position that anyone knows
             self._leave_off(text, stream.offset + 1)
         connection = self._connection_of.pop(text)
         connection.remove(text)
         if connection.subscriptions is not None:
             connection.subscriptions.unwant(text)
+            self._ask(connection)
         if not connection.topics and connection.subscriptions is None:
-            self.connections.remove(connection)  # a connection that no topic needs is not opened
+            self._remove(connection)  # a connection that no topic needs is not opened
         elif not connection.topics:
             connection.empty_since = now
         self._refresh_state()
@@ -643,6 +734,8 @@ class CategoryUpstream:
         Args:
             at: The time of day, Unix seconds.
         """
+        if self.waiting_bytes > CROWDED_BYTES:
+            self.has_effects = True  # it is no more
         outbox, self._outbox, self.waiting_bytes = self._outbox, {}, 0
         if self._waiting_since is not None:
             self.counted.published.observe(now - self._waiting_since)
@@ -652,16 +745,6 @@ class CategoryUpstream:
                     if isinstance(envelope, Publication):
                         envelope.at = at
         return outbox
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so much waits for the channel layer that the exchange should wait, too."""
-        return self.waiting_bytes > CROWDED_BYTES
-
-    @property
-    def has_envelopes(self) -> bool:
-        """Whether `take_envelopes` would return anything."""
-        return bool(self._outbox)
 
     def _publish(self, stream: StreamSender, after: int, text: bytes) -> None:
         group = stream.topic.group
@@ -681,15 +764,20 @@ class CategoryUpstream:
     def _put_state(self) -> None:
         envelope = Upstream(self.category, self.epoch, self.state, self.since, self._worker)
         self._outbox.setdefault(envelopes.UPSTREAM_GROUP, []).append(envelope)
+        self.has_effects = True
         self._weigh(ENVELOPE_BYTES)
 
     def _put(self, envelope: TopicEnvelope, size: int = 0) -> None:
         self._outbox.setdefault(envelope.group, []).append(envelope)
+        self.has_effects = True
         self._weigh(size + ENVELOPE_BYTES)
 
     def _weigh(self, size: int) -> None:
         """Bound what waits: the hubs see the gap and ask for what they lack."""
         self.waiting_bytes += size
+        if self.waiting_bytes <= CROWDED_BYTES:
+            return
+        self.has_effects = True
         if self.waiting_bytes > MAX_WAITING_BYTES:
             self.counted.dropped += sum(map(len, self._outbox.values()))
             logger.error("the channel layer does not keep up; dropped what waited for it")

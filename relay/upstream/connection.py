@@ -35,7 +35,6 @@ from relay.upstream.connects import Connects
 
 logger = logging.getLogger(__name__)
 
-CROWDED_PAUSE = 0.005  # seconds between looks whether reading may go on
 MAX_FRAME = 32 * 2**20  # bytes: far above anything Bybit sends, yet bounded
 
 CONNECT_FAULTS = (
@@ -78,25 +77,22 @@ class _Socket(ClientConnection):
             self.on_text(data)
 
 
-class Receiver(Protocol):
-    """What takes the frames of connections: `CategoryUpstream`, or a recorder."""
+class ConnectionOwner(Protocol):
+    """Who runs connections, for a category or for a recording: is told what happens to them.
 
-    category: Category
+    It hands that to its core, which keeps the `ConnectionState` of each.
+    """
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether reading should pause."""
+    def on_opened(self, connection: Connection, now: float) -> None:
+        """Have the state of an open connection given its subscriptions."""
 
-    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
-        """Note that the connection is open; return what it is to ask for."""
+    def on_closed(self, connection: Connection, error: str) -> None:
+        """Take a connection for broken, or not made; it will try again."""
 
-    def closed(self, connection: ConnectionState) -> None:
-        """Note that the connection broke or could not be made."""
+    def on_frame(self, connection: Connection, text: bytes, now: float) -> None:
+        """Take one text frame; `answered_at` of the state is to be `now` if it was a pong."""
 
-    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
-        """Take one frame; return whether it was a pong."""
-
-    def binary(self, size: int) -> None:
+    def on_binary(self, size: int) -> None:
         """Take note of a binary frame."""
 
 
@@ -113,8 +109,8 @@ class ConnectPacing:
         Args:
             connects: Allows the connects to the host, over all categories and workers.
         """
+        self.category = category
         self.words = ""  # what to add to a failure
-        self._category = category
         self._connects = connects
         self._is_away = False
         self._trying = asyncio.Lock()
@@ -158,46 +154,57 @@ class ConnectPacing:
         proxy = proxy_for(url)
         words = f" through the proxy {without_secrets(proxy)}" if proxy else ""
         if words and words != self.words:
-            logger.info("%s: connects to %s%s", self._category, url, words)
+            logger.info("%s: connects to %s%s", self.category, url, words)
         self.words = words
         return proxy
 
 
 class Connection:
-    """Keeps one connection of a category open for as long as it runs."""
+    """Keeps one connection of a category open for as long as it runs.
+
+    Attributes:
+        state: What the category decides and knows of the connection.
+    """
 
     def __init__(
         self,
-        upstream: Receiver,
+        owner: ConnectionOwner,
         state: ConnectionState,
         *,
         url: str,
         ping_interval: float,
         pacing: ConnectPacing,
-        on_envelopes: Callable[[], None],
     ) -> None:
         """Prepare to connect.
 
         Args:
+            owner: Is told what happens.
             state: What the category decides and knows of the connection.
             url: Address with the category, such as `wss://stream.bybit.com/v5/public/linear`.
             ping_interval: Seconds between pings.
             pacing: Shared by the connections of the category.
-            on_envelopes: Called when there may be something to publish.
         """
-        self._upstream = upstream
+        self._owner = owner
         self.state = state
         self._url = url
         self._ping_interval = ping_interval
         self._pacing = pacing
-        self._on_envelopes = on_envelopes
         self._wanted = asyncio.Event()  # the subscriptions may have requests to send
-        self._last_pong = 0.0
-        self._resuming: asyncio.TimerHandle | None = None  # set while the hubs keep up badly
+        self._socket: _Socket | None = None  # while it is open
 
     def wake(self) -> None:
         """Say that the subscriptions may have something to send."""
         self._wanted.set()
+
+    def pause(self) -> None:
+        """Have the exchange wait until `resume`."""
+        if self._socket is not None and self._socket.transport.is_reading():
+            self._socket.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on; does nothing if it reads."""
+        if self._socket is not None and not self._socket.transport.is_closing():
+            self._socket.transport.resume_reading()
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
@@ -218,7 +225,7 @@ class Connection:
                 error = f"{type(fault).__name__}: {words_of(fault)}{self._pacing.words}"
             except Exception as fault:
                 logger.exception(
-                    "%s: connection %d failed", self._upstream.category, self.state.number
+                    "%s: connection %d failed", self._pacing.category, self.state.number
                 )
                 error = repr(fault)
                 delay = backoff.next(random.random())
@@ -228,62 +235,40 @@ class Connection:
                 told = error
                 logger.warning(
                     "%s: connection %d %s (%s). Trying again every %.0f s at most.",
-                    self._upstream.category,
+                    self._pacing.category,
                     self.state.number,
                     "cannot be made" if socket is None else "broke",
                     error,
                     timing.EXCHANGE_RETRY_CEILING,
                 )
-            self.state.error = error
-            self._upstream.closed(self.state)
-            self._on_envelopes()
+            self._owner.on_closed(self, error)
             await asyncio.sleep(delay)
 
     async def _live(self, socket: _Socket) -> bool:
         """Serve an open connection; return whether it was given up for silence."""
         async with socket:
-            subscriptions = self._upstream.opened(self.state, time.monotonic())
-            self._on_envelopes()
-            self._last_pong = time.monotonic()
-            socket.on_binary = self._upstream.binary
-            socket.on_text = functools.partial(self._take, socket, subscriptions)
+            self._owner.on_opened(self, time.monotonic())
+            subscriptions = self.state.subscriptions
+            assert subscriptions is not None
+            self._socket = socket
+            socket.on_binary = self._owner.on_binary
+            socket.on_text = functools.partial(self._on_text, socket)
             speaking = asyncio.create_task(self._speak(socket, subscriptions))
             try:
                 await socket.wait_closed()
                 return speaking.done() and not speaking.cancelled() and speaking.result()
             finally:
-                socket.on_text = None
-                if self._resuming is not None:
-                    self._resuming.cancel()
+                self._socket = socket.on_text = socket.on_binary = None
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
 
-    def _take(self, socket: ClientConnection, subscriptions: Subscriptions, text: bytes) -> None:
+    def _on_text(self, socket: ClientConnection, text: bytes) -> None:
         """Take one message of the exchange."""
         try:
-            if self._upstream.frame(self.state, text, time.monotonic()):
-                self._last_pong = time.monotonic()
+            self._owner.on_frame(self, text, time.monotonic())
         except Exception:
-            logger.exception("%s: a message could not be handled", self._upstream.category)
+            logger.exception("%s: a message could not be handled", self._pacing.category)
             socket.transport.abort()
-            return
-        if subscriptions.has_work:
-            self._wanted.set()
-        self._on_envelopes()
-        if self._upstream.is_crowded and socket.transport.is_reading():
-            socket.transport.pause_reading()
-            self._resume_later(socket.transport)
-
-    def _resume_later(self, transport: asyncio.Transport) -> None:
-        """Read on once the channel layer has taken what waits for it."""
-
-        def resume() -> None:
-            if self._upstream.is_crowded:
-                self._resume_later(transport)
-            elif not transport.is_closing():
-                transport.resume_reading()
-
-        self._resuming = asyncio.get_running_loop().call_later(CROWDED_PAUSE, resume)
 
     async def _speak(self, socket: ClientConnection, subscriptions: Subscriptions) -> bool:
         """Send pings and requests; return True when the exchange has fallen silent.
@@ -294,17 +279,17 @@ class Connection:
         try:
             while True:
                 now = time.monotonic()
-                if now >= self._last_pong + timing.UNANSWERED_PINGS * self._ping_interval:
+                if now >= self.state.answered_at + timing.UNANSWERED_PINGS * self._ping_interval:
                     socket.transport.abort()
                     return True
                 if now >= next_ping:
                     next_ping = now + self._ping_interval
                     await socket.send(encode_ping(subscriptions.next_request_id()), text=True)
                 for request in subscriptions.requests(now):
-                    logger.debug("%s: %s", self._upstream.category, request)
+                    logger.debug("%s: %s", self._pacing.category, request)
                     await socket.send(request, text=True)
                 self._wanted.clear()
-                dead_at = self._last_pong + timing.UNANSWERED_PINGS * self._ping_interval
+                dead_at = self.state.answered_at + timing.UNANSWERED_PINGS * self._ping_interval
                 due_at = subscriptions.due_at(time.monotonic())
                 wake_at = min(next_ping, dead_at, due_at if due_at is not None else next_ping)
                 try:

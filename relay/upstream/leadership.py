@@ -142,7 +142,7 @@ class Leadership(Protocol):
     async def leave(self) -> None:
         """End the term, so that another worker may begin at once."""
 
-    def heard(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int) -> None:
         """Record an epoch seen by a hub; ours must be at least as high."""
 
 
@@ -167,7 +167,7 @@ class AloneLeadership:
     async def leave(self) -> None:
         """Do nothing: no worker waits."""
 
-    def heard(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int) -> None:
         """Do nothing: no other worker gives numbers."""
 
 
@@ -236,14 +236,14 @@ class LeaseLeadership:
                     if move.acquires and await self._acquire():
                         epoch = await self._take_number()
                         if epoch is not None:
-                            self._answered()
+                            self._on_answer()
                             self._happens(Event.WON)
                             self._epoch = epoch
                             return epoch
-                self._answered()
+                self._on_answer()
             except LAYER_FAULTS as fault:
                 self._happens(Event.NO_ANSWER)
-                self._failed(fault, "cannot be told who leads")
+                self._on_no_answer(fault, "cannot be told who leads")
             await asyncio.sleep(timing.LEADER_RETRY)
 
     def _event_of(self, lease: bytes | str | None, last_epoch: bytes | str | None) -> Event:
@@ -275,10 +275,12 @@ class LeaseLeadership:
             try:
                 async with asyncio.timeout(timing.REDIS_ANSWER_LIMIT):
                     is_kept = await self._renew()
-                self._answered()
+                self._on_answer()
             except LAYER_FAULTS as fault:
                 self._happens(Event.NO_ANSWER)
-                self._failed(fault, "cannot renew the leadership lease; continuing unconfirmed")
+                self._on_no_answer(
+                    fault, "cannot renew the leadership lease; continuing unconfirmed"
+                )
                 continue
             self._happens(Event.RENEWED if is_kept else Event.HELD)
             if not is_kept:
@@ -305,16 +307,16 @@ class LeaseLeadership:
                 "%s: could not release the leadership lease; it will expire", self._category
             )
 
-    def heard(self, epoch: int) -> None:
+    def on_epoch(self, epoch: int) -> None:
         """Take note of an epoch that hubs know; a term below it ends, for they would not listen."""
         self._highest_heard = max(self._highest_heard, epoch)
 
-    def _answered(self) -> None:
+    def _on_answer(self) -> None:
         if not self._is_answering:
             self._is_answering = True
             logger.info("%s: Redis answers again", self._category)
 
-    def _failed(self, fault: Exception, words: str) -> None:
+    def _on_no_answer(self, fault: Exception, words: str) -> None:
         if self._is_answering:
             self._is_answering = False
             logger.warning("%s: %s: %s", self._category, words, fault or type(fault).__name__)

@@ -186,27 +186,27 @@ class CategoryRecorder:
         """Whether all its connections are open."""
         return all(connection.is_open for connection in self.connections)
 
-    def opened(self, connection: ConnectionState, now: float) -> Subscriptions:
-        """Note that a connection is open; return its subscriptions, which want all its topics."""
+    def on_opened(self, connection: ConnectionState, now: float) -> None:
+        """Give an open connection its subscriptions, which want all its topics."""
         topics = [text for text in connection.topics if text not in self.refused]
         connection.subscriptions = Subscriptions(self.category, topics, now, known=self._confirmed)
+        connection.answered_at = now
         logger.info("%s: connection %d is open", self.category, connection.number)
-        return connection.subscriptions
 
-    def closed(self, connection: ConnectionState) -> None:
-        """Note that a connection broke or could not be made."""
+    def on_closed(self, connection: ConnectionState) -> None:
+        """Take a connection for broken, or not made."""
         connection.subscriptions = None
 
-    def frame(self, connection: ConnectionState, text: bytes, now: float) -> bool:
-        """Keep one frame of the exchange as it is; return whether it was a pong."""
+    def on_frame(self, connection: ConnectionState, text: bytes, now: float) -> None:
+        """Keep one text frame of the exchange as it is."""
         try:
             frame = decode_frame(text)
         except BadFrame as fault:
             self._leave_out(str(fault), text)
-            return False
+            return
         if b"\n" in text or b"\r" in text:
             self._leave_out("more than one line", text)
-            return False
+            return
         self._keep(self.category, text)
         if frame.topic is not None:
             self.messages += 1
@@ -215,7 +215,7 @@ class CategoryRecorder:
                 connection.subscriptions.data(frame.topic)
                 self._confirmed.add(frame.topic)
         elif frame.is_pong:
-            return True
+            connection.answered_at = now
         elif frame.is_ack and connection.subscriptions is not None:
             for verdict in connection.subscriptions.reply(frame, now, random.random()):
                 if verdict.is_confirmed:
@@ -227,9 +227,8 @@ class CategoryRecorder:
                 elif verdict.topic not in self._confirmed:
                     self.refused[verdict.topic] = verdict.words
                 logger.warning("%s:%s was refused: %r", self.category, verdict.topic, words)
-        return False
 
-    def binary(self, size: int) -> None:
+    def on_binary(self, size: int) -> None:
         """Take note of a binary frame, which Bybit does not send here."""
         self._leave_out(f"binary, {size} bytes", b"")
 

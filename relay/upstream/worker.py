@@ -30,7 +30,7 @@ from relay.seam import envelopes
 from relay.seam.envelopes import Demand, Resync, ToLeader, Upstream, UpstreamState
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream import leadership
-from relay.upstream.category import CategoryUpstream, ConnectionState
+from relay.upstream.category import CategoryUpstream, ConnectionState, Effects
 from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
 from relay.upstream.leadership import AloneLeadership, Leadership, LeaseLeadership
@@ -54,7 +54,8 @@ class _Term:
         self._leadership = leadership
         self._layer: Any = worker.layer
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
-        self._something_to_send = asyncio.Event()
+        self._paused: set[Connection] = set()
+        self._has_envelopes = asyncio.Event()
         self._is_listening = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -83,31 +84,31 @@ class _Term:
     async def _listen(self) -> None:
         """Take the demand of the hubs."""
         name = f"{self.upstream.category}: listen"
-        inbox = Inbox(name, envelopes.decode_to_leader, self._take)
+        inbox = Inbox(name, envelopes.decode_to_leader, self._on_envelope)
         group = envelopes.demand_group(self.upstream.category)
         async with channel_in(self._layer, group) as channel:
             self._is_listening.set()
             while True:
                 inbox(await self._layer.receive(channel))
-                self._settle()
+                self._interpret()
 
-    def _take(self, envelope: ToLeader) -> None:
+    def _on_envelope(self, envelope: ToLeader) -> None:
         match envelope:
             case Demand():
-                self._leadership.heard(envelope.epoch)
-                self.upstream.demand(envelope, time.monotonic())
-                self._worker.announce_topics()
+                self._leadership.on_epoch(envelope.epoch)
+                self.upstream.on_demand(envelope, time.monotonic())
             case Resync():
-                self.upstream.resync(envelope.topic, time.monotonic())
+                self.upstream.on_resync(envelope.topic, time.monotonic())
             case _:
                 assert_never(envelope)
 
     async def _publish(self) -> None:
         """Send the envelopes of the category, in order; messages that wait together go together."""
         while True:
-            await self._something_to_send.wait()
-            self._something_to_send.clear()
+            await self._has_envelopes.wait()
+            self._has_envelopes.clear()
             outbox = self.upstream.take_envelopes(time.monotonic(), time.time())
+            self._interpret()
             waiting = ((group, each) for group, waits in outbox.items() for each in waits)
             await post.group_send_many(self._layer, waiting)
 
@@ -129,38 +130,65 @@ class _Term:
             if now >= next_beat:
                 next_beat = now + timing.BEAT
                 self.upstream.beat()
-            self._settle()
+            self._interpret()
             await asyncio.sleep(timing.WORKER_TICK)
 
-    def _settle(self) -> None:
-        """Keep the connections open that there should be, and no others."""
-        wanted = {state.number: state for state in self.upstream.connections}
-        for number in list(self._connections):
-            if number not in wanted:
-                self._connections.pop(number)[1].cancel()
-        for number, state in wanted.items():
-            if number not in self._connections:
-                self._connect(number, state)
-        for connection, _ in self._connections.values():
-            connection.wake()
-        self._notice()
+    # ---- what happens to connections ----
 
-    def _connect(self, number: int, state: ConnectionState) -> None:
+    def on_opened(self, connection: Connection, now: float) -> None:
+        """Hand it to the category."""
+        self.upstream.on_opened(connection.state, now)
+        self._interpret()
+
+    def on_closed(self, connection: Connection, error: str) -> None:
+        """Hand it to the category."""
+        self.upstream.on_closed(connection.state, error)
+        self._interpret()
+
+    def on_frame(self, connection: Connection, text: bytes, now: float) -> None:
+        """Hand it to the category; nearly always it waits there with others, to be published."""
+        self.upstream.on_frame(connection.state, text, now)
+        if self.upstream.has_effects and self._interpret().is_crowded:
+            connection.pause()
+            self._paused.add(connection)
+
+    def on_binary(self, size: int) -> None:
+        """Hand it to the category."""
+        self.upstream.on_binary(size)
+
+    # ---- what the category decides ----
+
+    def _interpret(self) -> Effects:
+        """Do what an input has led to."""
+        effects = self.upstream.effects()
+        for state in effects.closes:
+            connection, task = self._connections.pop(state.number)
+            self._paused.discard(connection)
+            task.cancel()
+        for state in effects.opens:
+            self._open(state)
+        for state in effects.asks:
+            self._connections[state.number][0].wake()
+        if effects.has_envelopes:
+            self._has_envelopes.set()
+        if effects.has_other_topics:
+            self._worker.announce_topics()
+        if self._paused and not effects.is_crowded:
+            for connection in self._paused:
+                connection.resume()
+            self._paused.clear()
+        return effects
+
+    def _open(self, state: ConnectionState) -> None:
         connection = Connection(
-            self.upstream,
+            self,
             state,
             url=self._url,
             ping_interval=self._ping_interval,
             pacing=self._pacing,
-            on_envelopes=self._notice,
         )
-        task = self._start(connection.run(), f"connection {number}")
-        self._connections[number] = (connection, task)
-
-    def _notice(self) -> None:
-        """Have the envelopes of the category published."""
-        if self.upstream.has_envelopes:
-            self._something_to_send.set()
+        task = self._start(connection.run(), f"connection {state.number}")
+        self._connections[state.number] = (connection, task)
 
     async def say_goodbye(self) -> None:
         """Tell the hubs that this worker serves the category no more."""

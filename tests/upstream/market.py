@@ -41,14 +41,14 @@ class Market:
         envelope = envelopes.Demand(
             process, dict.fromkeys(topics, at and tuple(at)), epoch=0, whole=whole
         )
-        self.upstream.demand(envelope, self.now)
+        self.upstream.on_demand(envelope, self.now)
 
     def drop(self, *topics: str, process: str = "p") -> None:
-        self.upstream.demand(envelopes.Demand(process, {}, list(topics)), self.now)
+        self.upstream.on_demand(envelopes.Demand(process, {}, list(topics)), self.now)
 
     def open(self, number: int = 0) -> ConnectionState:
         connection = self.upstream.connections[number]
-        self.upstream.opened(connection, self.now)
+        self.upstream.on_opened(connection, self.now)
         return connection
 
     def requests(self, number: int = 0) -> list[tuple[str, str, list[str]]]:
@@ -59,7 +59,7 @@ class Market:
 
     def frames(self, *texts: bytes, number: int = 0) -> None:
         for text in texts:
-            self.upstream.frame(self.upstream.connections[number], text, self.now)
+            self.upstream.on_frame(self.upstream.connections[number], text, self.now)
 
     def follow(self, *topics: str) -> None:
         """Have topics wanted, subscribed and confirmed; what was told is taken away."""

@@ -16,9 +16,7 @@ from relay.bybit.topics import Category
 from relay.lib import timing
 from relay.seam import envelopes
 from relay.seam.envelopes import UPSTREAM_GROUP, UpstreamState
-from relay.upstream.category import (
-    MAX_WAITING_BYTES,
-)
+from relay.upstream.category import MAX_WAITING_BYTES, Effects
 from tests.builders import (
     ack,
     command_response,
@@ -49,7 +47,7 @@ def test_hubs_that_lag_are_not_sent_what_they_have_not_missed() -> None:
         market.upstream.beat()
         market.told()
     demand = envelopes.Demand("p", {BOOK: (at[0], at[1])}, epoch=EPOCH, whole=True, behind=True)
-    market.upstream.demand(demand, market.now)
+    market.upstream.on_demand(demand, market.now)
     assert market.told() == []
     market.want(BOOK, process="q", at=None)  # this one has nothing
     assert [kind_of(e) for e in market.told()] == ["base"]
@@ -371,7 +369,7 @@ def test_what_one_process_drops_makes_room_for_what_it_wants_in_the_same_word(
 ) -> None:
     market.room = 1
     market.want(BOOK)
-    market.upstream.demand(envelopes.Demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
+    market.upstream.on_demand(envelopes.Demand("p", {TICKER: None}, [BOOK], epoch=0), market.now)
     assert list(market.upstream.streams) == [TICKER]
     market.want(TRADES, whole=True)
     assert list(market.upstream.streams) == [TRADES]
@@ -464,7 +462,7 @@ def test_a_live_topic_that_is_refused_on_its_way_back_is_asked_for_again(market:
     """Measured: one refusal took it from all readers for good, and from newcomers for a minute."""
     market.follow(BOOK, TICKER)
     market.frames(snapshot(5_000), ticker(lastPrice="1"))
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     market.told()
     market.open()
     [(request_id, _, _)] = market.requests()
@@ -488,7 +486,7 @@ def test_a_live_topic_that_stays_refused_is_revoked_after_a_minute_and_not_remem
 ) -> None:
     market.follow(BOOK)
     market.frames(snapshot(5_000))
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     market.open()
     refusals = 0
     while BOOK in market.upstream.streams and market.now < 1_100:
@@ -541,7 +539,7 @@ def test_a_new_connection_forgets_what_was_refused(market: Market) -> None:
     market.told()
     market.want(bad)
     assert [e.code for e in market.told()] == [Code.REFUSED_BY_EXCHANGE]
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     market.open()
     market.told()
     market.want(bad)
@@ -694,7 +692,7 @@ def test_a_frame_that_is_not_understood_is_counted_and_costs_nothing(
     market.frames(text, delta(5_001))
     assert market.told() == [published(BOOK, 1, delta(5_001))]
     assert market.upstream.counted.not_understood == 1
-    market.upstream.binary(5)
+    market.upstream.on_binary(5)
     assert market.upstream.counted.not_understood == 2
 
 
@@ -719,9 +717,13 @@ def test_no_frames_whatever_end_the_worker(texts: list[bytes]) -> None:
 def test_pongs_are_told_apart(market: Market) -> None:
     market.follow(BOOK)
     connection = market.upstream.connections[0]
-    pongs = [ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}']
-    assert [market.upstream.frame(connection, text, market.now) for text in pongs] == [True, True]
-    assert not market.upstream.frame(connection, snapshot(), market.now)
+    for pong in (ack("9", "ping", ret_msg="pong"), b'{"args":["1"],"op":"pong"}'):
+        market.now += 1
+        market.frames(pong)
+        assert connection.answered_at == market.now
+    market.now += 1
+    market.frames(snapshot())
+    assert connection.answered_at == market.now - 1
     assert market.upstream.counted.not_understood == 0
 
 
@@ -743,7 +745,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
     market.follow(BOOK, TRADES, TICKER)
     market.frames(snapshot(5_000), trades([1]))
     market.told()
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     assert market.told() == [
         envelopes.Stale(group(BOOK), EPOCH, 1),
         envelopes.Stale(group(TRADES), EPOCH, 1),
@@ -760,7 +762,7 @@ def test_a_lost_connection_makes_its_topics_stale_and_the_next_one_subscribes_th
 def test_trades_begin_anew_where_they_were(market: Market) -> None:
     market.follow(TRADES)
     market.frames(trades(range(3)))
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     market.told()
     market.open()
     market.requests()
@@ -773,8 +775,8 @@ def test_the_state_follows_the_connections(market: Market) -> None:
     market.want(BOOK)
     market.open()
     assert market.states() == ["connecting", "live"]
-    market.upstream.closed(market.upstream.connections[0])
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     assert market.states() == ["down"]
     market.open()
     assert market.states() == ["live"]
@@ -788,7 +790,7 @@ def test_the_state_follows_the_connections(market: Market) -> None:
 def test_since_tells_when_the_state_began(market: Market) -> None:
     market.follow(BOOK)
     market.now += 5
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     began = int(market.now * 1_000)
     market.now += 5
     market.upstream.beat()
@@ -830,7 +832,7 @@ def test_the_room_of_topics_that_left_is_used_again() -> None:
         market.want(*names, whole=True)
         for connection in market.upstream.connections:
             if connection.subscriptions is None:
-                market.upstream.opened(connection, market.now)
+                market.upstream.on_opened(connection, market.now)
         market.pass_time(0)
         assert list(market.upstream.streams) == names
     assert len(market.upstream.connections) == 2  # one and the overlap while both were wanted
@@ -863,7 +865,7 @@ class Connected(Market):
     def run(self) -> None:
         for connection in self.upstream.connections:
             if connection.subscriptions is None:
-                self.upstream.opened(connection, self.now)
+                self.upstream.on_opened(connection, self.now)
                 self.carried[connection.number] = set()
             assert connection.subscriptions is not None
             carried = self.carried[connection.number]
@@ -877,10 +879,10 @@ class Connected(Market):
                     assert carried >= set(args)
                     carried -= set(args)
                 assert sum(map(len, carried)) <= CHARACTERS_PER_CONNECTION
-                self.upstream.frame(connection, ack(body["req_id"], body["op"]), self.now)
+                self.upstream.on_frame(connection, ack(body["req_id"], body["op"]), self.now)
                 if body["op"] == "subscribe":
                     for topic_text in args:
-                        self.upstream.frame(connection, snapshot(of=topic_text), self.now)
+                        self.upstream.on_frame(connection, snapshot(of=topic_text), self.now)
             self.told()
 
 
@@ -901,9 +903,87 @@ def test_whatever_comes_and_goes_each_wanted_topic_is_on_one_connection_within_i
             market.run()
         carried = [text for topics in market.carried.values() for text in topics]
         assert sorted(carried) == wanted
-        assert sum(len(connection.topics) for connection in market.upstream.connections) == len(
-            wanted
-        )
+        topics = [text for each in market.upstream.connections for text in each.topics]
+        assert sorted(topics) == wanted
+
+
+# ---- effects ----
+
+
+def test_what_an_input_leads_to_is_told_once(market: Market) -> None:
+    assert not market.upstream.has_effects
+    market.want(BOOK)
+    assert market.upstream.has_effects
+    [connection] = market.upstream.connections
+    assert market.upstream.effects() == Effects(
+        opens=(connection,), has_envelopes=True, has_other_topics=True
+    )
+    assert not market.upstream.has_effects
+    market.want(BOOK, process="another")
+    assert not market.upstream.has_effects
+
+
+def test_the_requests_of_an_open_connection_are_asked_for_when_there_may_be_some(
+    market: Market,
+) -> None:
+    market.follow(BOOK)
+    market.upstream.effects()
+    [connection] = market.upstream.connections
+    market.want(TICKER)
+    assert market.upstream.effects() == Effects(asks=(connection,), has_other_topics=True)
+    [(request_id, _, _)] = market.requests()
+    market.frames(refusal(request_id, "busy"))
+    assert market.upstream.effects().asks == (connection,)
+    market.drop(TICKER)
+    market.pass_time(LINGER)
+    assert market.upstream.effects().asks == (connection,)
+
+
+def test_the_frames_that_wait_with_others_have_no_effects(market: Market) -> None:
+    market.follow(BOOK)
+    market.upstream.effects()
+    market.frames(snapshot())
+    assert market.upstream.effects() == Effects(has_envelopes=True)
+    for u in range(5_001, 5_004):
+        market.frames(delta(u=u))
+        assert not market.upstream.has_effects
+    assert market.told(BOOK)
+    market.frames(delta(u=5_004))
+    assert market.upstream.has_effects
+
+
+def test_a_connection_is_closed_when_it_has_carried_nothing_for_a_while(market: Market) -> None:
+    market.follow(BOOK)
+    [connection] = market.upstream.connections
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    assert market.upstream.effects().closes == ()
+    market.pass_time(timing.CONNECTION_LINGER)
+    assert market.upstream.effects().closes == (connection,)
+
+
+def test_a_connection_that_nobody_wants_any_more_is_not_opened_first(market: Market) -> None:
+    market.want(BOOK)
+    market.drop(BOOK)
+    market.pass_time(LINGER)
+    effects = market.upstream.effects()
+    assert (effects.opens, effects.closes) == ((), ())
+
+
+def test_the_exchange_is_to_wait_while_too_much_waits_for_the_channel_layer(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.upstream.category.CROWDED_BYTES", 10_000)
+    market.follow(TICKER)
+    market.frames(ticker(padding="x" * 5_000))
+    assert not market.upstream.effects().is_crowded
+    for _ in range(2):  # each connection that reads one is to pause
+        market.frames(ticker(padding="x" * 5_000))
+        assert market.upstream.has_effects
+        assert market.upstream.effects().is_crowded
+    market.told()
+    assert market.upstream.has_effects
+    assert market.upstream.effects() == Effects()
 
 
 # ---- envelopes ----
@@ -930,6 +1010,7 @@ def test_answers_that_nobody_takes_are_bounded_too(
     [(request_id, _, _)] = market.requests()
     market.frames(refusal(request_id, unknown_topic(BOOK)))
     market.told()
+    monkeypatch.setattr("relay.upstream.category.CROWDED_BYTES", 10_000)
     monkeypatch.setattr("relay.upstream.category.MAX_WAITING_BYTES", 20_000)
     for _ in range(100):
         market.want(BOOK)  # is answered from memory
@@ -959,9 +1040,9 @@ def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
     market.follow(BOOK)
     market.frames(snapshot(5_000))
     market.told()
-    market.upstream.resync(BOOK, market.now)
+    market.upstream.on_resync(BOOK, market.now)
     assert market.told() == [envelopes.Stale(group(BOOK), EPOCH, 1)]
-    market.upstream.resync(BOOK, market.now + 1)
+    market.upstream.on_resync(BOOK, market.now + 1)
     market.pass_time(0.1)
     [(request_id, op, args)] = market.requests()
     assert (op, args) == ("unsubscribe", [BOOK])
@@ -977,7 +1058,7 @@ def test_a_resync_is_asked_for_once_and_the_topic_is_stale_until_its_snapshot(
 
 def test_a_resync_of_what_is_not_subscribed_does_nothing(market: Market) -> None:
     market.follow(BOOK)
-    market.upstream.resync(TICKER, market.now)
+    market.upstream.on_resync(TICKER, market.now)
     market.pass_time(0.1)
     assert market.requests() == []
 
@@ -1010,8 +1091,7 @@ def test_the_report_says_how_connections_and_topics_are(market: Market) -> None:
     market.drop(BOOK)
     assert market.upstream.report()["wanted"] == 1  # it lingers
     market.now += 1
-    market.upstream.connections[0].error = "gone"
-    market.upstream.closed(market.upstream.connections[0])
+    market.upstream.on_closed(market.upstream.connections[0], "gone")
     [connection] = market.upstream.report()["connections"]
     assert (
         connection["state"],

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
-import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,7 +18,7 @@ from relay.telemetry.telemetry import Telemetry
 from relay.upstream.category import CategoryUpstream
 from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
-from tests.e2e.stand_in import BookFeed, StandIn
+from tests.e2e.stand_in import StandIn
 from tests.processes import PATIENCE, until
 
 PROXIES = ("http_proxy", "https_proxy", "socks_proxy", "ws_proxy", "wss_proxy", "no_proxy")
@@ -61,21 +59,32 @@ class Upstream:
 
     def want(self, *topics: str) -> None:
         demand = envelopes.Demand("hub", dict.fromkeys(topics), epoch=0)
-        self.upstream.demand(demand, time.monotonic())
-        for state in self.upstream.connections:
-            if state.number not in self.connections:
-                connection = Connection(
-                    self.upstream,
-                    state,
-                    url=self.url,
-                    ping_interval=0.5,
-                    pacing=self.pacing,
-                    on_envelopes=lambda: None,
-                )
-                self.connections[state.number] = connection
-                self.tasks.append(asyncio.create_task(connection.run()))
-        for connection in self.connections.values():
-            connection.wake()
+        self.upstream.on_demand(demand, time.monotonic())
+        self.interpret()
+
+    def interpret(self) -> None:
+        effects = self.upstream.effects()
+        for state in effects.opens:
+            connection = Connection(
+                self, state, url=self.url, ping_interval=0.5, pacing=self.pacing
+            )
+            self.connections[state.number] = connection
+            self.tasks.append(asyncio.create_task(connection.run()))
+        for state in effects.asks:
+            self.connections[state.number].wake()
+
+    def on_opened(self, connection: Connection, now: float) -> None:
+        self.upstream.on_opened(connection.state, now)
+
+    def on_closed(self, connection: Connection, error: str) -> None:
+        self.upstream.on_closed(connection.state, error)
+
+    def on_frame(self, connection: Connection, text: bytes, now: float) -> None:
+        self.upstream.on_frame(connection.state, text, now)
+        self.interpret()
+
+    def on_binary(self, size: int) -> None:
+        self.upstream.on_binary(size)
 
     async def end(self) -> None:
         for task in self.tasks:
@@ -112,34 +121,6 @@ async def test_a_connection_whose_requests_fail_is_replaced(
         one.want("tickers.B")
         await exchange.until_followed("linear", "tickers.A", "tickers.B")
     assert "a fault of the program" in caplog.text
-
-
-async def test_nothing_is_left_of_a_term_that_ended_while_it_was_crowded(
-    exchange: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A timer fired every 5 ms for ever, and held the category with what waited in it."""
-    monkeypatch.setattr("relay.upstream.category.CROWDED_BYTES", 1_000)
-    feed = BookFeed("BTCUSDT")
-    exchange.feeds["linear", feed.topic] = feed.greeting
-
-    async def serve() -> weakref.ref[CategoryUpstream]:
-        async with upstream(exchange.url) as one:
-            one.want(feed.topic)
-            await exchange.until_followed("linear", feed.topic)
-            for _ in range(100):
-                await exchange.say("linear", feed.topic, feed.delta())
-            [connection] = one.connections.values()
-            await until(lambda: connection._resuming is not None, PATIENCE, "reading pauses")
-            assert one.upstream.is_crowded
-        return weakref.ref(one.upstream)
-
-    ended = await asyncio.create_task(serve())
-
-    def is_gone() -> bool:
-        gc.collect()
-        return ended() is None
-
-    await until(is_gone, PATIENCE, "the category is forgotten")
 
 
 async def test_while_the_exchange_is_away_one_connection_tries_for_all(

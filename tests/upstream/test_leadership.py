@@ -100,7 +100,7 @@ async def test_a_flushed_redis_and_a_slow_clock_do_not_turn_the_epoch_back(redis
     other = candidate(redis, NOW - 60_000)
     behind = await other.win()
     assert behind < epoch
-    other.heard(epoch)  # from the first web process that tells what it wants
+    other.on_epoch(epoch)  # from the first web process that tells what it wants
     words = await soon(asyncio.create_task(other.keep()))
     assert str(epoch) in str(words)
     await other.leave()

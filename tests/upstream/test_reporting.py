@@ -132,7 +132,7 @@ async def test_the_number_of_topics_is_told_when_it_changes_and_all_once_a_secon
             "inverse": "standby",
             "option": "standby",
         }
-        upstream.demand(
+        upstream.on_demand(
             Demand("p", {"orderbook.50.BTCUSDT": None}),
             time.monotonic(),
         )

@@ -18,7 +18,10 @@ from relay.seam import envelopes
 from relay.seam.envelopes import WORKERS_GROUP
 from relay.telemetry.telemetry import Telemetry
 from relay.upstream import worker as worker_module
+from relay.upstream.category import CategoryUpstream
+from relay.upstream.connection import Connection
 from relay.upstream.worker import UpstreamWorker
+from tests.e2e.stand_in import BookFeed, StandIn
 from tests.processes import PATIENCE, until
 
 
@@ -95,7 +98,7 @@ class LostLead:
 
     async def leave(self) -> None: ...
 
-    def heard(self, epoch: int) -> None: ...
+    def on_epoch(self, epoch: int) -> None: ...
 
 
 async def test_a_worker_that_stands_by_again_keeps_nothing_of_its_term(layer: SlowLayer) -> None:
@@ -151,7 +154,7 @@ async def test_a_worker_that_was_stopped_keeps_what_was_wanted(
     await ticks()
     upstream = worker.upstreams[Category.LINEAR]
     book = "orderbook.50.BTCUSDT"
-    upstream.demand(envelopes.Demand("p", {book: None}, epoch=0), clock.monotonic())
+    upstream.on_demand(envelopes.Demand("p", {book: None}, epoch=0), clock.monotonic())
     clock.skipped = 1_000.0
     await ticks()
     assert list(upstream.streams) == [book]
@@ -189,3 +192,59 @@ async def test_the_other_workers_are_told_at_once_what_a_demand_adds(
     await layer.group_discard(WORKERS_GROUP, channel)
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_the_exchange_waits_for_the_channel_layer_and_nothing_is_left_of_the_term(
+    layer: SlowLayer, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """A connection does not read while too much waits, and reads on when it was taken."""
+    monkeypatch.setattr("relay.upstream.category.CROWDED_BYTES", 5_000)
+    layer.may_join.set()
+    feed = BookFeed("BTCUSDT")
+    made: list[Connection] = []
+
+    def make(*args: Any, **options: Any) -> Connection:
+        made.append(Connection(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(worker_module, "Connection", make)
+
+    async def serve(exchange: StandIn) -> weakref.ref[CategoryUpstream]:
+        worker = UpstreamWorker(Telemetry.fresh(), [Category.LINEAR])
+        serving = asyncio.create_task(worker.run())
+        async with asyncio.timeout(PATIENCE):
+            await layer.sent.wait()  # and swallows what is published from here on
+        upstream = worker.upstreams[Category.LINEAR]
+        upstream.on_demand(envelopes.Demand("p", {feed.topic: None}, epoch=0), time.monotonic())
+        await exchange.until_followed("linear", feed.topic)
+
+        async def say(messages: int) -> None:
+            for _ in range(messages):
+                await exchange.say("linear", feed.topic, feed.delta())
+
+        def is_reading() -> bool:
+            [connection] = made
+            return connection._socket is not None and connection._socket.transport.is_reading()
+
+        await say(100)
+        await until(lambda: not is_reading(), PATIENCE, "it waits")
+        assert upstream.waiting_bytes > 5_000
+        await say(100)
+        layer.may_send.set()
+        await until(is_reading, PATIENCE, "it reads on")
+        await until(lambda: upstream.counted.messages == 201, PATIENCE, "all is read")
+        made.clear()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return weakref.ref(upstream)
+
+    async with StandIn() as exchange:
+        settings.RELAY = {"upstream_url": exchange.url}
+        exchange.feeds["linear", feed.topic] = feed.greeting
+        ended = await asyncio.create_task(serve(exchange))
+
+        def is_gone() -> bool:
+            gc.collect()
+            return ended() is None
+
+        await until(is_gone, PATIENCE, "the category is forgotten")

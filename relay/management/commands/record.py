@@ -19,7 +19,7 @@ from relay.management.state_line import Pace, report, size
 from relay.management.topics import add_topics
 from relay.upstream.connection import Connection, ConnectPacing
 from relay.upstream.connects import Connects
-from relay.upstream.recorder import BLOCK_BYTES, FrameFile, Recorder
+from relay.upstream.recorder import BLOCK_BYTES, CategoryRecorder, FrameFile, Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,48 @@ def _why(fault: OSError | ValueError) -> str:
     return os.strerror(number) if number else str(fault)
 
 
+class _Connections:
+    """The connections of one category, which read no faster than the file is written."""
+
+    def __init__(self, part: CategoryRecorder, connects: Connects) -> None:
+        """Prepare them; each is to be run."""
+        self._part = part
+        pacing = ConnectPacing(part.category, connects)
+        url = f"{conf.current().upstream_url}/{part.category}"
+        interval = conf.current().ping_interval
+        self.all = [
+            Connection(self, state, url=url, ping_interval=interval, pacing=pacing)
+            for state in part.connections
+        ]
+
+    def resume(self) -> None:
+        """Read on, unless too much waits to be written."""
+        if not self._part.is_crowded:
+            for connection in self.all:
+                connection.resume()
+
+    def on_opened(self, connection: Connection, now: float) -> None:
+        """Hand it to the recorder."""
+        self._part.on_opened(connection.state, now)
+
+    def on_closed(self, connection: Connection, error: str) -> None:
+        """Hand it to the recorder."""
+        self._part.on_closed(connection.state)
+
+    def on_frame(self, connection: Connection, text: bytes, now: float) -> None:
+        """Hand it to the recorder; send what that asks for."""
+        self._part.on_frame(connection.state, text, now)
+        subscriptions = connection.state.subscriptions
+        if subscriptions is not None and subscriptions.has_work:
+            connection.wake()
+        if self._part.is_crowded:
+            connection.pause()
+
+    def on_binary(self, size: int) -> None:
+        """Hand it to the recorder."""
+        self._part.on_binary(size)
+
+
 async def _record(recorder: Recorder, file: FrameFile) -> None:
     """Keep what comes until cancelled.
 
@@ -98,18 +140,8 @@ async def _record(recorder: Recorder, file: FrameFile) -> None:
         asyncio.create_task(report(_reporter(recorder, file), logger, LOG_INTERVAL))
     ]
     connects = Connects(conf.current().upstream_url)
-    for part in recorder.categories:
-        pacing = ConnectPacing(part.category, connects)
-        for state in part.connections:
-            connection = Connection(
-                part,
-                state,
-                url=f"{conf.current().upstream_url}/{part.category}",
-                ping_interval=conf.current().ping_interval,
-                pacing=pacing,
-                on_envelopes=lambda: None,
-            )
-            tasks.append(asyncio.create_task(connection.run()))
+    parts = [_Connections(part, connects) for part in recorder.categories]
+    tasks += [asyncio.create_task(connection.run()) for part in parts for connection in part.all]
     try:
         due = time.monotonic() + file.flush_interval
         while not recorder.is_hopeless:
@@ -119,6 +151,8 @@ async def _record(recorder: Recorder, file: FrameFile) -> None:
             if file.waiting >= BLOCK_BYTES or time.monotonic() >= due:
                 file.flush()
                 due = time.monotonic() + file.flush_interval
+                for part in parts:
+                    part.resume()
         file.discard()
         raise CannotStart(_refusal(recorder))
     finally:
