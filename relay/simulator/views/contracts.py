@@ -7,7 +7,7 @@ from relay.simulator.topics import Topic
 from relay.simulator.views.base import View
 
 BAND = 20  # orders may be a twentieth away from the mark price
-LIQUIDATED = 40  # one trade in so many closes somebody's position
+LIQUIDATED = 40  # one trade in so many closes a position by force
 
 
 class PriceLimitView(View):
