@@ -25,7 +25,7 @@ PRODUCTION := DEBUG= HTTPS=on ALLOWED_HOSTS=relay.example DATABASE_URL= CSRF_TRU
 
 # Tests of the pure rooms, and of the two halves that carry them, without a process of their own.
 COVERING := tests/bybit tests/seam tests/downstream/test_audience.py tests/downstream/test_hub.py \
-	tests/downstream/test_session.py tests/upstream/test_supply.py
+	tests/downstream/test_session.py tests/upstream/test_category.py
 
 .PHONY: help run demo test quick lock soak check coverage bench docs format secret migrated chromium pages pages-checked
 

@@ -580,6 +580,14 @@ def test_pools_are_bounded_in_number() -> None:
         image.apply(many, frame(many))
 
 
+def test_liquidations_that_are_told_again_say_so() -> None:
+    text = compact(
+        {"topic": "allLiquidation.X", "type": "snapshot", "ts": 7, "data": [{"s": "X", "v": "1"}]}
+    )
+    image = following(make_image(topic("allLiquidation.X")), text)
+    assert body_of(image.greeting()) == body_of(text) | {"generated": True}
+
+
 def test_a_list_that_is_the_whole_state_greets_as_it_came() -> None:
     image = make_image(topic("adlAlert.USDT"))
     text = compact({"topic": "adlAlert.USDT", "type": "snapshot", "ts": 7, "data": [{"s": "A"}]})
