@@ -70,6 +70,7 @@ async def pybit(
         testnet=False,
         restart_on_error=restart_on_error,
     )
+    take_no_ack_early(client)
     try:
         yield client
         assert client.is_connected(), "pybit has died"
@@ -80,6 +81,26 @@ async def pybit(
         for thread in own:
             await asyncio.to_thread(thread.join, PATIENCE)
         assert not any(thread.is_alive() for thread in own)
+
+
+def take_no_ack_early(client: unified_trading.WebSocket) -> None:
+    """Spare pybit a race of its own: it notes a subscription after it has sent the request.
+
+    On a machine that is busy for longer than the relay's acks wait, the ack comes in between, and
+    ends pybit's thread with a KeyError. The lock has it come after, and changes nothing else.
+    """
+    lock = threading.RLock()
+    subscribe, take = client.subscribe, client.callback
+
+    def subscribe_locked(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return subscribe(*arguments, **options)
+
+    def take_locked(message: Any) -> None:
+        with lock:
+            take(message)
+
+    client.subscribe, client.callback = subscribe_locked, take_locked
 
 
 def end(client: unified_trading.WebSocket) -> None:

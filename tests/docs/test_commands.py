@@ -18,7 +18,7 @@ COMMANDS = sorted(
     for path in (ROOT / "relay" / "management" / "commands").glob("*.py")
     if path.stem != "__init__"
 )
-INTERNAL = {"coverage", "migrated", "chromium", "help"}
+INTERNAL = {"pages", "pages-checked", "coverage", "migrated", "chromium", "help"}
 """Targets that others call; `make help` and the page leave them out."""
 WORDS = {"required", "unset", "off", "all", "a handful", "a free one", "from the file"}
 """What stands for a default that is no value."""

@@ -595,7 +595,10 @@ def _is_live(one: Client) -> bool:
 def _takes_part(worker: Worker) -> bool:
     """Whether a worker leads each of its categories or waits to."""
     output = worker.program.output
-    return all(re.search(rf"{name}: (leads|waits)", output) for name in worker.categories)
+    return all(
+        re.search(rf"{name}: (acquired leadership|standing by)", output)
+        for name in worker.categories
+    )
 
 
 def _get(web: Web, path: str, cookie: str) -> dict[str, Any]:

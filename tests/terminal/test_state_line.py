@@ -99,7 +99,7 @@ async def test_in_a_log_nothing_is_amended(
             RELAY_LOG_FORMAT=kind,
         )
     ]
-    await until(lambda: "option: leads" in started[0].output, PATIENCE, "it leads")
+    await until(lambda: "option: acquired leadership" in started[0].output, PATIENCE, "it leads")
     started[0].signal(signal.SIGTERM)
     assert await started[0].end() == 0
     assert "\x1b" not in started[0].output
