@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.certificates import self_signed
 from tests.e2e.reference import Follower
 from tests.e2e.scrapes import scrape, value
 from tests.e2e.stand_in import BookFeed, StandIn, TradesFeed
-from tests.processes import DAPHNE, PATIENCE, Program, Programs, until
+from tests.processes import DAPHNE, PATIENCE, Program, Programs, WebServer, until
 from tests.redis_server import free_port
 
 SYMBOL = "BTCUSDT"
@@ -36,9 +37,14 @@ class Server:
         self.connect = connect
 
 
+def _connect_bounded(server: WebServer, path: str, **options: Any) -> Any:
+    """Connect with a receive buffer that the kernel does not let grow, up to 32 MB as a rule."""
+    return connect(server.url(path), **({"sock": small_socket(server.port, 2**18)} | options))
+
+
 async def _daphne(programs: Programs, folder: Path, url: str, **variables: str) -> Server:
     server = await programs.daphne(url, **variables)
-    return Server(server.program, lambda path, **options: connect(server.url(path), **options))
+    return Server(server.program, partial(_connect_bounded, server))
 
 
 async def _daphne_deflated(programs: Programs, folder: Path, url: str, **variables: str) -> Server:
@@ -82,7 +88,7 @@ async def _daphne_unix(programs: Programs, folder: Path, url: str, **variables: 
 
 async def _uvicorn(programs: Programs, folder: Path, url: str, **variables: str) -> Server:
     server = await programs.uvicorn(url, **variables)
-    return Server(server.program, lambda path, **options: connect(server.url(path), **options))
+    return Server(server.program, partial(_connect_bounded, server))
 
 
 SERVERS: dict[str, Callable[..., Awaitable[Server]]] = {
@@ -152,9 +158,9 @@ async def reader(server: Server, path: str = "/ws", **options: Any) -> AsyncIter
         yield Reader(socket)
 
 
-def small_socket(port: int) -> socket.socket:
+def small_socket(port: int, size: int = 16_384) -> socket.socket:
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     made.connect(("127.0.0.1", port))
     made.setblocking(False)
     return made
