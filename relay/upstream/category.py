@@ -353,9 +353,10 @@ class CategoryUpstream:
             self.has_effects = True
 
     def _ask(self, connection: ConnectionState) -> None:
-        """Have the requests of an open connection sent; it may have some now."""
-        self._asks[connection.number] = connection
-        self.has_effects = True
+        """Have the requests of an open connection sent, if it is to stay; it may have some now."""
+        if connection in self.connections:  # what it has read may come after it was removed
+            self._asks[connection.number] = connection
+            self.has_effects = True
 
     def _answer(self, stream: StreamSender, position: Position | None, now: float) -> None:
         """Tell a hub that stands at `position` what it lacks."""

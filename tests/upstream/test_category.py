@@ -162,6 +162,19 @@ def test_a_hub_that_is_behind_what_has_settled_gets_a_base(market: Market) -> No
     assert len(market.told()) == 1
 
 
+def test_what_comes_late_on_a_connection_that_is_given_up_asks_for_nothing() -> None:
+    market = Market(linger=0.0)
+    market.follow(BOOK)
+    [connection] = market.upstream.effects().opens
+    market.drop(BOOK)
+    market.pass_time(1)
+    [(request_id, _, _)] = market.requests()
+    market.pass_time(timing.CONNECTION_LINGER)
+    assert market.upstream.effects().closes == (connection,)
+    market.upstream.on_frame(connection, ack(request_id, "unsubscribe"), market.now)
+    assert market.upstream.effects().asks == ()
+
+
 def test_a_topic_lingers_after_its_last_hub_and_is_then_unsubscribed(market: Market) -> None:
     market.follow(BOOK)
     market.frames(snapshot())
