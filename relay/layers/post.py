@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from relay.layers.groups import on_layer
+from relay.layers.groups import naming, on_layer
 from relay.seam.envelopes import Envelope, as_message
 
 
@@ -39,10 +39,8 @@ async def group_send_many(layer: Any, envelopes: Iterable[tuple[str, Envelope]])
     Raises:
         Exception: the channel layer is away; some of the envelopes may have been sent.
     """
-    is_shared = _is_shared(layer)
-    messages = [
-        (on_layer(group), as_message(each, is_shared=is_shared)) for group, each in envelopes
-    ]
+    is_shared, name = _is_shared(layer), naming()
+    messages = [(name(group), as_message(each, is_shared=is_shared)) for group, each in envelopes]
     if hasattr(layer, "group_send_many"):
         await layer.group_send_many(messages)
         return
