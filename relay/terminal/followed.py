@@ -155,6 +155,8 @@ class Followed:
         if self.topic.feed.shape is Shape.CANDLES:
             self._take_candles(frame)
         if self.topic.feed.shape is Shape.ROWS:
+            if not self._is_greeted:  # rows have no id: after a loss the greeting has the known
+                self.rows.clear()
             self.rows.extend(read_rows(frame))
         self.meter.count(now)
         made_at = frame.cts or frame.ts
