@@ -19,13 +19,13 @@ _anything = msgspec.json.Decoder(msgspec.Raw)
 _strings = msgspec.json.Decoder(list[str])
 _string = msgspec.json.Decoder(str)
 
-NATIVE_DOOR_LIMIT = 8 * 1024  # bytes of one message on /ws
-BYBIT_DOOR_LIMIT = 64 * 1024  # bytes on /v5, where a request may carry 21,000 characters
+NATIVE_MESSAGE_LIMIT = 8 * 1024  # bytes of one message on /ws
+BYBIT_MESSAGE_LIMIT = 64 * 1024  # bytes on /v5, where a request may carry 21,000 characters
 BRACKET_LIMIT = 500  # in one message, so that every Python can nest as deep; a request needs two
 
 
-class Door(StrEnum):
-    """The two paths that clients come in by."""
+class Endpoint(StrEnum):
+    """Where clients come in: one of two paths."""
 
     NATIVE = "ws"  # both dialects, and notices
     BYBIT = "v5"  # Bybit's dialect alone, as Bybit speaks it

@@ -4,10 +4,9 @@ The hub is the one member of each topic's channel-layer group. It keeps the topi
 frames a message once and hands the same bytes to every local reader.
 
 It is a core: inputs go in, effects come out. It does no I/O, starts no task and calls nothing of
-its runner, which calls one of the inputs and then takes the `Effects`. The one exception is what
-is for
-readers: `flush` writes their messages to their outbounds, and notices are handed to them as they
-are decided. An effect per delivery would be an allocation per delivery.
+its runner, which calls one of the inputs and then takes the `Effects`. Readers are the one
+exception: `flush` writes their messages to their outbounds, and acks and notices are handed to
+them as they are decided. An effect per delivery would be an allocation per delivery.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One client: what it says becomes calls of the hub, what the hub says becomes messages.
 
-A client comes in by one of two doors: `/ws`, where both dialects are spoken, and `/v5`, where
+A client comes in by one of two endpoints: `/ws`, where both dialects are spoken, and `/v5`, where
 only Bybit's is. It has one category, because Bybit's messages do not name theirs.
 """
 
@@ -18,7 +18,7 @@ from relay import conf
 from relay.bybit import dialect as bybit_dialect
 from relay.bybit.dialect import BybitDialect, BybitId, in_words_of_bybit
 from relay.bybit.errors import Code, Refusal
-from relay.bybit.requests import Door, Fields, decode_fields
+from relay.bybit.requests import Endpoint, Fields, decode_fields
 from relay.bybit.topics import Category, Topic
 from relay.downstream import native_dialect
 from relay.downstream.audience import Reader, Request
@@ -77,7 +77,7 @@ class ClientSession:
         since: When it came, Unix ms.
         category: None until the first subscribe decides it, on `/ws` without a query.
         topics: What it follows or has asked to, with how it asked.
-        door: By which it came in.
+        endpoint: By which it came in.
         takes_notices: Whether that is `/ws`.
         wants_input: Whether to read on; False once it has sent too much.
     """
@@ -86,7 +86,7 @@ class ClientSession:
         self,
         telemetry: Telemetry,
         runner: Runner,
-        door: Door,
+        endpoint: Endpoint,
         *,
         address: str | None = None,
         user_agent: str = "",
@@ -96,7 +96,7 @@ class ClientSession:
         Args:
             telemetry: What this process records.
             runner: Of the hub whose topics it follows.
-            door: By which it came in.
+            endpoint: By which it came in.
             address: As the server reports it; None if it reports none.
             user_agent: As the client names itself.
         """
@@ -104,8 +104,8 @@ class ClientSession:
         now = time.monotonic()
         self.category: Category | None = None
         self.topics: dict[Topic, _Asked] = {}
-        self.door = door
-        self.takes_notices = door is Door.NATIVE
+        self.endpoint = endpoint
+        self.takes_notices = endpoint is Endpoint.NATIVE
         self.number = next(_numbers)
         self.since = time.time_ns() // 1_000_000
         self.address = address
@@ -125,7 +125,7 @@ class ClientSession:
         self.backlogged_in: set[ClientSession] | None = None
         self._max_topics = (
             settings.max_topics_per_connection
-            if door is Door.NATIVE
+            if endpoint is Endpoint.NATIVE
             else conf.V5_MAX_TOPICS_PER_CONNECTION
         )
         self._intake = Intake(settings.requests_per_second, now)
@@ -156,21 +156,21 @@ class ClientSession:
             return
         if not self._intake.is_waiting and self._turn_at(now) <= now and self._hub.has_turn:
             self._request(message, now)
-        elif self.door is Door.BYBIT and bybit_dialect.is_ping(message):
+        elif self.endpoint is Endpoint.BYBIT and bybit_dialect.is_ping(message):
             self._request(message, now)  # libraries end a connection whose heartbeat is late
         else:
             self._wait(message, now)
 
     def _turn_at(self, now: float) -> float:
         """Return when the next request may be taken: on `/ws` at once, and refused if too early."""
-        return self._intake.available_at(now) if self.door is Door.BYBIT else now
+        return self._intake.available_at(now) if self.endpoint is Endpoint.BYBIT else now
 
     def _wait(self, message: Message, now: float) -> None:
         is_first = not self._intake.is_waiting
         if not self._intake.put(message):
             self._close_flood()
             return
-        if self.door is Door.BYBIT:
+        if self.endpoint is Endpoint.BYBIT:
             self._intake.give_frame_back()
         if is_first:
             self._runner.ask_turn(self, self._turn_at(now))
@@ -212,7 +212,7 @@ class ClientSession:
     def _take_request(self, now: float, price: float = 1.0) -> bool:
         """Count a request; return False if it is to be refused, which no request on `/v5` is."""
         self._hub.use_turn(price)
-        return self._intake.take(now, price) or self.door is Door.BYBIT
+        return self._intake.take(now, price) or self.endpoint is Endpoint.BYBIT
 
     def _answer_unread(self, text: Message, refusal: Refusal) -> None:
         self._counters.refusals[refusal.code] += 1

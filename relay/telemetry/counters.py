@@ -137,7 +137,7 @@ class Counters:
     holes: int = _count(
         "layer_holes", "Times messages were lost in the channel layer and asked for."
     )
-    connections: Counter[str] = _counts("connections", "Clients let in, by door.", "door")
+    connections: Counter[str] = _counts("connections", "Clients let in, by endpoint.", "door")
     refusals: Counter[Code] = _counts("refusals", "Requests refused, by code.", "code")
     closes: Counter[int] = _counts(
         "closes",

@@ -243,7 +243,7 @@ class LeaseLeadership:
                 self._on_answer()
             except LAYER_FAULTS as fault:
                 self._happens(Event.NO_ANSWER)
-                self._on_no_answer(fault, "cannot be told who leads")
+                self._on_no_answer(fault, "cannot read the leadership lease; trying again")
             await asyncio.sleep(timing.LEADER_RETRY)
 
     def _event_of(self, lease: bytes | str | None, last_epoch: bytes | str | None) -> Event:
@@ -308,7 +308,7 @@ class LeaseLeadership:
             )
 
     def on_epoch(self, epoch: int) -> None:
-        """Take note of an epoch that hubs know; a term below it ends, for they would not listen."""
+        """Record an epoch seen by a hub; a term with a lower one ends: hubs ignore it."""
         self._highest_heard = max(self._highest_heard, epoch)
 
     def _on_answer(self) -> None:

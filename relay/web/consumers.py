@@ -18,7 +18,7 @@ from channels.consumer import AsyncConsumer
 
 from relay import conf
 from relay.bybit.errors import Refusal
-from relay.bybit.requests import BYBIT_DOOR_LIMIT, NATIVE_DOOR_LIMIT, Door
+from relay.bybit.requests import BYBIT_MESSAGE_LIMIT, NATIVE_MESSAGE_LIMIT, Endpoint
 from relay.bybit.topics import Category, parse_category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.handshake import chosen_subprotocol, decline_unknown_offers
@@ -39,8 +39,8 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
     """One client at `/ws`, where both dialects are spoken."""
 
     channel_layer_alias = None
-    door: ClassVar[Door] = Door.NATIVE
-    message_limit: ClassVar[int] = NATIVE_DOOR_LIMIT
+    endpoint: ClassVar[Endpoint] = Endpoint.NATIVE
+    message_limit: ClassVar[int] = NATIVE_MESSAGE_LIMIT
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         process = web_process.current()
@@ -51,7 +51,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
         client = ClientSession(
             process.telemetry,
             process.runner,
-            self.door,
+            self.endpoint,
             address=address,
             user_agent=user_agent,
         )
@@ -102,7 +102,7 @@ class MarketDataConsumer(AsyncConsumer):  # type: ignore[misc]
                 client.close(CloseCode.BAD_REQUEST, refusal.message, word=refusal.code)
             else:
                 process.add(client)
-                process.telemetry.counters.connections[self.door.value] += 1
+                process.telemetry.counters.connections[self.endpoint.value] += 1
 
     async def _read(self, client: ClientSession, receive: Any) -> None:
         """Take messages until the end; past Daphne they come another way, and only the end here."""
@@ -142,8 +142,8 @@ def _size(sent: str | bytes) -> int:
 class BybitConsumer(MarketDataConsumer):
     """One client at `/v5/public/{category}`, where Bybit's dialect is spoken as Bybit does."""
 
-    door = Door.BYBIT
-    message_limit = BYBIT_DOOR_LIMIT
+    endpoint = Endpoint.BYBIT
+    message_limit = BYBIT_MESSAGE_LIMIT
 
     def read_category(self, scope: Any) -> Category:
         """Return the category of the path.

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from relay.bybit.errors import Code
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.downstream.close_codes import LIVE_PAGE_CODES, CloseCode
 from relay.downstream.hub import Hub
 from relay.downstream.outbound.choice import WAYS
@@ -28,7 +28,7 @@ from relay.web import readiness
 from relay.web.process import WebProcess
 
 SHOWN: Final[dict[str, Iterable[Any]]] = {
-    "connections": Door,
+    "connections": Endpoint,
     "refusals": Code,
     "closes": {1000, 1001, 1005, 1006, *CloseCode} - LIVE_PAGE_CODES,
 }
@@ -53,9 +53,9 @@ def _clients(process: WebProcess) -> Iterator[Metric]:
     backlogged = process.backlogged()
     yield gauges(
         "clients",
-        "Clients, by door and by the way their messages leave.",
+        "Clients, by endpoint and by the way their messages leave.",
         ("door", "outbound"),
-        [((door, way), process.ways[door, way]) for door in Door for way in WAYS],
+        [((endpoint, way), process.ways[endpoint, way]) for endpoint in Endpoint for way in WAYS],
     )
     yield gauge("clients_backlogged", "Clients with bytes unsent.", len(backlogged))
     yield gauge("clients_lagging", "Clients that lag.", sum(c.is_lagging for c in backlogged))

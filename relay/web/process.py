@@ -57,7 +57,7 @@ class WebProcess:
         clients: Those that were let in.
         live: What is done for operators.
         worker: The upstream worker, if it runs in this process.
-        ways: How many clients there are, by door and by the way their messages leave.
+        ways: How many clients there are, by endpoint and by the way their messages leave.
         is_stopping: Whether new clients are to be refused.
     """
 
@@ -122,7 +122,7 @@ class WebProcess:
         """Count a client in."""
         self.clients[client] = None
         client.backlogged_in = self._backlogged
-        self.ways[client.door.value, client.outbound.way] += 1
+        self.ways[client.endpoint.value, client.outbound.way] += 1
         if client.address is not None:
             self._addresses[counted_as(client.address)] += 1
         self._unfrozen += 1
@@ -137,7 +137,7 @@ class WebProcess:
         self._gone.add(client)
         if client.number > self._last_frozen:
             self._unfrozen -= 1
-        self.ways[client.door.value, client.outbound.way] -= 1
+        self.ways[client.endpoint.value, client.outbound.way] -= 1
         if client.address is not None:
             counted = counted_as(client.address)
             self._addresses[counted] -= 1

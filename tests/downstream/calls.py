@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from relay.bybit.errors import Code
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.bybit.topics import Category, Topic
 from relay.downstream.hub import Hub
 from relay.downstream.outbound import Outbound
@@ -85,7 +85,7 @@ class Call:
     def __init__(
         self,
         clock: Clock,
-        door: Door = Door.NATIVE,
+        endpoint: Endpoint = Endpoint.NATIVE,
         category: Category | None = None,
         *,
         beside: Call | None = None,
@@ -98,7 +98,7 @@ class Call:
         if beside is not None:
             self.runner = beside.runner
         self.hub = self.runner.hub
-        self.client = ClientSession(self.telemetry, self.runner, door)
+        self.client = ClientSession(self.telemetry, self.runner, endpoint)
         self.client.category = category
         self.outbound = RecordingOutbound()
         self.client.attach(self.outbound)

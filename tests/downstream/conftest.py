@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from tests.downstream.outbound.lines import Line
 from tests.downstream.readers import RecordingReader
 from tests.downstream.town import Town
@@ -26,8 +26,8 @@ def reader() -> RecordingReader:
 def make_line() -> Iterator[Callable[..., Line]]:
     lines: list[Line] = []
 
-    def make(door: Door = Door.NATIVE, **options: bool) -> Line:
-        lines.append(Line(door, **options))
+    def make(endpoint: Endpoint = Endpoint.NATIVE, **options: bool) -> Line:
+        lines.append(Line(endpoint, **options))
         return lines[-1]
 
     yield make

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay import conf
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.downstream.wire import Batch
 from relay.seam import envelopes
 from tests.builders import delta, snapshot, trade_numbers, trades
@@ -183,7 +183,7 @@ def test_an_uncork_that_raises_ends_that_connection_and_no_other(
 
 
 async def test_a_burst_leaves_no_client_with_more_than_its_budget(make_line: Any) -> None:
-    line: Line = make_line(Door.BYBIT)
+    line: Line = make_line(Endpoint.BYBIT)
     budget = conf.current().client_buffer
     hub = line.hub
     line.client.on_message(b'{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')

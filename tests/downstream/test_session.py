@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay.bybit.errors import Code
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.bybit.topics import Category, Topic
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.session import ID_KEPT
@@ -259,7 +259,7 @@ def test_an_unsubscribe_while_the_ack_is_pending_is_answered_after_it(call: Call
 
 
 def test_bybit_requests_may_unsubscribe_what_was_just_refused(clock: Clock) -> None:
-    call = Call(clock, Door.BYBIT, Category.LINEAR)
+    call = Call(clock, Endpoint.BYBIT, Category.LINEAR)
     args = ["tickers.A", "tickers.B"]
     call.say({"op": "subscribe", "args": args, "req_id": "1"})
     call.receive(envelopes.Joined(call.hub.unjoined()))
@@ -321,7 +321,7 @@ def test_a_refused_request_decides_no_category(call: Call) -> None:
 
 
 def bybit_call(clock: Clock, category: Category) -> Call:
-    return Call(clock, Door.BYBIT, category)
+    return Call(clock, Endpoint.BYBIT, category)
 
 
 def reply_of(call: Call, category: Category, words: str, req_id: str | None, op: str) -> Any:
@@ -342,11 +342,11 @@ def bad_topic_words(category: Category, text: str) -> str:
 
 @pytest.mark.parametrize("req_id", [None, "a1"])
 @pytest.mark.parametrize("category", [Category.SPOT, *FUTURES])
-@pytest.mark.parametrize("door", Door)
+@pytest.mark.parametrize("endpoint", Endpoint)
 def test_bybit_refusals_have_the_shape_of_their_category(
-    clock: Clock, door: Door, category: Category, req_id: str | None
+    clock: Clock, endpoint: Endpoint, category: Category, req_id: str | None
 ) -> None:
-    call = Call(clock, door, category)
+    call = Call(clock, endpoint, category)
     call.follow(topic("tickers.A", category))
     known = {} if req_id is None else {"req_id": req_id}
     eleven = [f"tickers.B{number}" for number in range(11)]
@@ -591,12 +591,12 @@ def test_a_request_of_too_many_topics_is_refused_before_they_are_read(
     assert (answer, read) == (reply_of(call, Category.LINEAR, words, None, "subscribe"), [])
 
 
-@pytest.mark.parametrize("door", Door)
+@pytest.mark.parametrize("endpoint", Endpoint)
 def test_costly_requests_of_many_clients_are_taken_in_different_turns(
-    clock: Clock, door: Door
+    clock: Clock, endpoint: Endpoint
 ) -> None:
-    first = Call(clock, door, Category.LINEAR)
-    calls = [first, *(Call(clock, door, Category.LINEAR, beside=first) for _ in range(9))]
+    first = Call(clock, endpoint, Category.LINEAR)
+    calls = [first, *(Call(clock, endpoint, Category.LINEAR, beside=first) for _ in range(9))]
     args = [f"tickers.A{number}" for number in range(200)]
     for call in calls:
         call.say({"op": "subscribe", "args": args})
@@ -607,11 +607,11 @@ def test_costly_requests_of_many_clients_are_taken_in_different_turns(
     assert turns == list(range(1, 11))
 
 
-@pytest.mark.parametrize("door", Door)
+@pytest.mark.parametrize("endpoint", Endpoint)
 def test_costly_requests_of_one_client_are_taken_in_different_turns(
-    clock: Clock, door: Door
+    clock: Clock, endpoint: Endpoint
 ) -> None:
-    call = Call(clock, door, Category.LINEAR)
+    call = Call(clock, endpoint, Category.LINEAR)
     args = [f"tickers.A{number}" for number in range(200)]
     for _ in range(5):
         call.say({"op": "unsubscribe", "args": args})
@@ -622,9 +622,9 @@ def test_costly_requests_of_one_client_are_taken_in_different_turns(
     assert turns == [1] * 5
 
 
-@pytest.mark.parametrize("door", Door)
-def test_ten_times_more_in_a_second_closes(clock: Clock, door: Door) -> None:
-    call = Call(clock, door, Category.LINEAR)
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_ten_times_more_in_a_second_closes(clock: Clock, endpoint: Endpoint) -> None:
+    call = Call(clock, endpoint, Category.LINEAR)
     for _ in range(200):
         call.say({"op": "ping"})
     assert call.outbound.closed == []
@@ -633,7 +633,7 @@ def test_ten_times_more_in_a_second_closes(clock: Clock, door: Door) -> None:
     call.say({"op": "ping"})
     assert call.outbound.closed == [CloseCode.TOO_MANY_REQUESTS]
     bye = {"type": "bye", "code": "too_many_requests", "message": "too many requests"}
-    assert call.heard() == ([bye] if door is Door.NATIVE else [])
+    assert call.heard() == ([bye] if endpoint is Endpoint.NATIVE else [])
 
 
 def test_the_lowest_rate_that_can_be_set_still_allows_requests(clock: Clock, settings: Any) -> None:
@@ -736,13 +736,13 @@ def test_an_outage_that_a_client_was_not_told_of_does_not_end_for_it(call: Call)
 
 def test_lost_trades_are_told_at_one_door_and_close_the_other(clock: Clock) -> None:
     name = topic("publicTrade.A")
-    for door in Door:
-        call = Call(clock, door, Category.LINEAR)
+    for endpoint in Endpoint:
+        call = Call(clock, endpoint, Category.LINEAR)
         call.follow(name)
         call.receive(envelopes.Base(name.group, EPOCH, 5, []))
         call.hub.flush()
         call.receive(envelopes.Base(name.group, EPOCH, 17, []))
-        if door is Door.NATIVE:
+        if endpoint is Endpoint.NATIVE:
             gap = {"type": "gap", "topic": "publicTrade.A", "dropped": 12}
             assert (call.heard(), call.outbound.closed) == ([gap], [])
         else:
@@ -798,8 +798,8 @@ def test_idle_is_who_follows_nothing(call: Call, clock: Clock) -> None:
 def test_trades_greet_the_short_door_alone(clock: Clock) -> None:
     name = topic("publicTrade.BTCUSDT")
     greetings = []
-    for door in Door:
-        call = Call(clock, door, Category.LINEAR)
+    for endpoint in Endpoint:
+        call = Call(clock, endpoint, Category.LINEAR)
         call.say({"op": "subscribe", "args": [name.text]})
         call.receive(envelopes.Joined(call.hub.unjoined()))
         call.receive(envelopes.Base(name.group, EPOCH, 3, [trades(range(3))]))
@@ -824,14 +824,14 @@ MESSAGES = st.text() | st.binary() | st.none() | st.dictionaries(KEYS, VALUES).m
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(MESSAGES, max_size=12), st.sampled_from(Door))
-@example(['{"op":"subscribe","args":[]}', '{"op":"unsubscribe","args":[]}'], Door.BYBIT)
-@example(['{"op":"\ud800"}', b'{"op":"\xff","req_id":"\xff","args":["\xff"]}'], Door.NATIVE)
-@example([b'{"method":"\xff","id":"\xff"}', b'{"method":"list","id":"\xff"}'], Door.NATIVE)
+@given(st.lists(MESSAGES, max_size=12), st.sampled_from(Endpoint))
+@example(['{"op":"subscribe","args":[]}', '{"op":"unsubscribe","args":[]}'], Endpoint.BYBIT)
+@example(['{"op":"\ud800"}', b'{"op":"\xff","req_id":"\xff","args":["\xff"]}'], Endpoint.NATIVE)
+@example([b'{"method":"\xff","id":"\xff"}', b'{"method":"list","id":"\xff"}'], Endpoint.NATIVE)
 def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
-    clock: Clock, messages: list[Any], door: Door
+    clock: Clock, messages: list[Any], endpoint: Endpoint
 ) -> None:
-    call = Call(clock, door, Category.LINEAR)
+    call = Call(clock, endpoint, Category.LINEAR)
     for message in messages:
         call.say(message)
         call.pass_time(timing.MAX_ACK_DELAY)
@@ -842,11 +842,11 @@ def test_whatever_is_said_costs_the_sender_an_answer_and_nobody_anything(
     assert call.hub.audiences == {}
 
 
-@pytest.mark.parametrize("door", Door)
+@pytest.mark.parametrize("endpoint", Endpoint)
 def test_a_client_that_was_refused_is_freed_without_the_garbage_collector(
-    door: Door, clock: Clock
+    endpoint: Endpoint, clock: Clock
 ) -> None:
-    call = Call(clock, door, Category.LINEAR)
+    call = Call(clock, endpoint, Category.LINEAR)
     call.hub.is_reachable = False
     for message in [
         {"op": "subscribe", "args": ["orderbook.50.BTCUSDT"]},
@@ -873,7 +873,7 @@ def test_a_client_that_was_refused_is_freed_without_the_garbage_collector(
 
 @pytest.mark.parametrize(("length", "kept"), [(ID_KEPT, ID_KEPT), (ID_KEPT + 1, 0), (60_000, 0)])
 def test_an_id_of_any_length_is_answered_and_not_kept(clock: Clock, length: int, kept: int) -> None:
-    call = Call(clock, Door.BYBIT, Category.LINEAR)
+    call = Call(clock, Endpoint.BYBIT, Category.LINEAR)
     call.say({"op": "subscribe", "args": [BOOK.text], "req_id": "x" * length})
     call.settle(BOOK)
     [ack] = call.heard()

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from relay.bybit.errors import Code
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.bybit.topics import Category
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.wire import Batch
@@ -90,7 +90,7 @@ def test_a_hole_in_the_positions_is_counted() -> None:
 
 
 def test_refusals_are_counted_by_code_in_both_dialects(clock: Clock) -> None:
-    native, bybit = Call(clock), Call(clock, Door.BYBIT, Category.LINEAR)
+    native, bybit = Call(clock), Call(clock, Endpoint.BYBIT, Category.LINEAR)
     native.ask({"method": "dance"})
     native.ask("no json")
     bybit.ask({"op": "dance"})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.downstream.runner import HubRunner
 from relay.downstream.session import ClientSession
 from relay.lib.tasks import cancel_all
@@ -43,7 +43,7 @@ class Cyclic(RecordingOutbound):
 
 def _come(process: WebProcess, count: int, *, address: str | None = None) -> list[ClientSession]:
     clients = [
-        ClientSession(process.telemetry, process.runner, Door.NATIVE, address=address)
+        ClientSession(process.telemetry, process.runner, Endpoint.NATIVE, address=address)
         for _ in range(count)
     ]
     for client in clients:

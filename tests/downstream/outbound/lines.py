@@ -9,7 +9,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import reactor, unix
 
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.downstream.hub import Hub
 from relay.downstream.outbound.daphne import DaphneOutbound
 from relay.downstream.session import ClientSession
@@ -26,7 +26,7 @@ HANDSHAKE = (
 class Line:
     """A client, its way out, and the other end of its socket."""
 
-    def __init__(self, door: Door, *, compression: bool = False) -> None:
+    def __init__(self, endpoint: Endpoint, *, compression: bool = False) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.setblocking(False)
         self.protocol: Any = WebSocketProtocol()
@@ -37,7 +37,7 @@ class Line:
         self.telemetry = Telemetry.fresh()
         self.hub = Hub(self.telemetry, wall_ms=lambda: 1)
         self.runner = PlainRunner(self.hub)
-        self.client = ClientSession(self.telemetry, self.runner, door)
+        self.client = ClientSession(self.telemetry, self.runner, endpoint)
         self.client.backlogged_in = set()
         self.outbound = DaphneOutbound(
             None,

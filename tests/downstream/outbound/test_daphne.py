@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from relay import conf
-from relay.bybit.requests import Door
+from relay.bybit.requests import Endpoint
 from relay.downstream.close_codes import CloseCode
 from relay.downstream.outbound.daphne import HELD_AT_MOST
 from relay.downstream.wire import Batch, text_frame
@@ -225,7 +225,7 @@ async def test_a_snapshot_above_the_budget_is_not_to_blame_on_the_answers_behind
 
 
 async def test_close_slow_is_said_where_it_can_be(make_line: Callable[..., Line]) -> None:
-    line = make_line(Door.BYBIT)
+    line = make_line(Endpoint.BYBIT)
     line.outbound.write(MUCH)
     now = time.monotonic()
     line.look(now)
